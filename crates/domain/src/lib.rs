@@ -1,1 +1,20 @@
-//! (being written)
+//! The words of Greenroom as types: ids, people, events, commands, the pure session state machine, and errors with
+//! stable codes. Owns no I/O: no clock, randomness, database, network or environment is reachable from here.
+
+pub mod command;
+pub mod event;
+pub mod id;
+pub mod message;
+pub mod money;
+pub mod name;
+pub mod person;
+pub mod problem;
+pub mod state;
+
+pub use command::{Command, CommandId, Delivery};
+pub use event::{Durability, Entry, Event};
+pub use id::*;
+pub use name::{BranchName, CommitHash, LoginName, RepositoryName};
+pub use person::{Author, Person, Role, Via};
+pub use problem::{ErrorCode, Problem};
+pub use state::{Effect, Ids, SessionState};

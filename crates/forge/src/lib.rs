@@ -1,1 +1,8 @@
-//! (being written)
+//! Where repositories and change requests live. `Forge` is the port; `local` is the forge that Greenroom serves itself:
+//! bare repositories on disk, git's smart HTTP protocol, change requests with review and merge.
+
+mod types;
+
+pub use types::{
+    Approval, Change, ChangeState, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy,
+};

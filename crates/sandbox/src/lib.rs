@@ -9,8 +9,9 @@ mod spec;
 pub use egress::{EgressHandler, EgressStream, Origin};
 pub use error::Error;
 pub use spec::{
-    Base, Capabilities, Capability, ClaimSpec, DirEntry, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
-    FileStat, Fence, ReadOnlyBind, Resources, SearchQuery, SearchResult, SnapshotLayer, Utf8Path, Workspace,
+    Base, Capabilities, Capability, ClaimSpec, DirEntry, ExecEvent, ExecSpec, Exit, ExitReason, Fence,
+    FileContent, FileKind, FileStat, ReadOnlyBind, Resources, SearchQuery, SearchResult, SnapshotLayer,
+    Utf8Path, Workspace,
 };
 
 use async_trait::async_trait;

@@ -83,7 +83,10 @@ pub struct ExecSpec {
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ExecEvent {
     /// Merged standard output and error, in the order written. `offset` counts bytes from the run's start.
-    Output { offset: u64, bytes: Vec<u8> },
+    Output {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     Exit(Exit),
 }
 
@@ -99,13 +102,19 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ExitReason {
-    Code { code: i32 },
-    Signal { signal: i32 },
+    Code {
+        code: i32,
+    },
+    Signal {
+        signal: i32,
+    },
     TimedOut,
     Cancelled,
     OutOfMemory,
     /// The program could not be started; `errno` as in errno(3).
-    NotStarted { errno: i32 },
+    NotStarted {
+        errno: i32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

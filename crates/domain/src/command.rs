@@ -1,0 +1,68 @@
+//! What clients may ask of a session. Unknown fields are refused.
+
+use crate::PromptId;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use utoipa::ToSchema;
+
+/// Longest prompt, in bytes.
+pub const PROMPT_LIMIT: usize = 256 * 1024;
+/// Most prompts that may wait in a session.
+pub const QUEUE_LIMIT: usize = 50;
+
+/// A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(transparent)]
+pub struct CommandId(String);
+
+impl CommandId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to 128 visible ASCII characters")]
+pub struct InvalidCommandId;
+
+impl FromStr for CommandId {
+    type Err = InvalidCommandId;
+    fn from_str(text: &str) -> Result<Self, InvalidCommandId> {
+        let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Self(text.to_owned())).ok_or(InvalidCommandId)
+    }
+}
+
+impl<'de> Deserialize<'de> for CommandId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// When a prompt that arrives during a turn is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// After the running turn.
+    #[default]
+    Queue,
+    /// At the running turn's next step.
+    Insert,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum Command {
+    /// Ask the agent for something; `text` has at most 256 KiB.
+    Prompt {
+        text: String,
+        #[serde(default)]
+        delivery: Delivery,
+    },
+    /// Change a prompt that still waits.
+    EditPrompt { prompt: PromptId, text: String },
+    /// Take back a prompt that still waits.
+    WithdrawPrompt { prompt: PromptId },
+    /// Stop the running turn; what was done is kept.
+    Stop {},
+}

@@ -1,0 +1,283 @@
+//! The closed set of entries of a session's log. Everything a client shows, and everything a restart needs, is here.
+
+use crate::message::{Content, RawItems, StopReason};
+use crate::money::{Budget, Usage};
+use crate::{
+    Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, ImageId, PersonId, Problem, PromptId,
+    RepositoryId, RepositoryName, TurnId,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One entry: sequence numbers of a session begin at 1 and have no gap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Entry {
+    pub seq: u64,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+    pub epoch: u64,
+    pub event: Event,
+}
+
+/// Whether the append is on disk before anything follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced before `commit` returns.
+    Synced,
+    /// Written, synced by the next synced commit: coalesced text that can be lost and is then withdrawn.
+    Buffered,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Event {
+    SessionCreated {
+        repository: RepositoryId,
+        repository_name: RepositoryName,
+        title: String,
+        author: Author,
+        /// Branch that the session's change will be pushed to.
+        branch: BranchName,
+        base_branch: BranchName,
+        /// `None`: the installation's default at each turn.
+        model: Option<String>,
+        budget: Budget,
+    },
+    TitleChanged {
+        title: String,
+    },
+    PromptAccepted {
+        prompt: PromptId,
+        author: Author,
+        text: String,
+        delivery: Delivery,
+    },
+    PromptEdited {
+        prompt: PromptId,
+        text: String,
+        by: PersonId,
+    },
+    PromptWithdrawn {
+        prompt: PromptId,
+        by: PersonId,
+    },
+    TurnStarted {
+        turn: TurnId,
+        prompts: Vec<PromptId>,
+    },
+    /// A waiting prompt with `insert` delivery joined the running turn.
+    PromptInserted {
+        turn: TurnId,
+        prompt: PromptId,
+    },
+    ModelRequested {
+        turn: TurnId,
+        model: String,
+        attempt: u32,
+    },
+    /// The provider asked to wait, or could not be reached; the turn goes on by itself.
+    ModelRetry {
+        turn: TurnId,
+        attempt: u32,
+        wait_ms: u64,
+        problem: Problem,
+    },
+    BlockOpened {
+        turn: TurnId,
+        block: BlockId,
+        kind: BlockKind,
+    },
+    /// Coalesced text; `offset` in bytes of UTF-8 from the block's start.
+    BlockText {
+        block: BlockId,
+        offset: u64,
+        text: String,
+    },
+    /// What the block showed is withdrawn: the stream broke, or the server restarted.
+    BlockReset {
+        block: BlockId,
+    },
+    /// A complete answer. `blocks[i]` is the block that streamed `content[i]`.
+    AssistantMessage {
+        turn: TurnId,
+        content: Vec<Content>,
+        blocks: Vec<BlockId>,
+        raw: Option<RawItems>,
+        stop_reason: StopReason,
+        usage: Usage,
+        model: String,
+    },
+    /// The intent to run a tool: durable before it runs.
+    ToolStarted {
+        turn: TurnId,
+        call: String,
+        name: String,
+        title: String,
+    },
+    /// `text` is what the model is given.
+    ToolFinished {
+        turn: TurnId,
+        call: String,
+        outcome: ToolOutcome,
+        text: String,
+        display: Option<ToolDisplay>,
+        duration_ms: u64,
+    },
+    TodoChanged {
+        turn: TurnId,
+        items: Vec<TodoItem>,
+    },
+    SandboxChanged {
+        state: SandboxPhase,
+        image: Option<ImageId>,
+        commit: Option<CommitHash>,
+        problem: Option<Problem>,
+    },
+    EgressDenied {
+        host: String,
+        port: u16,
+    },
+    StartTimeline {
+        turn: TurnId,
+        marks: Vec<TimelineMark>,
+    },
+    ChangeOpened {
+        change: ChangeId,
+        number: u64,
+        title: String,
+        branch: BranchName,
+        commit: CommitHash,
+        author: Author,
+    },
+    ChangeUpdated {
+        change: ChangeId,
+        number: u64,
+        commit: CommitHash,
+    },
+    ChangeApproved {
+        change: ChangeId,
+        number: u64,
+        by: PersonId,
+        name: String,
+    },
+    ChangeMerged {
+        change: ChangeId,
+        number: u64,
+        commit: CommitHash,
+        by: PersonId,
+        name: String,
+    },
+    StopRequested {
+        turn: TurnId,
+        by: PersonId,
+        name: String,
+    },
+    TurnFinished {
+        turn: TurnId,
+        outcome: TurnOutcome,
+        usage: Usage,
+        duration_ms: u64,
+    },
+    /// The server restarted in the middle of a turn. Names what was cut off; the turn then goes on, or ends.
+    TurnInterrupted {
+        turn: TurnId,
+        open_calls: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockKind {
+    Text,
+    Thinking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolOutcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// The call was cut off and nobody knows how far it came. It is never run again by itself.
+    Unknown,
+}
+
+/// What people are shown of a tool call, beside the text for the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ToolDisplay {
+    /// A unified diff of one file.
+    Diff {
+        path: String,
+        diff: String,
+    },
+    Command {
+        command: String,
+        exit_code: Option<i32>,
+        output: String,
+        is_truncated: bool,
+    },
+    Change {
+        number: u64,
+        title: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TodoItem {
+    pub text: String,
+    pub status: TodoStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TodoStatus {
+    Pending,
+    InProgress,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxPhase {
+    /// Waits for the repository's first image.
+    WaitingForImage,
+    Claiming,
+    Syncing,
+    Ready,
+    /// Ended in order; files are kept.
+    Stopped,
+    /// Ended unexpectedly; files up to the last write are kept.
+    Lost,
+    Failed,
+}
+
+/// A step of a turn's start, in the order it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimelineMark {
+    pub stage: StartStage,
+    /// Microseconds since the prompt arrived.
+    pub at_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartStage {
+    Queued,
+    Committed,
+    ModelCalled,
+    FirstToken,
+    Claimed,
+    Restored,
+    Synced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum TurnOutcome {
+    Completed,
+    Stopped,
+    Failed { problem: Problem },
+    BudgetReached { problem: Problem },
+}

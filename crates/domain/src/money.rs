@@ -1,0 +1,50 @@
+//! Token counts and cost. Money is counted in millionths of a US dollar, as integers.
+
+use serde::{Deserialize, Serialize};
+use std::ops::AddAssign;
+use utoipa::ToSchema;
+
+/// Tokens of one or more model requests. `input` leaves out what was read from or written to the provider's cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cache_read_tokens: u64,
+    pub cache_write_tokens: u64,
+    /// Millionths of a US dollar; 0 when the model's price is not known.
+    pub cost_microusd: u64,
+    pub requests: u64,
+}
+
+impl Usage {
+    pub fn total_tokens(&self) -> u64 {
+        self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.cache_read_tokens += other.cache_read_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
+        self.cost_microusd += other.cost_microusd;
+        self.requests += other.requests;
+    }
+}
+
+/// Hard limits of one turn. The turn ends cleanly, with its work kept, when one is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Budget {
+    pub tokens: u64,
+    pub cost_microusd: u64,
+    pub wall_ms: u64,
+    pub tool_calls: u64,
+}
+
+impl Default for Budget {
+    /// Five million tokens, five dollars, one hour, 400 tool calls: far over an ordinary change, far under a bad bill.
+    fn default() -> Self {
+        Self { tokens: 5_000_000, cost_microusd: 5_000_000, wall_ms: 3_600_000, tool_calls: 400 }
+    }
+}

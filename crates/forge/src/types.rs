@@ -1,0 +1,170 @@
+//! The `Forge` trait and its values.
+
+use async_trait::async_trait;
+use greenroom_domain::{
+    Author, BranchName, ChangeId, CommitHash, Person, PersonId, Problem, RepositoryId, SessionId,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A proposal to merge a branch. On the local forge `number` counts from 1 within a repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub id: ChangeId,
+    pub repository: RepositoryId,
+    pub number: u64,
+    pub session: Option<SessionId>,
+    pub title: String,
+    pub body: String,
+    pub branch: BranchName,
+    pub base: BranchName,
+    pub base_commit: CommitHash,
+    pub head: CommitHash,
+    /// In whose name it was opened.
+    pub author: Author,
+    /// Everyone whose prompts produced it: none of them may approve.
+    pub prompters: Vec<PersonId>,
+    pub state: ChangeState,
+    pub approvals: Vec<Approval>,
+    pub required_approvals: u32,
+    pub merge_commit: Option<CommitHash>,
+    pub merged_by: Option<PersonId>,
+    /// Merged without another person's approval because the repository requires none.
+    pub is_unreviewed: bool,
+    pub opened_at_ms: i64,
+    pub updated_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeState {
+    Open,
+    Merged,
+    Closed,
+}
+
+/// Counts only while `commit` is the change's head: a later push makes it stale.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub by: PersonId,
+    pub name: String,
+    pub commit: CommitHash,
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct OpenChange {
+    pub id: ChangeId,
+    pub repository: RepositoryId,
+    pub session: Option<SessionId>,
+    pub title: String,
+    pub body: String,
+    pub branch: BranchName,
+    pub base: BranchName,
+    pub author: Author,
+    pub prompters: Vec<PersonId>,
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    pub hash: CommitHash,
+    pub author_name: String,
+    pub author_email: String,
+    pub subject: String,
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDiff {
+    pub path: String,
+    /// The path before a rename.
+    pub old_path: Option<String>,
+    pub additions: u64,
+    pub deletions: u64,
+    pub is_binary: bool,
+    /// Unified diff with three lines of context; cut at 256 KiB, then `is_truncated`.
+    pub patch: String,
+    pub is_truncated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GitService {
+    UploadPack,
+    ReceivePack,
+}
+
+/// What a push may do. Checked on objects in quarantine, before any reference moves.
+#[derive(Clone, Debug)]
+pub enum PushPolicy {
+    /// A person with write access: any branch but forced updates of the default branch.
+    Person(PersonId),
+    /// A sandbox: exactly one branch; authors and committers of new commits are among `emails`.
+    Session { session: SessionId, branch: BranchName, emails: Vec<String>, size_limit_bytes: u64 },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Refused(Problem),
+    #[error("git {operation} failed: {output}")]
+    Git { operation: String, output: String },
+    #[error("the forge's database: {0}")]
+    Database(String),
+    #[error("{operation} {path}: {source}")]
+    Io { operation: &'static str, path: String, source: std::io::Error },
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[async_trait]
+pub trait Forge: Send + Sync + std::fmt::Debug {
+    /// Makes the repository from a path or URL (mirrors its branches and tags); `None` makes an empty one. Answers the
+    /// default branch. Repeating a finished call is harmless.
+    async fn create_repository(&self, id: RepositoryId, source: Option<&str>) -> Result<BranchName>;
+    async fn remove_repository(&self, id: RepositoryId) -> Result<()>;
+
+    async fn branch_head(&self, id: RepositoryId, branch: &BranchName) -> Result<Option<CommitHash>>;
+    /// A file at a commit; `None` when there is none. Larger than `limit` bytes is refused.
+    async fn read_file(
+        &self,
+        id: RepositoryId,
+        commit: &CommitHash,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>>;
+    /// Paths (files only) under a directory at a commit.
+    async fn list_files(&self, id: RepositoryId, commit: &CommitHash, directory: &str)
+    -> Result<Vec<String>>;
+
+    /// Opens a change, or updates the open one of the same branch (then `head`, title and prompters are renewed).
+    async fn open_change(&self, open: OpenChange) -> Result<Change>;
+    async fn change(&self, id: ChangeId) -> Result<Option<Change>>;
+    async fn change_by_number(&self, repository: RepositoryId, number: u64) -> Result<Option<Change>>;
+    /// Newest first; `limit` at most 200.
+    async fn changes(&self, repository: Option<RepositoryId>, limit: u32) -> Result<Vec<Change>>;
+    async fn diff(&self, id: ChangeId) -> Result<Vec<FileDiff>>;
+    async fn commits(&self, id: ChangeId) -> Result<Vec<Commit>>;
+    /// Refuses anyone whose prompts produced the change (`self_approval`).
+    async fn approve(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change>;
+    /// Merges with a merge commit in the name of `by`. Needs the required approvals of other people for the head.
+    async fn merge(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change>;
+
+    /// The answer to `GET …/info/refs?service=…` of git's smart HTTP protocol, protocol header passed through.
+    async fn advertise(
+        &self,
+        id: RepositoryId,
+        service: GitService,
+        git_protocol: Option<&str>,
+    ) -> Result<Vec<u8>>;
+    /// One request of git's stateless RPC. Returns when `output` is complete. A refused push is told to git in words.
+    async fn serve(
+        &self,
+        id: RepositoryId,
+        service: GitService,
+        git_protocol: Option<&str>,
+        policy: Option<PushPolicy>,
+        input: Box<dyn AsyncRead + Send + Unpin>,
+        output: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> Result<()>;
+}

@@ -1,1 +1,10 @@
-//! (being written)
+//! The published contract: bodies of requests and answers, and the frames of a session's stream. Events and commands
+//! are those of `domain`. Shared by the server and the Rust client; the OpenAPI document is made from these types.
+
+pub mod body;
+pub mod frame;
+pub mod view;
+
+pub use body::*;
+pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt};
+pub use view::*;

@@ -1,0 +1,141 @@
+//! Bodies of requests. Unknown fields are refused.
+
+use greenroom_domain::money::Budget;
+use greenroom_domain::{Command, CommandId, LoginName, RepositoryName, Role};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Sign in with login and password; the answer sets the session cookie.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    pub login: LoginName,
+    pub password: String,
+}
+
+/// Use a one-time sign-in link: of the first admin, or of a person an admin added. Sets a password.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UseSignInLink {
+    pub token: String,
+    /// Only for the first admin, whose account does not exist yet.
+    #[serde(default)]
+    pub login: Option<LoginName>,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub email: Option<String>,
+    /// 10 to 256 characters.
+    pub password: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddPerson {
+    pub login: LoginName,
+    pub name: String,
+    pub email: String,
+    pub role: Role,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What it is for, shown in lists.
+    pub name: String,
+    /// The person it acts as; `None`: oneself. Only an admin names another.
+    #[serde(default)]
+    pub login: Option<LoginName>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddRepository {
+    pub name: RepositoryName,
+    /// A path on the server, or a URL, whose branches and tags are mirrored.
+    pub source: String,
+    #[serde(default)]
+    pub required_approvals: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelProvider {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI Responses.
+    Openai,
+    /// Chat Completions of any compatible server.
+    OpenaiChat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelEffort {
+    Low,
+    Medium,
+    High,
+}
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddModel {
+    /// The name people choose it by.
+    pub name: String,
+    pub provider: ModelProvider,
+    /// The provider's name of the model.
+    pub model: String,
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// Stored encrypted; never given back.
+    #[serde(default)]
+    pub key: Option<String>,
+    #[serde(default)]
+    pub effort: Option<ModelEffort>,
+    #[serde(default)]
+    pub is_default: bool,
+}
+
+impl std::fmt::Debug for AddModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddModel")
+            .field("name", &self.name)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSession {
+    pub repository: RepositoryName,
+    /// The first prompt; may follow later.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    #[serde(default)]
+    pub title: Option<String>,
+    #[serde(default)]
+    pub model: Option<String>,
+    #[serde(default)]
+    pub base_branch: Option<String>,
+    #[serde(default)]
+    pub budget: Option<Budget>,
+}
+
+/// A command with its idempotency key, as `POST /sessions/{id}/commands` takes it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitCommand {
+    pub key: CommandId,
+    pub command: Command,
+}
+
+/// Run a program in the session's sandbox, as a person.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    pub command: String,
+    /// At most 600,000.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}

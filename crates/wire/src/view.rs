@@ -1,0 +1,270 @@
+//! What answers show. Times are milliseconds since 1970-01-01 UTC.
+
+use greenroom_domain::money::Usage;
+use greenroom_domain::{
+    BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem, RepositoryId,
+    RepositoryName, SessionId, TokenId,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The body of every answer that is an error.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    pub error: ErrorView,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorView {
+    pub code: ErrorCode,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Also in the server's log.
+    pub request_id: String,
+}
+
+impl ErrorView {
+    pub fn into_problem(self) -> Problem {
+        Problem { code: self.code, message: self.message, hint: self.hint, detail: self.detail }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SignedIn {
+    pub person: Person,
+}
+
+/// A one-time link: shown once, to be handed to the person.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PersonAdded {
+    pub person: Person,
+    pub sign_in_path: String,
+    pub expires_at_ms: i64,
+}
+
+/// A token: `secret` is shown once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenCreated {
+    pub id: TokenId,
+    pub name: String,
+    pub login: LoginName,
+    pub secret: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RepositoryView {
+    pub id: RepositoryId,
+    pub name: RepositoryName,
+    /// Where it was mirrored from, without credentials.
+    pub source: String,
+    pub default_branch: BranchName,
+    pub required_approvals: u32,
+    /// Path of git's smart HTTP address on this server, for example `/git/sample.git`.
+    pub clone_path: String,
+    pub head: Option<CommitHash>,
+    /// The newest good image.
+    pub image: Option<ImageView>,
+    /// The newest build, when it is not the image: running or failed.
+    pub build: Option<ImageView>,
+    pub added_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageState {
+    Building,
+    Ready,
+    Failed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    pub id: ImageId,
+    pub repository: RepositoryId,
+    pub state: ImageState,
+    pub commit: Option<CommitHash>,
+    pub steps: Vec<StepView>,
+    pub problem: Option<Problem>,
+    pub started_at_ms: i64,
+    pub finished_at_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StepView {
+    pub name: String,
+    /// An unchanged step's layer was used again.
+    pub is_reused: bool,
+    pub duration_ms: u64,
+}
+
+/// A line of a running or finished build, as the stream of `GET /images/{id}/log` gives it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum BuildFrame {
+    Output { text: String },
+    Finished { image: ImageView },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModelView {
+    pub name: String,
+    pub provider: crate::ModelProvider,
+    pub model: String,
+    pub base_url: Option<String>,
+    pub has_key: bool,
+    pub is_default: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModelTested {
+    pub model: String,
+    pub first_token_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    Idle,
+    Running,
+    /// The last turn failed or reached a limit.
+    Failed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    pub id: SessionId,
+    pub repository: RepositoryName,
+    pub title: String,
+    pub status: SessionStatus,
+    pub created_by: Option<PersonId>,
+    pub created_by_name: String,
+    pub branch: BranchName,
+    pub model: Option<String>,
+    pub queued_prompts: u32,
+    pub usage: Usage,
+    pub change: Option<ChangeRef>,
+    pub head_seq: u64,
+    pub created_at_ms: i64,
+    pub updated_at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeRef {
+    pub id: ChangeId,
+    pub number: u64,
+    pub state: ChangeStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeStatus {
+    Open,
+    Merged,
+    Closed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    pub id: ChangeId,
+    pub repository: RepositoryName,
+    pub number: u64,
+    pub session: Option<SessionId>,
+    pub title: String,
+    pub body: String,
+    pub branch: BranchName,
+    pub base: BranchName,
+    pub head: CommitHash,
+    pub author_id: PersonId,
+    pub author_name: String,
+    pub state: ChangeStatus,
+    pub approvals: Vec<ApprovalView>,
+    pub required_approvals: u32,
+    pub is_unreviewed: bool,
+    pub merge_commit: Option<CommitHash>,
+    pub commits: Vec<CommitView>,
+    /// What the asking person may do now; the reason where not.
+    pub may_approve: Permission,
+    pub may_merge: Permission,
+    pub opened_at_ms: i64,
+    pub updated_at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Permission {
+    pub is_allowed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalView {
+    pub by: PersonId,
+    pub name: String,
+    /// False once the branch moved on.
+    pub is_current: bool,
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CommitView {
+    pub hash: CommitHash,
+    pub author_name: String,
+    pub author_email: String,
+    pub subject: String,
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileDiffView {
+    pub path: String,
+    pub old_path: Option<String>,
+    pub additions: u64,
+    pub deletions: u64,
+    pub is_binary: bool,
+    /// Unified diff of the file.
+    pub patch: String,
+    pub is_truncated: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExecResult {
+    pub output: String,
+    /// `None` when it was ended by a signal or a limit; then `ended_by` says which.
+    pub exit_code: Option<i32>,
+    pub ended_by: Option<String>,
+    pub is_truncated: bool,
+    pub duration_ms: u64,
+}
+
+/// A page of a session's log, oldest first.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EntryPage {
+    pub entries: Vec<greenroom_domain::Entry>,
+    pub head_seq: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    pub version: String,
+    /// False while the server drains.
+    pub is_ready: bool,
+}
+
+/// What this installation can do, and cannot.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Machine {
+    pub mode: String,
+    pub capabilities: Vec<CapabilityView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CapabilityView {
+    pub name: String,
+    pub is_available: bool,
+    pub detail: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}

@@ -281,3 +281,29 @@ pub enum TurnOutcome {
     Failed { problem: Problem },
     BudgetReached { problem: Problem },
 }
+
+/// What model and people are told of a tool call that was cut off.
+pub const OUTCOME_UNKNOWN: &str = "Interrupted, outcome unknown: the call was cut off and may have run in part. \
+    Check what it left behind before repeating it.";
+
+impl Event {
+    /// The turn whose work this is, where it is a turn's.
+    pub fn turn(&self) -> Option<TurnId> {
+        match self {
+            Self::TurnStarted { turn, .. }
+            | Self::PromptInserted { turn, .. }
+            | Self::ModelRequested { turn, .. }
+            | Self::ModelRetry { turn, .. }
+            | Self::BlockOpened { turn, .. }
+            | Self::AssistantMessage { turn, .. }
+            | Self::ToolStarted { turn, .. }
+            | Self::ToolFinished { turn, .. }
+            | Self::TodoChanged { turn, .. }
+            | Self::StartTimeline { turn, .. }
+            | Self::StopRequested { turn, .. }
+            | Self::TurnFinished { turn, .. }
+            | Self::TurnInterrupted { turn, .. } => Some(*turn),
+            _ => None,
+        }
+    }
+}

@@ -17,4 +17,4 @@ pub use id::*;
 pub use name::{BranchName, CommitHash, LoginName, RepositoryName};
 pub use person::{Author, Person, Role, Via};
 pub use problem::{ErrorCode, Problem};
-pub use state::{Effect, Ids, SessionState};
+pub use state::{Asking, Effect, Ids, SessionState};

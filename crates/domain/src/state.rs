@@ -1,7 +1,417 @@
-//! (being written)
+//! The session as a pure state machine. `decide` turns a command into events or a refusal; `step` applies one entry and
+//! says what has to happen because of it. The actor in `session` persists between the two.
+
+use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT};
+use crate::event::{Entry, Event, TurnOutcome};
+use crate::money::{Budget, Usage};
+use crate::{
+    Author, BlockId, BranchName, ChangeId, Command, Delivery, ErrorCode, PersonId, Problem, PromptId,
+    RepositoryId, RepositoryName, TurnId,
+};
+
+/// Ids for what a command makes, passed in so that deciding stays pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    pub prompt: PromptId,
+    pub turn: TurnId,
+}
+
+/// Who gives a command, and the model that would answer it (`None`: none is configured).
 #[derive(Clone, Debug)]
-pub struct SessionState;
-#[derive(Clone, Debug)]
-pub enum Effect {}
-#[derive(Clone, Debug)]
-pub struct Ids;
+pub struct Asking {
+    pub author: Author,
+    pub is_admin: bool,
+    pub model: Option<String>,
+}
+
+/// What has to be done because an entry was appended. Effects are derived from state: a restart finds them again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Let the agent answer these prompts.
+    RunTurn { turn: TurnId },
+    /// Cancel the running turn; it then reports `TurnFinished`.
+    CancelTurn { turn: TurnId },
+    /// The directory's line about this session is out of date.
+    PublishSummary,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueuedPrompt {
+    pub prompt: PromptId,
+    pub author: Author,
+    pub text: String,
+    pub delivery: Delivery,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningTurn {
+    pub turn: TurnId,
+    pub prompts: Vec<QueuedPrompt>,
+    pub is_stopping: bool,
+    pub open_blocks: Vec<BlockId>,
+    pub open_calls: Vec<String>,
+    /// Calls of the last assistant message that were not even started.
+    pub pending_calls: Vec<String>,
+    pub usage: Usage,
+    pub tool_calls: u64,
+    pub started_at_ms: i64,
+}
+
+/// What `SessionCreated` fixed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    pub repository: RepositoryId,
+    pub repository_name: RepositoryName,
+    pub author: Author,
+    pub branch: BranchName,
+    pub base_branch: BranchName,
+    pub model: Option<String>,
+    pub budget: Budget,
+    pub created_at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenedChange {
+    pub change: ChangeId,
+    pub number: u64,
+    pub is_merged: bool,
+}
+
+/// Everything a command can depend on. Rebuilt from the log by `step`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionState {
+    pub head_seq: u64,
+    pub updated_at_ms: i64,
+    pub origin: Option<Origin>,
+    pub title: String,
+    pub queue: Vec<QueuedPrompt>,
+    pub running: Option<RunningTurn>,
+    /// Everyone whose prompt was answered, in order of first appearance.
+    pub prompters: Vec<Author>,
+    pub usage: Usage,
+    pub last_outcome: Option<TurnOutcome>,
+    pub change: Option<OpenedChange>,
+    pub turns: u64,
+}
+
+impl SessionState {
+    /// The events that carry out `command`, or why not. Changes nothing.
+    pub fn decide(&self, command: &Command, asking: &Asking, ids: Ids) -> Result<Vec<Event>, Problem> {
+        match command {
+            Command::Prompt { text, delivery } => self.decide_prompt(text, *delivery, asking, ids),
+            Command::EditPrompt { prompt, text } => self.decide_edit(*prompt, text, asking),
+            Command::WithdrawPrompt { prompt } => {
+                self.queued(*prompt, asking)?;
+                Ok(vec![Event::PromptWithdrawn { prompt: *prompt, by: asking.author.on_behalf_of }])
+            }
+            Command::Stop {} => self.decide_stop(asking),
+        }
+    }
+
+    fn decide_prompt(
+        &self,
+        text: &str,
+        delivery: Delivery,
+        asking: &Asking,
+        ids: Ids,
+    ) -> Result<Vec<Event>, Problem> {
+        check_prompt(text)?;
+        if self.queue.len() >= QUEUE_LIMIT {
+            return Err(Problem::new(
+                ErrorCode::QueueFull,
+                format!("{QUEUE_LIMIT} prompts are already waiting in this session."),
+            )
+            .hint("Wait for the running turn, or withdraw a prompt."));
+        }
+        let accepted = Event::PromptAccepted {
+            prompt: ids.prompt,
+            author: asking.author.clone(),
+            text: text.to_owned(),
+            delivery,
+        };
+        if self.running.is_some() {
+            return Ok(vec![accepted]);
+        }
+        Ok([vec![accepted], start_turn(ids.turn, vec![ids.prompt], asking.model.as_deref())].concat())
+    }
+
+    fn decide_edit(&self, prompt: PromptId, text: &str, asking: &Asking) -> Result<Vec<Event>, Problem> {
+        check_prompt(text)?;
+        self.queued(prompt, asking)?;
+        Ok(vec![Event::PromptEdited { prompt, text: text.to_owned(), by: asking.author.on_behalf_of }])
+    }
+
+    fn decide_stop(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
+        match &self.running {
+            Some(running) if running.is_stopping => Ok(vec![]),
+            Some(running) => Ok(vec![Event::StopRequested {
+                turn: running.turn,
+                by: asking.author.on_behalf_of,
+                name: asking.author.name.clone(),
+            }]),
+            None => Err(Problem::new(ErrorCode::NotRunning, "No turn is running in this session.")),
+        }
+    }
+
+    /// A waiting prompt that the asking person may change: their own, or any for an admin.
+    fn queued(&self, prompt: PromptId, asking: &Asking) -> Result<&QueuedPrompt, Problem> {
+        let queued = self.queue.iter().find(|queued| queued.prompt == prompt).ok_or_else(|| {
+            Problem::new(ErrorCode::PromptNotQueued, "This prompt is not waiting any more.")
+                .hint("A prompt can be changed until its turn begins; stop the turn and send another.")
+        })?;
+        if queued.author.on_behalf_of == asking.author.on_behalf_of || asking.is_admin {
+            Ok(queued)
+        } else {
+            Err(Problem::new(
+                ErrorCode::NotAllowed,
+                format!("Only {} or an admin can change this prompt.", queued.author.name),
+            ))
+        }
+    }
+
+    /// What follows a finished turn: the waiting prompts become the next one. Empty while a turn runs.
+    pub fn next_turn(&self, turn: TurnId, model: Option<&str>) -> Vec<Event> {
+        match self.queue.first() {
+            Some(first) if self.running.is_none() => start_turn(turn, vec![first.prompt], model),
+            _ => vec![],
+        }
+    }
+
+    /// Waiting prompts that asked to join the running turn.
+    pub fn inserts(&self) -> Vec<Event> {
+        let Some(running) = &self.running else { return vec![] };
+        self.queue
+            .iter()
+            .filter(|queued| queued.delivery == Delivery::Insert)
+            .map(|queued| Event::PromptInserted { turn: running.turn, prompt: queued.prompt })
+            .collect()
+    }
+
+    /// What a restart must say about a turn that was cut off: text that nobody can finish is withdrawn, tool calls
+    /// whose outcome nobody knows are named. Empty when no turn runs.
+    pub fn interruption(&self) -> Vec<Event> {
+        let Some(running) = &self.running else { return vec![] };
+        let resets = running.open_blocks.iter().map(|block| Event::BlockReset { block: *block });
+        let unknown = running.open_calls.iter().map(|call| Event::ToolFinished {
+            turn: running.turn,
+            call: call.clone(),
+            outcome: crate::event::ToolOutcome::Unknown,
+            text: crate::event::OUTCOME_UNKNOWN.to_owned(),
+            display: None,
+            duration_ms: 0,
+        });
+        let interrupted =
+            Event::TurnInterrupted { turn: running.turn, open_calls: running.open_calls.clone() };
+        std::iter::once(interrupted).chain(resets).chain(unknown).collect()
+    }
+
+    /// Whether a turn may append this event now: work of a turn that has ended is refused.
+    pub fn accepts(&self, turn: TurnId, event: &Event) -> bool {
+        let is_running = self.running.as_ref().is_some_and(|running| running.turn == turn);
+        is_running && event.turn().is_none_or(|of| of == turn)
+    }
+
+    /// Applies one entry of the log.
+    pub fn step(&mut self, entry: &Entry) -> Vec<Effect> {
+        self.head_seq = entry.seq;
+        self.updated_at_ms = entry.at_ms;
+        match &entry.event {
+            Event::SessionCreated {
+                repository,
+                repository_name,
+                title,
+                author,
+                branch,
+                base_branch,
+                model,
+                budget,
+            } => {
+                self.title.clone_from(title);
+                self.origin = Some(Origin {
+                    repository: *repository,
+                    repository_name: repository_name.clone(),
+                    author: author.clone(),
+                    branch: branch.clone(),
+                    base_branch: base_branch.clone(),
+                    model: model.clone(),
+                    budget: *budget,
+                    created_at_ms: entry.at_ms,
+                });
+                vec![Effect::PublishSummary]
+            }
+            Event::TitleChanged { title } => {
+                self.title.clone_from(title);
+                vec![Effect::PublishSummary]
+            }
+            Event::PromptAccepted { .. } | Event::PromptEdited { .. } | Event::PromptWithdrawn { .. } => {
+                self.step_queue(&entry.event);
+                vec![Effect::PublishSummary]
+            }
+            Event::TurnStarted { turn, prompts } => self.step_turn_started(*turn, prompts, entry.at_ms),
+            Event::TurnFinished { turn, outcome, .. } => self.step_turn_finished(*turn, outcome),
+            Event::StopRequested { turn, .. } => self.step_stop(*turn),
+            Event::ChangeOpened { change, number, .. } => {
+                self.change = Some(OpenedChange { change: *change, number: *number, is_merged: false });
+                vec![Effect::PublishSummary]
+            }
+            Event::ChangeMerged { change, number, .. } => {
+                self.change = Some(OpenedChange { change: *change, number: *number, is_merged: true });
+                vec![Effect::PublishSummary]
+            }
+            event => {
+                self.step_work(event);
+                vec![]
+            }
+        }
+    }
+
+    fn step_queue(&mut self, event: &Event) {
+        match event {
+            Event::PromptAccepted { prompt, author, text, delivery } => self.queue.push(QueuedPrompt {
+                prompt: *prompt,
+                author: author.clone(),
+                text: text.clone(),
+                delivery: *delivery,
+            }),
+            Event::PromptEdited { prompt, text, .. } => {
+                if let Some(queued) = self.queue.iter_mut().find(|queued| queued.prompt == *prompt) {
+                    queued.text.clone_from(text);
+                }
+            }
+            Event::PromptWithdrawn { prompt, .. } => self.queue.retain(|queued| queued.prompt != *prompt),
+            _ => {}
+        }
+    }
+
+    fn take_queued(&mut self, prompts: &[PromptId]) -> Vec<QueuedPrompt> {
+        let (taken, left) =
+            std::mem::take(&mut self.queue).into_iter().partition(|q| prompts.contains(&q.prompt));
+        self.queue = left;
+        taken
+    }
+
+    fn note_prompters(&mut self, prompts: &[QueuedPrompt]) {
+        for queued in prompts {
+            let known = self.prompters.iter().any(|author| author.on_behalf_of == queued.author.on_behalf_of);
+            if !known {
+                self.prompters.push(queued.author.clone());
+            }
+        }
+    }
+
+    fn step_turn_started(&mut self, turn: TurnId, prompts: &[PromptId], at_ms: i64) -> Vec<Effect> {
+        let prompts = self.take_queued(prompts);
+        self.note_prompters(&prompts);
+        self.turns += 1;
+        self.running = Some(RunningTurn {
+            turn,
+            prompts,
+            is_stopping: false,
+            open_blocks: vec![],
+            open_calls: vec![],
+            pending_calls: vec![],
+            usage: Usage::default(),
+            tool_calls: 0,
+            started_at_ms: at_ms,
+        });
+        vec![Effect::RunTurn { turn }, Effect::PublishSummary]
+    }
+
+    fn step_turn_finished(&mut self, turn: TurnId, outcome: &TurnOutcome) -> Vec<Effect> {
+        if self.running.as_ref().is_some_and(|running| running.turn == turn) {
+            self.running = None;
+            self.last_outcome = Some(outcome.clone());
+        }
+        vec![Effect::PublishSummary]
+    }
+
+    fn step_stop(&mut self, turn: TurnId) -> Vec<Effect> {
+        match &mut self.running {
+            Some(running) if running.turn == turn => {
+                running.is_stopping = true;
+                vec![Effect::CancelTurn { turn }]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// What a running turn reports of itself.
+    fn step_work(&mut self, event: &Event) {
+        if let Event::PromptInserted { prompt, .. } = event {
+            let inserted = self.take_queued(&[*prompt]);
+            self.note_prompters(&inserted);
+            if let Some(running) = &mut self.running {
+                running.prompts.extend(inserted);
+            }
+            return;
+        }
+        if let Event::AssistantMessage { usage, .. } = event {
+            self.usage += *usage;
+        }
+        if let Some(running) = &mut self.running {
+            running.step(event);
+        }
+    }
+}
+
+impl RunningTurn {
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::BlockOpened { block, .. } => self.open_blocks.push(*block),
+            Event::BlockReset { block } => self.open_blocks.retain(|open| open != block),
+            Event::AssistantMessage { content, usage, .. } => {
+                self.open_blocks.clear();
+                self.usage += *usage;
+                self.pending_calls = content
+                    .iter()
+                    .filter_map(|part| match part {
+                        crate::message::Content::ToolCall(call) => Some(call.id.clone()),
+                        _ => None,
+                    })
+                    .collect();
+            }
+            Event::ToolStarted { call, .. } => {
+                self.tool_calls += 1;
+                self.pending_calls.retain(|pending| pending != call);
+                self.open_calls.push(call.clone());
+            }
+            Event::ToolFinished { call, .. } => {
+                self.pending_calls.retain(|pending| pending != call);
+                self.open_calls.retain(|open| open != call);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn start_turn(turn: TurnId, prompts: Vec<PromptId>, model: Option<&str>) -> Vec<Event> {
+    let mut events = vec![Event::TurnStarted { turn, prompts }];
+    if let Some(model) = model {
+        events.push(Event::ModelRequested { turn, model: model.to_owned(), attempt: 1 });
+    }
+    events
+}
+
+fn check_prompt(text: &str) -> Result<(), Problem> {
+    if text.trim().is_empty() {
+        return Err(Problem::new(ErrorCode::InvalidRequest, "The prompt is empty.")
+            .hint("Say what should be changed."));
+    }
+    if text.len() > PROMPT_LIMIT {
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("The prompt has {} bytes; at most {PROMPT_LIMIT} are taken.", text.len()),
+        )
+        .hint("Put long material into a file of the repository and name it in the prompt."));
+    }
+    Ok(())
+}
+
+/// The author of whoever asked first, for people to read.
+pub fn is_prompter(state: &SessionState, person: PersonId) -> bool {
+    state.prompters.iter().any(|author| author.on_behalf_of == person)
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

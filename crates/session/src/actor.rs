@@ -1,0 +1,373 @@
+//! The single writer of a session. One loop: decide, append, apply, then act. Nothing leaves before the append that
+//! justifies it is durable.
+
+use crate::clock::Clock;
+use crate::handle::{SessionHandle, TurnEnded, problem_of_log};
+use crate::log::{Append, LogError, StoredReceipt};
+use crate::registry::{Effects, Summary};
+use crate::subscription::Live;
+use greenroom_domain::event::TurnOutcome;
+use greenroom_domain::{
+    Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Problem, PromptId,
+    SessionState, TurnId,
+};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// After a stop, the turn has this long to report what it did before the actor ends it.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    Command {
+        key: CommandId,
+        command: Command,
+        asking: Asking,
+        reply: oneshot::Sender<Result<StoredReceipt, Problem>>,
+    },
+    Record {
+        events: Vec<Event>,
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    Commit {
+        turn: TurnId,
+        events: Vec<Event>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<(), TurnEnded>>,
+    },
+    TakeInserts {
+        turn: TurnId,
+        reply: oneshot::Sender<Vec<(String, String)>>,
+    },
+    State {
+        reply: oneshot::Sender<SessionState>,
+    },
+    Subscribe {
+        reply: oneshot::Sender<(u64, broadcast::Receiver<Live>)>,
+    },
+    StopOverdue {
+        turn: TurnId,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+pub(crate) struct SessionActor {
+    pub(crate) handle: SessionHandle,
+    pub(crate) state: SessionState,
+    pub(crate) mailbox: mpsc::Receiver<Message>,
+    pub(crate) effects: Arc<dyn Effects>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cancel_turn: CancellationToken,
+    pub(crate) birth: Birth,
+}
+
+/// How this actor came to its session.
+pub(crate) enum Birth {
+    /// It was just made; these entries are its whole log, and their effects are still to be performed.
+    Created(Vec<Entry>),
+    /// `state` was rebuilt from the log of an earlier owner.
+    Reopened,
+}
+
+/// Whether the loop goes on.
+#[derive(PartialEq)]
+enum Flow {
+    Continue,
+    End,
+}
+
+impl SessionActor {
+    pub(crate) async fn run(mut self) {
+        if self.begin().await.is_ok() {
+            while let Some(message) = self.mailbox.recv().await {
+                if self.handle_message(message).await == Flow::End {
+                    break;
+                }
+            }
+        }
+        self.cancel_turn.cancel();
+    }
+
+    async fn begin(&mut self) -> Result<(), LogError> {
+        match std::mem::replace(&mut self.birth, Birth::Reopened) {
+            Birth::Created(entries) => {
+                let effects = self.apply(entries);
+                self.perform(effects);
+                Ok(())
+            }
+            Birth::Reopened => self.recover().await,
+        }
+    }
+
+    /// Goes on where the owner before stopped: says what was cut off, then runs the turn again from the log.
+    async fn recover(&mut self) -> Result<(), LogError> {
+        let interruption = self.state.interruption();
+        if interruption.is_empty() {
+            return self.start_next_turn().await;
+        }
+        self.commit(interruption, Durability::Synced, None).await?;
+        if let Some(running) = &self.state.running {
+            let turn = running.turn;
+            if running.is_stopping {
+                self.end_turn(turn, TurnOutcome::Stopped).await?;
+            } else {
+                self.perform(vec![Effect::RunTurn { turn }]);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_message(&mut self, message: Message) -> Flow {
+        match message {
+            Message::Command { key, command, asking, reply } => {
+                let answer = self.command(key, &command, &asking).await;
+                let flow = flow_after(&answer);
+                let _ = reply.send(answer);
+                flow
+            }
+            Message::Record { events, reply } => {
+                let answer =
+                    self.commit(events, Durability::Synced, None).await.map(drop).map_err(problem_of_log);
+                let flow = flow_after(&answer);
+                let _ = reply.send(answer);
+                flow
+            }
+            Message::Commit { turn, events, durability, reply } => {
+                self.commit_turn(turn, events, durability, reply).await
+            }
+            Message::TakeInserts { turn, reply } => self.take_inserts(turn, reply).await,
+            Message::State { reply } => {
+                let _ = reply.send(self.state.clone());
+                Flow::Continue
+            }
+            Message::Subscribe { reply } => {
+                let _ = reply.send((self.state.head_seq, self.handle.live.subscribe()));
+                Flow::Continue
+            }
+            Message::StopOverdue { turn } => self.stop_overdue(turn).await,
+            Message::Close { reply } => {
+                let _ = reply.send(());
+                Flow::End
+            }
+        }
+    }
+
+    async fn command(
+        &mut self,
+        key: CommandId,
+        command: &Command,
+        asking: &Asking,
+    ) -> Result<StoredReceipt, Problem> {
+        let digest = digest_of(command, asking);
+        if let Some(known) = self.handle.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
+            return if known.digest == digest { Ok(known) } else { Err(key_reused()) };
+        }
+        let ids = self.new_ids();
+        let (events, problem) = match self.state.decide(command, asking, ids) {
+            Ok(events) => (events, None),
+            Err(problem) => (vec![], Some(problem)),
+        };
+        let last = self.state.head_seq + events.len() as u64;
+        let receipt = StoredReceipt {
+            key: key.as_str().to_owned(),
+            digest,
+            seq: (!events.is_empty()).then_some(last),
+            problem,
+        };
+        self.commit(events, Durability::Synced, Some(receipt.clone())).await.map_err(problem_of_log)?;
+        Ok(receipt)
+    }
+
+    async fn commit_turn(
+        &mut self,
+        turn: TurnId,
+        events: Vec<Event>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<(), TurnEnded>>,
+    ) -> Flow {
+        if !events.iter().all(|event| self.state.accepts(turn, event)) {
+            let _ = reply.send(Err(TurnEnded));
+            return Flow::Continue;
+        }
+        let committed = self.commit(events, durability, None).await;
+        let _ = reply.send(committed.as_ref().map(drop).map_err(|_| TurnEnded));
+        let next = match committed {
+            Ok(()) => self.start_next_turn().await,
+            Err(error) => Err(error),
+        };
+        self.flow_after_log(next)
+    }
+
+    async fn take_inserts(&mut self, turn: TurnId, reply: oneshot::Sender<Vec<(String, String)>>) -> Flow {
+        let events = match &self.state.running {
+            Some(running) if running.turn == turn => self.state.inserts(),
+            _ => vec![],
+        };
+        if events.is_empty() {
+            let _ = reply.send(vec![]);
+            return Flow::Continue;
+        }
+        let waiting: Vec<PromptId> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::PromptInserted { prompt, .. } => Some(*prompt),
+                _ => None,
+            })
+            .collect();
+        let texts = self
+            .state
+            .queue
+            .iter()
+            .filter(|queued| waiting.contains(&queued.prompt))
+            .map(|queued| (queued.author.name.clone(), queued.text.clone()))
+            .collect();
+        let committed = self.commit(events, Durability::Synced, None).await;
+        if committed.is_ok() {
+            let _ = reply.send(texts);
+        }
+        self.flow_after_log(committed)
+    }
+
+    async fn stop_overdue(&mut self, turn: TurnId) -> Flow {
+        let is_due =
+            self.state.running.as_ref().is_some_and(|running| running.turn == turn && running.is_stopping);
+        if !is_due {
+            return Flow::Continue;
+        }
+        let ended = self.end_turn(turn, TurnOutcome::Stopped).await;
+        self.flow_after_log(ended)
+    }
+
+    /// Ends a turn that does not end itself: what it left open is named first.
+    async fn end_turn(&mut self, turn: TurnId, outcome: TurnOutcome) -> Result<(), LogError> {
+        let (usage, started) = self
+            .state
+            .running
+            .as_ref()
+            .map_or_else(Default::default, |running| (running.usage, running.started_at_ms));
+        let duration_ms = u64::try_from(self.clock.now_ms() - started).unwrap_or(0);
+        let mut events = self.state.interruption();
+        events.push(Event::TurnFinished { turn, outcome, usage, duration_ms });
+        self.commit(events, Durability::Synced, None).await?;
+        self.start_next_turn().await
+    }
+
+    async fn start_next_turn(&mut self) -> Result<(), LogError> {
+        if self.state.running.is_some() || self.state.queue.is_empty() {
+            return Ok(());
+        }
+        let model = self.effects.model_of(&self.state).await;
+        let events = self.state.next_turn(self.new_ids().turn, model.as_deref());
+        self.commit(events, Durability::Synced, None).await
+    }
+
+    /// The only way to change a session: append, apply, tell viewers, act.
+    async fn commit(
+        &mut self,
+        events: Vec<Event>,
+        durability: Durability,
+        receipt: Option<StoredReceipt>,
+    ) -> Result<(), LogError> {
+        if events.is_empty() && receipt.is_none() {
+            return Ok(());
+        }
+        let append = Append {
+            epoch: self.handle.epoch,
+            expected_head: self.state.head_seq,
+            at_ms: self.clock.now_ms(),
+            events,
+            durability,
+            receipt,
+        };
+        let entries = self.handle.log.append(append).await?;
+        let effects = self.apply(entries);
+        self.perform(effects);
+        Ok(())
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Vec<Effect> {
+        let mut effects = vec![];
+        for entry in entries {
+            effects.extend(self.state.step(&entry));
+            let _ = self.handle.live.send(Live::Entry(Arc::new(entry)));
+        }
+        effects
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        let mut is_summary_due = false;
+        for effect in effects {
+            match effect {
+                Effect::RunTurn { turn } => {
+                    self.cancel_turn = CancellationToken::new();
+                    let handle = self.handle.turn(turn, self.cancel_turn.clone());
+                    self.effects.run_turn(handle, self.state.clone());
+                }
+                Effect::CancelTurn { turn } => {
+                    self.cancel_turn.cancel();
+                    self.watch_stop(turn);
+                }
+                Effect::PublishSummary => is_summary_due = true,
+            }
+        }
+        if is_summary_due {
+            self.effects.publish(Summary { session: self.handle.id, state: self.state.clone() });
+        }
+    }
+
+    fn watch_stop(&self, turn: TurnId) {
+        let mailbox = self.handle.mailbox.downgrade();
+        tokio::spawn(async move {
+            tokio::time::sleep(STOP_GRACE).await;
+            if let Some(mailbox) = mailbox.upgrade() {
+                let _ = mailbox.send(Message::StopOverdue { turn }).await;
+            }
+        });
+    }
+
+    fn new_ids(&self) -> Ids {
+        let at = u64::try_from(self.clock.now_ms()).unwrap_or(0);
+        Ids {
+            prompt: PromptId::from_parts(at, self.clock.random()),
+            turn: TurnId::from_parts(at, self.clock.random()),
+        }
+    }
+
+    /// A log that fenced us, or whose state is unknown, ends this actor: the next use opens the log again.
+    fn flow_after_log<T>(&self, result: Result<T, LogError>) -> Flow {
+        match result {
+            Ok(_) => Flow::Continue,
+            Err(LogError::Full) => {
+                tracing::error!(session = %self.handle.id, "the disk is full");
+                Flow::Continue
+            }
+            Err(error) => {
+                tracing::error!(session = %self.handle.id, %error, "the session's log failed; the actor ends");
+                Flow::End
+            }
+        }
+    }
+}
+
+fn flow_after<T>(answer: &Result<T, Problem>) -> Flow {
+    match answer {
+        Err(problem) if matches!(problem.code, ErrorCode::Internal | ErrorCode::Fenced) => Flow::End,
+        _ => Flow::Continue,
+    }
+}
+
+/// Covers who asks too: a key belongs to one person's command.
+fn digest_of(command: &Command, asking: &Asking) -> [u8; 32] {
+    let body = serde_json::to_vec(&(command, asking.author.on_behalf_of)).unwrap_or_default();
+    Sha256::digest(body).into()
+}
+
+fn key_reused() -> Problem {
+    Problem::new(ErrorCode::KeyReused, "This idempotency key was used for another command.")
+        .hint("Make a new key for every command; repeat a key only to repeat the same command.")
+}

@@ -1,0 +1,79 @@
+//! The ports to a session's durable log, and to who owns it. The embedded implementation is `sqlite_log`.
+
+use async_trait::async_trait;
+use greenroom_domain::{Durability, Entry, Event, Problem, SessionId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What became of a command, kept to answer its repetition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredReceipt {
+    pub key: String,
+    /// SHA-256 of the command: the same key with another body is refused.
+    pub digest: [u8; 32],
+    pub seq: Option<u64>,
+    pub problem: Option<Problem>,
+}
+
+/// One atomic append.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub epoch: u64,
+    /// The log's last sequence number as the writer knows it.
+    pub expected_head: u64,
+    pub at_ms: i64,
+    pub events: Vec<Event>,
+    pub durability: Durability,
+    pub receipt: Option<StoredReceipt>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Another owner took the session: this one must stop.
+    #[error("the session is owned by epoch {owner}")]
+    Fenced { owner: u64 },
+    /// The append may or may not be in the log; re-read the head before going on.
+    #[error("the append's outcome is unknown: {reason}")]
+    Unknown { reason: String },
+    #[error("the log cannot be used: {reason}")]
+    Unavailable { reason: String },
+    #[error("the disk is full")]
+    Full,
+    #[error("no such session")]
+    Missing,
+}
+
+/// One session's log. Entries are numbered from 1 without gaps.
+#[async_trait]
+pub trait CommitLog: Send + Sync + std::fmt::Debug {
+    /// Appends all events or none, and answers the entries. With `Durability::Synced` they, and everything appended
+    /// before, are on disk when this returns.
+    async fn append(&self, append: Append) -> Result<Vec<Entry>, LogError>;
+
+    /// Entries after a sequence number, oldest first, at most `limit`.
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError>;
+
+    /// All entries but coalesced block text: what a conversation is rebuilt from.
+    async fn read_conversation(&self) -> Result<Vec<Entry>, LogError>;
+
+    async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError>;
+}
+
+/// The right to write a session's log, until a higher epoch is taken.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    pub epoch: u64,
+    pub log: Arc<dyn CommitLog>,
+}
+
+/// Who owns which session. Taking one raises its epoch and fences the owner before.
+#[async_trait]
+pub trait SessionDirectory: Send + Sync + std::fmt::Debug {
+    /// Makes a new, empty session and takes it.
+    async fn create(&self, session: SessionId) -> Result<Ownership, LogError>;
+
+    async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError>;
+
+    /// Removes the session with all that belongs to it. Repeating it is harmless.
+    async fn remove(&self, session: SessionId) -> Result<(), LogError>;
+}

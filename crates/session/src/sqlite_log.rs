@@ -1,0 +1,311 @@
+//! The embedded log: one SQLite file per session at `sessions/<id>/session.db`, in WAL mode. A synced append is one
+//! transaction with `synchronous=FULL` (one fdatasync of the WAL, which also covers buffered appends before it); a
+//! buffered one is not synced at all.
+
+use crate::log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt};
+use async_trait::async_trait;
+use greenroom_domain::{Durability, Entry, Event, SessionId};
+use rusqlite::{Connection, ErrorCode as SqlCode, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Receipts kept per session; older ones are forgotten.
+const RECEIPTS_KEPT: i64 = 10_000;
+
+const SCHEMA: &str = "
+    create table meta (name text primary key, value integer not null) without rowid;
+    insert into meta values ('epoch', 0);
+    create table entries (
+        seq integer primary key, at_ms integer not null, epoch integer not null,
+        is_text integer not null, body text not null);
+    create table receipts (
+        number integer primary key autoincrement, key text not null unique,
+        digest blob not null, seq integer, problem text);
+    pragma user_version = 1;";
+
+/// Session files under one directory. The data directory's lock makes this process their only user.
+#[derive(Clone, Debug)]
+pub struct FileSessions {
+    root: PathBuf,
+}
+
+impl FileSessions {
+    /// `root` is made when missing.
+    pub fn open(root: impl Into<PathBuf>) -> std::io::Result<Self> {
+        let root = root.into();
+        std::fs::create_dir_all(&root)?;
+        Ok(Self { root })
+    }
+
+    /// The directory of everything a session keeps on disk.
+    pub fn directory(&self, session: SessionId) -> PathBuf {
+        self.root.join(session.to_string())
+    }
+
+    async fn take(&self, session: SessionId, existence: Existence) -> Result<Ownership, LogError> {
+        let directory = self.directory(session);
+        blocking(move || {
+            let connection = match existence {
+                Existence::New => create_file(&directory)?,
+                Existence::Present => open_file(&directory)?,
+            };
+            let epoch = raise_epoch(&connection)?;
+            Ok(Ownership { epoch, log: Arc::new(SqliteLog { connection: Arc::new(Mutex::new(connection)) }) })
+        })
+        .await
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Existence {
+    New,
+    Present,
+}
+
+#[async_trait]
+impl SessionDirectory for FileSessions {
+    async fn create(&self, session: SessionId) -> Result<Ownership, LogError> {
+        self.take(session, Existence::New).await
+    }
+
+    async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError> {
+        self.take(session, Existence::Present).await
+    }
+
+    async fn remove(&self, session: SessionId) -> Result<(), LogError> {
+        let directory = self.directory(session);
+        blocking(move || match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+fn create_file(directory: &Path) -> Result<Connection, LogError> {
+    std::fs::create_dir_all(directory).map_err(|error| from_io(&error))?;
+    let connection = Connection::open(directory.join("session.db")).map_err(from_sql)?;
+    configure(&connection).map_err(from_sql)?;
+    connection.execute_batch(&format!("begin immediate; {SCHEMA} commit;")).map_err(from_sql)?;
+    sync_directory(directory)?;
+    if let Some(parent) = directory.parent() {
+        sync_directory(parent)?;
+    }
+    Ok(connection)
+}
+
+fn open_file(directory: &Path) -> Result<Connection, LogError> {
+    let path = directory.join("session.db");
+    if !path.exists() {
+        return Err(LogError::Missing);
+    }
+    let connection = Connection::open(path).map_err(from_sql)?;
+    configure(&connection).map_err(from_sql)?;
+    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(from_sql)?;
+    match version {
+        1 => Ok(connection),
+        // The process was killed between making the file and its first entry: nothing was acknowledged.
+        0 => Err(LogError::Missing),
+        other => Err(LogError::Unavailable {
+            reason: format!("session file of version {other}, this is version 1"),
+        }),
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch(
+        "pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -512; pragma temp_store = memory;",
+    )
+}
+
+fn sync_directory(directory: &Path) -> Result<(), LogError> {
+    std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
+}
+
+fn raise_epoch(connection: &Connection) -> Result<u64, LogError> {
+    connection
+        .query_row("update meta set value = value + 1 where name = 'epoch' returning value", [], |row| {
+            row.get(0)
+        })
+        .map_err(from_sql)
+}
+
+#[derive(Clone, Debug)]
+struct SqliteLog {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl SqliteLog {
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let connection = Arc::clone(&self.connection);
+        blocking(move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+}
+
+#[async_trait]
+impl CommitLog for SqliteLog {
+    async fn append(&self, append: Append) -> Result<Vec<Entry>, LogError> {
+        self.with(move |connection| {
+            let mode = match append.durability {
+                Durability::Synced => "pragma synchronous = full",
+                Durability::Buffered => "pragma synchronous = off",
+            };
+            connection.execute_batch(mode).map_err(from_sql)?;
+            append_all(connection, append)
+        })
+        .await
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        self.with(move |connection| {
+            read_entries(
+                connection,
+                "select seq, at_ms, epoch, body from entries where seq > ?1 order by seq limit ?2",
+                params![after, limit],
+            )
+        })
+        .await
+    }
+
+    async fn read_conversation(&self) -> Result<Vec<Entry>, LogError> {
+        self.with(|connection| {
+            let query = "select seq, at_ms, epoch, body from entries where is_text = 0 order by seq";
+            read_entries(connection, query, params![])
+        })
+        .await
+    }
+
+    async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError> {
+        let key = key.to_owned();
+        self.with(move |connection| {
+            connection
+                .prepare_cached("select digest, seq, problem from receipts where key = ?1")
+                .and_then(|mut query| {
+                    query
+                        .query_row([&key], |row| {
+                            let problem: Option<String> = row.get(2)?;
+                            Ok(StoredReceipt {
+                                digest: row.get(0)?,
+                                seq: row.get(1)?,
+                                problem: problem.and_then(|text| serde_json::from_str(&text).ok()),
+                                key: key.clone(),
+                            })
+                        })
+                        .optional()
+                })
+                .map_err(from_sql)
+        })
+        .await
+    }
+}
+
+fn append_all(connection: &mut Connection, append: Append) -> Result<Vec<Entry>, LogError> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(from_sql)?;
+    check_owner(&transaction, append.epoch, append.expected_head)?;
+    let mut entries = Vec::with_capacity(append.events.len());
+    for (event, seq) in append.events.into_iter().zip(append.expected_head + 1..) {
+        let entry = Entry { seq, at_ms: append.at_ms, epoch: append.epoch, event };
+        insert_entry(&transaction, &entry)?;
+        entries.push(entry);
+    }
+    if let Some(receipt) = append.receipt {
+        insert_receipt(&transaction, &receipt)?;
+    }
+    transaction.commit().map_err(|error| match from_sql(error) {
+        LogError::Unavailable { reason } => LogError::Unknown { reason },
+        known => known,
+    })?;
+    Ok(entries)
+}
+
+fn check_owner(connection: &Connection, epoch: u64, expected_head: u64) -> Result<(), LogError> {
+    let query =
+        "select (select value from meta where name = 'epoch'), coalesce((select max(seq) from entries), 0)";
+    let (owner, head): (u64, u64) = connection
+        .prepare_cached(query)
+        .and_then(|mut query| query.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
+        .map_err(from_sql)?;
+    if owner != epoch {
+        return Err(LogError::Fenced { owner });
+    }
+    if head != expected_head {
+        let reason = format!("the log ends at {head}, the writer expected {expected_head}");
+        return Err(LogError::Unknown { reason });
+    }
+    Ok(())
+}
+
+fn insert_entry(connection: &Connection, entry: &Entry) -> Result<(), LogError> {
+    let body = serde_json::to_string(&entry.event).map_err(|error| LogError::Unavailable {
+        reason: format!("an event cannot be written as JSON: {error}"),
+    })?;
+    let is_text = matches!(entry.event, Event::BlockText { .. });
+    connection
+        .prepare_cached("insert into entries (seq, at_ms, epoch, is_text, body) values (?1, ?2, ?3, ?4, ?5)")
+        .and_then(|mut insert| insert.execute(params![entry.seq, entry.at_ms, entry.epoch, is_text, body]))
+        .map_err(from_sql)?;
+    Ok(())
+}
+
+fn insert_receipt(connection: &Connection, receipt: &StoredReceipt) -> Result<(), LogError> {
+    let problem = receipt.problem.as_ref().and_then(|problem| serde_json::to_string(problem).ok());
+    connection
+        .prepare_cached("insert into receipts (key, digest, seq, problem) values (?1, ?2, ?3, ?4)")
+        .and_then(|mut insert| insert.execute(params![receipt.key, receipt.digest, receipt.seq, problem]))
+        .map_err(from_sql)?;
+    connection
+        .prepare_cached("delete from receipts where number <= last_insert_rowid() - ?1")
+        .and_then(|mut trim| trim.execute([RECEIPTS_KEPT]))
+        .map_err(from_sql)?;
+    Ok(())
+}
+
+fn read_entries(
+    connection: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Entry>, LogError> {
+    let mut query = connection.prepare_cached(query).map_err(from_sql)?;
+    let rows = query
+        .query_map(parameters, |row| {
+            Ok((row.get::<_, u64>(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?))
+        })
+        .map_err(from_sql)?;
+    rows.map(|row| {
+        let (seq, at_ms, epoch, body) = row.map_err(from_sql)?;
+        let event = serde_json::from_str(&body).map_err(|error| LogError::Unavailable {
+            reason: format!("entry {seq} cannot be read: {error}"),
+        })?;
+        Ok(Entry { seq, at_ms, epoch, event })
+    })
+    .collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(LogError::Unknown { reason: format!("the log's thread ended: {error}") }))
+}
+
+// Taken by value so that it can stand in `map_err`.
+#[allow(clippy::needless_pass_by_value)]
+fn from_sql(error: rusqlite::Error) -> LogError {
+    match error.sqlite_error_code() {
+        Some(SqlCode::DiskFull) => LogError::Full,
+        _ => LogError::Unavailable { reason: error.to_string() },
+    }
+}
+
+fn from_io(error: &std::io::Error) -> LogError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => LogError::Full,
+        _ => LogError::Unavailable { reason: error.to_string() },
+    }
+}

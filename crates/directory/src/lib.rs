@@ -1,1 +1,72 @@
-//! (being written)
+//! People, credentials, repositories, models, images and the session index: one database of the installation.
+//!
+//! Lists and look-ups come from here; what happened inside a session never does: the index is a projection that the
+//! session's outbox feeds. Secrets are kept as digests and password hashes only. Called by `app`; knows no HTTP.
+//!
+//! [`Directory`] is a cloneable handle. One thread writes, two read; see `worker` for what happens under load.
+
+mod credentials;
+mod error;
+mod images;
+mod models;
+mod people;
+mod remembered;
+mod repositories;
+mod row;
+mod schema;
+mod sessions;
+mod worker;
+
+pub use credentials::{Digest, TokenRow};
+pub use error::Error;
+pub use images::{ImageRow, ImageState};
+pub use models::ModelRow;
+pub use remembered::{REMEMBERED_LIMIT, Remembered};
+pub use repositories::RepositoryRow;
+pub use sessions::{SessionRow, SessionStatus};
+
+use rusqlite::Connection;
+use std::path::Path;
+use worker::Worker;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+const READERS: usize = 2;
+
+/// Handle of the installation's directory. Its threads end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    writer: Worker,
+    readers: Worker,
+}
+
+impl Directory {
+    /// Opens or creates the database and brings its schema up to date.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            let writer = schema::open_for_writing(&path)?;
+            let readers = (0..READERS).map(|_| schema::open_for_reading(&path)).collect::<Result<_>>()?;
+            Ok(Self {
+                writer: Worker::start("directory-writer", vec![writer])?,
+                readers: Worker::start("directory-reader", readers)?,
+            })
+        });
+        opened.await.map_err(|_| Error::Database("opening the directory panicked".into()))?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.readers.run(job).await
+    }
+
+    /// Durable when it returns.
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(job).await
+    }
+}

@@ -1,0 +1,84 @@
+//! Opening the database file, and its schema by `user_version`.
+
+use crate::{Error, Result};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Migration `n` brings version `n` to `n + 1`. A released one is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("schema/001.sql")];
+
+pub(crate) fn open_for_writing(path: &Path) -> Result<Connection> {
+    create_private(path)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+pub(crate) fn open_for_reading(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// SQLite gives its journal files the mode of the database, so that one mode protects the password hashes in all.
+fn create_private(path: &Path) -> Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|error| Error::Database(format!("creating {}: {error}", path.display())))
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let newest = MIGRATIONS.len() as u32;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > newest {
+        return Err(Error::Database(format!(
+            "the directory has schema {version}, made by a newer Greenroom; this one knows {newest}"
+        )));
+    }
+    for migration in &MIGRATIONS[version as usize..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", newest)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("greenroom.db");
+        open_for_writing(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(open_for_writing(&path), Err(Error::Database(text)) if text.contains("newer")));
+    }
+
+    #[test]
+    fn the_database_and_its_journal_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("greenroom.db");
+        let _open = open_for_writing(&path).unwrap();
+        for name in ["greenroom.db", "greenroom.db-wal"] {
+            let mode = folder.path().join(name).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+}

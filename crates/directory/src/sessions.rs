@@ -1,0 +1,157 @@
+//! The session index: one summary of each session, fed by the sessions' outboxes.
+
+use crate::row::{all, as_json, as_word, first, json, maybe_parsed, parsed, signed, unsigned, word};
+use crate::{Directory, Result};
+use greenroom_domain::money::Usage;
+use greenroom_domain::{BranchName, ChangeId, PersonId, RepositoryId, RepositoryName, SessionId};
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    Idle,
+    Running,
+    /// The last turn failed or reached a limit.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    pub id: SessionId,
+    pub repository: RepositoryId,
+    pub repository_name: RepositoryName,
+    pub title: String,
+    pub status: SessionStatus,
+    pub created_by: PersonId,
+    pub created_by_name: String,
+    pub branch: BranchName,
+    pub model: Option<String>,
+    pub queued_prompts: u32,
+    pub usage: Usage,
+    /// Id, number, and whether it is merged.
+    pub change: Option<(ChangeId, u64, bool)>,
+    /// The entry this summary was made at.
+    pub head_seq: u64,
+    pub created_at_ms: i64,
+    pub updated_at_ms: i64,
+}
+
+const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET
+        repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
+        model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
+        change_id = excluded.change_id, change_number = excluded.change_number,
+        change_is_merged = excluded.change_is_merged, head_seq = excluded.head_seq,
+        updated_at_ms = excluded.updated_at_ms
+    WHERE excluded.head_seq >= sessions.head_seq";
+
+impl Directory {
+    /// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
+    pub async fn put_session(&self, row: SessionRow) -> Result<()> {
+        self.write(move |db| {
+            db.prepare_cached(PUT)?.execute(params![
+                row.id.to_string(),
+                row.repository.to_string(),
+                row.repository_name.as_str(),
+                row.title,
+                as_word(row.status)?,
+                row.created_by.to_string(),
+                row.created_by_name,
+                row.branch.as_str(),
+                row.model,
+                row.queued_prompts,
+                as_json(&row.usage)?,
+                row.change.map(|(id, ..)| id.to_string()),
+                row.change.map(|(_, number, _)| signed(number)),
+                row.change.map(|(.., is_merged)| is_merged),
+                signed(row.head_seq),
+                row.created_at_ms,
+                row.updated_at_ms
+            ])?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<Option<SessionRow>> {
+        self.read(move |db| {
+            first(db.prepare("SELECT * FROM sessions WHERE id = ?")?, [id.to_string()], read_session)
+        })
+        .await
+    }
+
+    /// Newest first; of one repository, or of all.
+    pub async fn sessions(&self, repository: Option<RepositoryId>, limit: u32) -> Result<Vec<SessionRow>> {
+        self.read(move |db| match repository {
+            Some(repository) => all(
+                db.prepare(
+                    "SELECT * FROM sessions WHERE repository = ? ORDER BY created_at_ms DESC, id DESC LIMIT ?",
+                )?,
+                params![repository.to_string(), limit],
+                read_session,
+            ),
+            None => all(
+                db.prepare("SELECT * FROM sessions ORDER BY created_at_ms DESC, id DESC LIMIT ?")?,
+                [limit],
+                read_session,
+            ),
+        })
+        .await
+    }
+
+    /// For the start of the server: sessions in the middle of a turn.
+    pub async fn running_sessions(&self) -> Result<Vec<SessionId>> {
+        self.read(|db| {
+            all(db.prepare("SELECT id FROM sessions WHERE status = 'running' ORDER BY id")?, [], |row| {
+                parsed(row, "id")
+            })
+        })
+        .await
+    }
+
+    pub async fn remove_session(&self, id: SessionId) -> Result<()> {
+        self.write(move |db| {
+            db.execute("DELETE FROM sessions WHERE id = ?", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn sessions_of_repository_count(&self, repository: RepositoryId) -> Result<u64> {
+        self.read(move |db| {
+            let count = db.query_row(
+                "SELECT count(*) AS n FROM sessions WHERE repository = ?",
+                [repository.to_string()],
+                |row| unsigned(row, "n"),
+            );
+            Ok(count?)
+        })
+        .await
+    }
+}
+
+fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        id: parsed(row, "id")?,
+        repository: parsed(row, "repository")?,
+        repository_name: parsed(row, "repository_name")?,
+        title: row.get("title")?,
+        status: word(row, "status")?,
+        created_by: parsed(row, "created_by")?,
+        created_by_name: row.get("created_by_name")?,
+        branch: parsed(row, "branch")?,
+        model: row.get("model")?,
+        queued_prompts: row.get("queued_prompts")?,
+        usage: json(row, "usage")?,
+        change: read_change(row)?,
+        head_seq: unsigned(row, "head_seq")?,
+        created_at_ms: row.get("created_at_ms")?,
+        updated_at_ms: row.get("updated_at_ms")?,
+    })
+}
+
+fn read_change(row: &Row<'_>) -> rusqlite::Result<Option<(ChangeId, u64, bool)>> {
+    let Some(id) = maybe_parsed(row, "change_id")? else { return Ok(None) };
+    Ok(Some((id, unsigned(row, "change_number")?, row.get("change_is_merged")?)))
+}

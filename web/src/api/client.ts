@@ -1,0 +1,180 @@
+/**
+ * The only way from the page to the server: same-origin credentials, the `X-Greenroom` header, errors as one type, and
+ * the way to sign-in when the session of the browser has ended.
+ */
+import type {
+  AddModel,
+  ChangeView,
+  Command,
+  CreateSession,
+  ErrorView,
+  FileDiffView,
+  ImageView,
+  Machine,
+  ModelTested,
+  ModelView,
+  Person,
+  PersonAdded,
+  Problem,
+  Receipt,
+  RepositoryView,
+  Role,
+  SessionView,
+  SignedIn,
+  TokenCreated,
+} from "./types";
+
+export class ApiError extends Error {
+  readonly status: number;
+  readonly problem: Problem;
+  readonly requestId: string | undefined;
+
+  constructor(status: number, problem: Problem, requestId?: string) {
+    super(problem.message);
+    this.name = "ApiError";
+    this.status = status;
+    this.problem = problem;
+    this.requestId = requestId;
+  }
+
+  /** Whether the same request may succeed by itself later. */
+  get isTransient(): boolean {
+    return this.status === 0 || this.status === 503 || this.status === 504;
+  }
+}
+
+interface Options {
+  method?: "GET" | "POST" | "DELETE";
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+  /** A 401 is an answer to show, not a reason to leave the page. */
+  keepsUnauthorized?: boolean;
+}
+
+const DEADLINE_MS = 60_000;
+
+let onSignedOut: () => void = () => {};
+/** Told once by the router: where to go on a 401. */
+export function setSignedOutHandler(handler: () => void): void {
+  onSignedOut = handler;
+}
+
+async function request<T>(path: string, options: Options = {}): Promise<T> {
+  const response = await send(path, options);
+  if (response.ok) {
+    return (response.status === 204 ? undefined : await readJson(response)) as T;
+  }
+  const error = await readError(response);
+  if (response.status === 401 && !options.keepsUnauthorized) onSignedOut();
+  throw error;
+}
+
+async function send(path: string, { method = "GET", body, headers, signal }: Options): Promise<Response> {
+  const deadline = AbortSignal.timeout(DEADLINE_MS);
+  try {
+    return await fetch(`/api/v1${path}`, {
+      method,
+      credentials: "same-origin",
+      headers: {
+        "X-Greenroom": "1",
+        Accept: "application/json",
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+    });
+  } catch (cause) {
+    if (signal?.aborted) throw cause;
+    throw new ApiError(0, {
+      code: deadline.aborted ? "deadline" : "server_unreachable",
+      message: deadline.aborted ? "The server did not answer in time." : "The server cannot be reached.",
+      hint: "Check that Greenroom runs and that this device is connected, then try again.",
+    });
+  }
+}
+
+async function readJson(response: Response): Promise<unknown> {
+  try {
+    return await response.json();
+  } catch {
+    throw new ApiError(response.status, { code: "answer_unreadable", message: "The server's answer could not be read." });
+  }
+}
+
+async function readError(response: Response): Promise<ApiError> {
+  const body = (await response.json().catch(() => undefined)) as { error?: Partial<ErrorView> } | undefined;
+  const error = body?.error;
+  if (error?.code && error.message) {
+    const { request_id, ...problem } = error;
+    return new ApiError(response.status, problem as Problem, request_id);
+  }
+  return new ApiError(response.status, {
+    code: `http_${response.status}`,
+    message: `The server answered with status ${response.status}.`,
+    hint: "Try again; the server's log says more.",
+  });
+}
+
+const get = <T>(path: string, signal?: AbortSignal) => request<T>(path, { signal });
+const post = <T>(path: string, body?: unknown, options: Options = {}) =>
+  request<T>(path, { ...options, method: "POST", body });
+const remove = (path: string) => request<void>(path, { method: "DELETE" });
+const part = encodeURIComponent;
+
+export const api = {
+  me: (signal?: AbortSignal) => request<SignedIn>("/me", { signal }),
+  signIn: (login: string, password: string) =>
+    post<SignedIn>("/sign-in", { login, password }, { keepsUnauthorized: true }),
+  useSignInLink: (body: { token: string; login?: string; name?: string; email?: string; password: string }) =>
+    post<SignedIn>("/sign-in/link", body, { keepsUnauthorized: true }),
+  signOut: () => post<void>("/sign-out"),
+  machine: (signal?: AbortSignal) => get<Machine>("/machine", signal),
+
+  people: (signal?: AbortSignal) => get<Person[]>("/people", signal),
+  addPerson: (body: { login: string; name: string; email: string; role: Role }) => post<PersonAdded>("/people", body),
+  createToken: (name: string) => post<TokenCreated>("/tokens", { name }),
+
+  repositories: (signal?: AbortSignal) => get<RepositoryView[]>("/repositories", signal),
+  repository: (name: string, signal?: AbortSignal) => get<RepositoryView>(`/repositories/${part(name)}`, signal),
+  addRepository: (body: { name: string; source: string; required_approvals?: number }) =>
+    post<RepositoryView>("/repositories", body),
+  removeRepository: (name: string) => remove(`/repositories/${part(name)}`),
+  images: (name: string, signal?: AbortSignal) => get<ImageView[]>(`/repositories/${part(name)}/images`, signal),
+  buildImage: (name: string) => post<ImageView>(`/repositories/${part(name)}/images`),
+  image: (id: string, signal?: AbortSignal) => get<ImageView>(`/images/${part(id)}`, signal),
+
+  models: (signal?: AbortSignal) => get<ModelView[]>("/models", signal),
+  addModel: (body: AddModel) => post<ModelView>("/models", body),
+  removeModel: (name: string) => remove(`/models/${part(name)}`),
+  testModel: (name: string) => post<ModelTested>(`/models/${part(name)}/test`),
+
+  sessions: (signal?: AbortSignal) => get<SessionView[]>("/sessions", signal),
+  session: (id: string, signal?: AbortSignal) => get<SessionView>(`/sessions/${part(id)}`, signal),
+  createSession: (body: CreateSession, key: string) =>
+    post<SessionView>("/sessions", body, { headers: { "Idempotency-Key": key } }),
+  deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
+  submit: (id: string, key: string, command: Command) =>
+    post<Receipt>(`/sessions/${part(id)}/commands`, { key, command }),
+  sessionDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/sessions/${part(id)}/diff`, signal),
+
+  changes: (signal?: AbortSignal) => get<ChangeView[]>("/changes", signal),
+  change: (id: string, signal?: AbortSignal) => get<ChangeView>(`/changes/${part(id)}`, signal),
+  changeDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/changes/${part(id)}/diff`, signal),
+  approve: (id: string) => post<ChangeView>(`/changes/${part(id)}/approve`),
+  merge: (id: string) => post<ChangeView>(`/changes/${part(id)}/merge`),
+};
+
+/** What to show for anything that was thrown. */
+export function problemOf(error: unknown): Problem {
+  if (error instanceof ApiError) return error.problem;
+  return { code: "page_error", message: error instanceof Error ? error.message : "Something went wrong on this page." };
+}
+
+/** An idempotency key; `randomUUID` is missing on plain-http origins other than localhost. */
+export function newKey(): string {
+  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,93 @@
+/** Numbers, times and names as people read them. Pure; the present moment is an argument. */
+import type { StartStage, TimelineMark, Usage } from "../api/types";
+
+export function ago(atMs: number, nowMs: number): string {
+  const seconds = Math.max(0, Math.round((nowMs - atMs) / 1000));
+  if (seconds < 45) return "just now";
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.round(minutes / 60);
+  if (hours < 24) return `${hours} h ago`;
+  const days = Math.round(hours / 24);
+  if (days < 7) return days === 1 ? "yesterday" : `${days} days ago`;
+  return new Date(atMs).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
+}
+
+export function duration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+export function count(value: number): string {
+  if (value < 1000) return String(value);
+  if (value < 10_000) return `${(value / 1000).toFixed(1)}k`;
+  if (value < 1_000_000) return `${Math.round(value / 1000)}k`;
+  return `${(value / 1_000_000).toFixed(1)}M`;
+}
+
+/** Empty when the model's price is not known: no data is not zero. */
+export function cost(microusd: number): string {
+  if (microusd === 0) return "";
+  const dollars = microusd / 1_000_000;
+  return dollars < 0.01 ? "< $0.01" : `$${dollars.toFixed(2)}`;
+}
+
+export function totalTokens(usage: Usage): number {
+  return usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
+}
+
+export function usageText(usage: Usage): string {
+  if (usage.requests === 0 && totalTokens(usage) === 0) return "";
+  return [`${count(totalTokens(usage))} tokens`, cost(usage.cost_microusd)].filter(Boolean).join(" · ");
+}
+
+export const STAGE_NAMES: Record<StartStage, string> = {
+  queued: "Waited in the queue",
+  committed: "Prompt saved",
+  model_called: "Model called",
+  first_token: "First token",
+  claimed: "Sandbox claimed",
+  restored: "Files restored",
+  synced: "Synced with the base branch",
+};
+
+export function microseconds(us: number): string {
+  return us < 10_000 ? `${(us / 1000).toFixed(1)} ms` : duration(us / 1000);
+}
+
+/** Marks in the order they happened, with the share of the whole at which each ends. */
+export function timelineRows(marks: readonly TimelineMark[]): { stage: StartStage; atUs: number; share: number }[] {
+  const sorted = [...marks].sort((a, b) => a.at_us - b.at_us);
+  const end = Math.max(1, sorted.at(-1)?.at_us ?? 1);
+  return sorted.map((mark) => ({ stage: mark.stage, atUs: mark.at_us, share: mark.at_us / end }));
+}
+
+/** Terminal output as plain text: escape sequences go, a carriage return overwrites its line. */
+export function plainTerminal(text: string): string {
+  const bare = text.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g, "");
+  if (!bare.includes("\r")) return bare;
+  return bare
+    .replace(/\r\n/g, "\n")
+    .split("\n")
+    .map((line) => line.split("\r").filter(Boolean).at(-1) ?? "")
+    .join("\n");
+}
+
+export function initials(name: string): string {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = [words[0], words.length > 1 ? words.at(-1) : undefined].map((word) => [...(word ?? "")][0] ?? "");
+  return letters.join("").toUpperCase() || "?";
+}
+
+export function firstLine(text: string, longest = 160): string {
+  const line = text.trim().split("\n", 1)[0] ?? "";
+  return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
+}
+
+/** A path of this site, or "/": never another site's address. */
+export function safeReturnPath(path: string | undefined): string {
+  return path && /^\/(?![/\\])/.test(path) && !path.startsWith("/sign-in") ? path : "/";
+}

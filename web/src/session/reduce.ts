@@ -1,0 +1,410 @@
+/**
+ * Folds the frames of a session's stream into its state. Pure: no clock, no network. Entries are applied once, by their
+ * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
+ */
+import type { Content, Entry, Event, Frame, Usage } from "../api/types";
+import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
+import {
+  type BlockItem,
+  type ChangeItem,
+  type Item,
+  NO_USAGE,
+  type NoticeItem,
+  type Prompt,
+  type SessionState,
+  type ToolItem,
+  type Turn,
+} from "./state";
+
+/** Live output kept per running tool, in bytes; beyond it only the end is shown. */
+const OUTPUT_LIMIT = 256 * 1024;
+
+export function reduce(state: SessionState, frame: Frame): SessionState {
+  return reduceAll(state, [frame]);
+}
+
+/** Many frames at once cost one copy of the collections. */
+export function reduceAll(state: SessionState, frames: readonly Frame[]): SessionState {
+  const draft = new Draft(state);
+  for (const frame of frames) applyFrame(draft, frame);
+  return draft.finish();
+}
+
+function applyFrame(draft: Draft, frame: Frame): void {
+  switch (frame.type) {
+    case "hello":
+      draft.set({ isCaughtUp: draft.now.headSeq >= frame.head_seq, hasGap: false });
+      return;
+    case "caught_up":
+      draft.set({ isCaughtUp: true });
+      return;
+    case "entry":
+      applyEntry(draft, frame.entry);
+      return;
+    case "delta":
+      growBlock(draft, frame.block, frame.offset, frame.text);
+      return;
+    case "output":
+      growOutput(draft, frame.call, frame.offset, frame.text);
+      return;
+    default:
+      // Receipts, resume and errors belong to the connection; unknown frames of a newer server are not for us.
+      return;
+  }
+}
+
+function applyEntry(draft: Draft, entry: Entry): void {
+  const { headSeq } = draft.now;
+  if (entry.seq <= headSeq) return;
+  if (entry.seq > headSeq + 1) {
+    draft.set({ hasGap: true });
+    return;
+  }
+  draft.set({ headSeq: entry.seq });
+  applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+}
+
+function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void {
+  const base = { key: `e${seq}`, atMs, turn: draft.now.running };
+  switch (event.type) {
+    case "session_created":
+      return draft.set({
+        title: event.title,
+        repository: event.repository_name,
+        branch: event.branch,
+        baseBranch: event.base_branch,
+        model: event.model ?? null,
+        author: event.author,
+      });
+    case "title_changed":
+      return draft.set({ title: event.title });
+    case "prompt_accepted":
+      draft.putPrompt({
+        id: event.prompt,
+        author: event.author,
+        text: event.text,
+        delivery: event.delivery,
+        atMs,
+        status: "queued",
+        isEdited: false,
+      });
+      return draft.set({ queue: [...draft.now.queue, event.prompt] });
+    case "prompt_edited":
+      return draft.changePrompt(event.prompt, { text: event.text, isEdited: true });
+    case "prompt_withdrawn":
+      draft.changePrompt(event.prompt, { status: "withdrawn" });
+      return draft.set({ queue: draft.now.queue.filter((id) => id !== event.prompt) });
+    case "turn_started":
+      draft.putTurn({
+        id: event.turn,
+        startedAtMs: atMs,
+        model: null,
+        isStopping: false,
+        usage: NO_USAGE,
+        marks: [],
+        outcome: null,
+        firstPrompt: event.prompts[0] ?? null,
+      });
+      draft.set({ running: event.turn });
+      for (const prompt of event.prompts) takePrompt(draft, prompt, event.turn, false);
+      return;
+    case "prompt_inserted":
+      return takePrompt(draft, event.prompt, event.turn, true);
+    case "model_requested":
+      endRetries(draft, event.turn);
+      return draft.changeTurn(event.turn, { model: event.model });
+    case "model_retry":
+      endRetries(draft, event.turn);
+      return draft.put({
+        ...base,
+        kind: "retry",
+        attempt: event.attempt,
+        waitMs: event.wait_ms,
+        problem: event.problem,
+        isOver: false,
+      });
+    case "block_opened":
+      endRetries(draft, event.turn);
+      return draft.put(newBlock(event.block, event.kind, event.turn, atMs));
+    case "block_text":
+      return growBlock(draft, event.block, event.offset, event.text);
+    case "block_reset":
+      return draft.remove(blockKey(event.block));
+    case "assistant_message":
+      draft.set({ usage: addUsage(draft.now.usage, event.usage) });
+      addTurnUsage(draft, event.turn, event.usage);
+      return applyMessage(draft, event.turn, event.content, event.blocks, atMs);
+    case "tool_started":
+      return startTool(draft, event, atMs);
+    case "tool_finished":
+      return finishTool(draft, event, atMs);
+    case "todo_changed":
+      return draft.set({ todo: event.items });
+    case "sandbox_changed":
+      return applySandbox(draft, event, base);
+    case "egress_denied":
+      return draft.put(notice(base, "warn", `A connection to ${event.host}:${event.port} was refused: it is not on this repository's allow-list.`));
+    case "start_timeline":
+      return draft.changeTurn(event.turn, { marks: event.marks });
+    case "change_opened":
+      draft.set({ change: { id: event.change, number: event.number, title: event.title, state: "open" } });
+      return draft.put(changeItem(base, "opened", event, event.author.name, event.title));
+    case "change_updated":
+      return draft.put(changeItem(base, "updated", event, null, draft.now.change?.title ?? ""));
+    case "change_approved":
+      return draft.put(changeItem(base, "approved", event, event.name, draft.now.change?.title ?? ""));
+    case "change_merged": {
+      const { change } = draft.now;
+      draft.set({ change: { id: event.change, number: event.number, title: change?.title ?? "", state: "merged" } });
+      return draft.put(changeItem(base, "merged", event, event.name, change?.title ?? ""));
+    }
+    case "stop_requested":
+      draft.changeTurn(event.turn, { isStopping: true });
+      return draft.put(notice(base, "info", `${event.name} asked to stop.`));
+    case "turn_interrupted":
+      return draft.put(notice(base, "warn", interruptedText(event.open_calls.length)));
+    case "turn_finished":
+      return finishTurn(draft, event, base);
+    default:
+      return unknownEvent(event);
+  }
+}
+
+/** A newer server may know events that this page does not: they are passed over. */
+function unknownEvent(_event: never): void {}
+
+function takePrompt(draft: Draft, id: string, turn: string, wasInserted: boolean): void {
+  draft.changePrompt(id, { status: "taken" });
+  const prompt = draft.now.prompts.get(id);
+  if (!prompt) return;
+  const prompters = new Map(draft.now.prompters).set(prompt.author.on_behalf_of, prompt.author.name);
+  draft.set({ queue: draft.now.queue.filter((queued) => queued !== id), prompters });
+  draft.put({ kind: "prompt", key: `p:${id}`, atMs: prompt.atMs, turn, prompt, wasInserted });
+}
+
+const blockKey = (block: string) => `b:${block}`;
+const toolKey = (call: string) => `t:${call}`;
+
+function newBlock(block: string, kind: BlockItem["kind"], turn: string, atMs: number): BlockItem {
+  return { kind, key: blockKey(block), atMs, turn, block, body: EMPTY_TEXT, isDone: false };
+}
+
+function growBlock(draft: Draft, block: string, offset: number, text: string): void {
+  const item = draft.now.items.get(blockKey(block));
+  if (!item || (item.kind !== "text" && item.kind !== "thinking") || item.isDone) return;
+  const body = addPiece(item.body, offset, text);
+  if (body !== item.body) draft.put({ ...item, body });
+}
+
+function growOutput(draft: Draft, call: string, offset: number, text: string): void {
+  const item = draft.now.items.get(toolKey(call));
+  if (item?.kind !== "tool" || item.outcome !== null) return;
+  // Output frames may be coalesced for a slow viewer: what is beyond a gap is shown at once, it is only a preview.
+  const body = offset > item.output.bytes ? { ...item.output, bytes: offset } : item.output;
+  const grown = addPiece(body, offset, text);
+  if (grown === item.output) return;
+  const output = grown.text.length > OUTPUT_LIMIT ? { ...grown, text: grown.text.slice(-OUTPUT_LIMIT / 2) } : grown;
+  draft.put({ ...item, output });
+}
+
+/** The committed message replaces what its blocks streamed; open blocks that it does not name are withdrawn. */
+function applyMessage(draft: Draft, turn: string, content: Content[], blocks: string[], atMs: number): void {
+  const named = new Set(blocks.map(blockKey));
+  for (const key of [...draft.now.order].reverse()) {
+    const item = draft.now.items.get(key);
+    if (item?.turn !== turn) break;
+    if ((item.kind === "text" || item.kind === "thinking") && !item.isDone && !named.has(key)) draft.remove(key);
+  }
+  content.forEach((part, index) => {
+    if (part.type === "tool_call") {
+      if (!draft.now.items.has(toolKey(part.id))) draft.put(newTool(part.id, part.name, turn, atMs, part.input));
+      return;
+    }
+    const block = blocks[index] ?? `${turn}:${atMs}:${index}`;
+    const known = draft.now.items.get(blockKey(block));
+    const item = known?.kind === part.type ? known : newBlock(block, part.type, turn, atMs);
+    draft.put({ ...item, body: textOf(part.text), isDone: true });
+  });
+}
+
+function newTool(call: string, name: string, turn: string, atMs: number, input: unknown): ToolItem {
+  return {
+    kind: "tool",
+    key: toolKey(call),
+    atMs,
+    turn,
+    call,
+    name,
+    title: "",
+    input,
+    isStarted: false,
+    output: EMPTY_TEXT,
+    outcome: null,
+    text: "",
+    display: null,
+    durationMs: null,
+  };
+}
+
+function toolAt(draft: Draft, call: string, name: string, turn: string, atMs: number): ToolItem {
+  const known = draft.now.items.get(toolKey(call));
+  return known?.kind === "tool" ? known : newTool(call, name, turn, atMs, undefined);
+}
+
+function startTool(draft: Draft, event: Extract<Event, { type: "tool_started" }>, atMs: number): void {
+  const item = toolAt(draft, event.call, event.name, event.turn, atMs);
+  draft.put({ ...item, name: event.name, title: event.title, isStarted: true, atMs });
+}
+
+function finishTool(draft: Draft, event: Extract<Event, { type: "tool_finished" }>, atMs: number): void {
+  const item = toolAt(draft, event.call, "", event.turn, atMs);
+  draft.put({
+    ...item,
+    outcome: event.outcome,
+    text: event.text,
+    display: event.display ?? null,
+    durationMs: event.duration_ms,
+    output: EMPTY_TEXT,
+  });
+}
+
+function endRetries(draft: Draft, turn: string): void {
+  for (let i = draft.now.order.length - 1; i >= 0; i--) {
+    const item = draft.now.items.get(draft.now.order[i] ?? "");
+    if (item?.turn !== turn) return;
+    if (item.kind === "retry" && !item.isOver) draft.put({ ...item, isOver: true });
+  }
+}
+
+type Base = Pick<NoticeItem, "key" | "atMs" | "turn">;
+
+function notice(base: Base, tone: NoticeItem["tone"], text: string): NoticeItem {
+  return { ...base, kind: "notice", tone, text, problem: null };
+}
+
+function changeItem(
+  base: Base,
+  what: ChangeItem["what"],
+  event: { change: string; number: number; commit?: string },
+  byName: string | null,
+  title: string,
+): ChangeItem {
+  return { ...base, kind: "change", what, change: event.change, number: event.number, title, byName, commit: event.commit ?? null };
+}
+
+function applySandbox(draft: Draft, event: Extract<Event, { type: "sandbox_changed" }>, base: Base): void {
+  const problem = event.problem ?? null;
+  draft.set({ sandbox: { phase: event.state, problem } });
+  if (event.state === "lost" || event.state === "failed") {
+    const text = event.state === "lost" ? "The sandbox ended unexpectedly; files up to the last write are kept." : "The sandbox could not be started.";
+    draft.put({ ...notice(base, "bad", text), problem });
+  }
+}
+
+function interruptedText(openCalls: number): string {
+  if (openCalls === 0) return "The server restarted during this turn.";
+  const calls = openCalls === 1 ? "One tool call was cut off; its outcome is" : `${openCalls} tool calls were cut off; their outcome is`;
+  return `The server restarted during this turn. ${calls} unknown.`;
+}
+
+function finishTurn(draft: Draft, event: Extract<Event, { type: "turn_finished" }>, base: Base): void {
+  endRetries(draft, event.turn);
+  draft.changeTurn(event.turn, { outcome: event.outcome, usage: event.usage });
+  draft.put({
+    ...base,
+    turn: event.turn,
+    kind: "turn_end",
+    outcome: event.outcome,
+    usage: event.usage,
+    durationMs: event.duration_ms,
+  });
+  if (draft.now.running === event.turn) draft.set({ running: null });
+}
+
+function addTurnUsage(draft: Draft, id: string, usage: Usage): void {
+  const turn = draft.now.turns.get(id);
+  if (turn) draft.putTurn({ ...turn, usage: addUsage(turn.usage, usage) });
+}
+
+export function addUsage(a: Usage, b: Usage): Usage {
+  return {
+    input_tokens: a.input_tokens + b.input_tokens,
+    output_tokens: a.output_tokens + b.output_tokens,
+    cache_read_tokens: a.cache_read_tokens + b.cache_read_tokens,
+    cache_write_tokens: a.cache_write_tokens + b.cache_write_tokens,
+    cost_microusd: a.cost_microusd + b.cost_microusd,
+    requests: a.requests + b.requests,
+  };
+}
+
+/** A state being changed: collections are copied at their first change, so that a batch copies each once. */
+class Draft {
+  now: SessionState;
+  private items: Map<string, Item> | undefined;
+  private order: string[] | undefined;
+
+  constructor(state: SessionState) {
+    this.now = state;
+  }
+
+  set(patch: Partial<SessionState>): void {
+    this.now = { ...this.now, ...patch };
+  }
+
+  put(item: Item): void {
+    const items = this.ownItems();
+    if (!items.has(item.key)) this.ownOrder().push(item.key);
+    items.set(item.key, item);
+  }
+
+  remove(key: string): void {
+    if (!this.now.items.has(key)) return;
+    this.ownItems().delete(key);
+    const order = this.ownOrder();
+    const at = order.lastIndexOf(key);
+    if (at >= 0) order.splice(at, 1);
+  }
+
+  putPrompt(prompt: Prompt): void {
+    this.set({ prompts: new Map(this.now.prompts).set(prompt.id, prompt) });
+  }
+
+  changePrompt(id: string, patch: Partial<Prompt>): void {
+    const prompt = this.now.prompts.get(id);
+    if (prompt) this.putPrompt({ ...prompt, ...patch });
+  }
+
+  putTurn(turn: Turn): void {
+    const isNew = !this.now.turns.has(turn.id);
+    this.set({
+      turns: new Map(this.now.turns).set(turn.id, turn),
+      ...(isNew ? { turnOrder: [...this.now.turnOrder, turn.id] } : {}),
+    });
+  }
+
+  changeTurn(id: string, patch: Partial<Turn>): void {
+    const turn = this.now.turns.get(id);
+    if (turn) this.putTurn({ ...turn, ...patch });
+  }
+
+  finish(): SessionState {
+    return this.now;
+  }
+
+  private ownItems(): Map<string, Item> {
+    if (!this.items) {
+      this.items = new Map(this.now.items);
+      this.set({ items: this.items });
+    }
+    return this.items;
+  }
+
+  private ownOrder(): string[] {
+    if (!this.order) {
+      this.order = [...this.now.order];
+      this.set({ order: this.order });
+    }
+    return this.order;
+  }
+}
+

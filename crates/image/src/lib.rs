@@ -1,1 +1,3 @@
-//! (being written)
+//! stub
+pub mod detect;
+pub mod recipe;

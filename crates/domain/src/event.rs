@@ -42,6 +42,8 @@ pub enum Event {
         /// `None`: the installation's default at each turn.
         model: Option<String>,
         budget: Budget,
+        /// What its sandbox starts from; `None`: the repository had no image yet, the first one is waited for.
+        image: Option<ImageId>,
     },
     TitleChanged {
         title: String,

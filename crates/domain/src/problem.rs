@@ -75,6 +75,10 @@ error_codes! {
     DiskFull = "disk_full", 507;
     Deadline = "deadline", 504;
     ShuttingDown = "shutting_down", 503;
+    /// Made by clients: no answer came.
+    ServerUnreachable = "server_unreachable", 502;
+    /// Made by clients: an answer that they do not understand.
+    ServerUnexpected = "server_unexpected", 502;
     Interrupted = "interrupted", 500;
     Internal = "internal", 500;
 }

@@ -5,8 +5,8 @@ use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT};
 use crate::event::{Entry, Event, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
-    Author, BlockId, BranchName, ChangeId, Command, Delivery, ErrorCode, PersonId, Problem, PromptId,
-    RepositoryId, RepositoryName, TurnId,
+    Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
+    PromptId, RepositoryId, RepositoryName, TurnId,
 };
 
 /// Ids for what a command makes, passed in so that deciding stays pure.
@@ -67,7 +67,16 @@ pub struct Origin {
     pub base_branch: BranchName,
     pub model: Option<String>,
     pub budget: Budget,
+    pub image: Option<ImageId>,
     pub created_at_ms: i64,
+}
+
+/// What the session's files stand on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Workspace {
+    pub image: Option<ImageId>,
+    /// The commit the session's branch began at; `Some` once the first sync is complete.
+    pub base_commit: Option<CommitHash>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +100,7 @@ pub struct SessionState {
     pub usage: Usage,
     pub last_outcome: Option<TurnOutcome>,
     pub change: Option<OpenedChange>,
+    pub workspace: Workspace,
     pub turns: u64,
 }
 
@@ -225,6 +235,7 @@ impl SessionState {
                 base_branch,
                 model,
                 budget,
+                image,
             } => {
                 self.title.clone_from(title);
                 self.origin = Some(Origin {
@@ -235,6 +246,7 @@ impl SessionState {
                     base_branch: base_branch.clone(),
                     model: model.clone(),
                     budget: *budget,
+                    image: *image,
                     created_at_ms: entry.at_ms,
                 });
                 vec![Effect::PublishSummary]
@@ -250,6 +262,13 @@ impl SessionState {
             Event::TurnStarted { turn, prompts } => self.step_turn_started(*turn, prompts, entry.at_ms),
             Event::TurnFinished { turn, outcome, .. } => self.step_turn_finished(*turn, outcome),
             Event::StopRequested { turn, .. } => self.step_stop(*turn),
+            Event::SandboxChanged { image, commit, .. } => {
+                self.workspace.image = image.or(self.workspace.image);
+                if commit.is_some() {
+                    self.workspace.base_commit.clone_from(commit);
+                }
+                vec![]
+            }
             Event::ChangeOpened { change, number, .. } => {
                 self.change = Some(OpenedChange { change: *change, number: *number, is_merged: false });
                 vec![Effect::PublishSummary]
@@ -405,11 +424,6 @@ fn check_prompt(text: &str) -> Result<(), Problem> {
         .hint("Put long material into a file of the repository and name it in the prompt."));
     }
     Ok(())
-}
-
-/// The author of whoever asked first, for people to read.
-pub fn is_prompter(state: &SessionState, person: PersonId) -> bool {
-    state.prompters.iter().any(|author| author.on_behalf_of == person)
 }
 
 #[cfg(test)]

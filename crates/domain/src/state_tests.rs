@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LoginName;
+use crate::PersonId;
 use crate::event::ToolOutcome;
 use crate::message::{Content, StopReason, ToolCall};
 use crate::person::{Person, Role};

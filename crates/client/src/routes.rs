@@ -1,0 +1,178 @@
+//! The routes, in the order of the API's table.
+
+use crate::{Client, Credential, Error};
+use greenroom_domain::{ChangeId, Command, CommandId, ImageId, LoginName, Person, RepositoryName, SessionId};
+use greenroom_wire::*;
+use reqwest::{Method, Response, header::SET_COOKIE};
+use serde_json::json;
+
+impl Client {
+    pub async fn health(&self) -> Result<Health, Error> {
+        self.get(&["health"]).await
+    }
+
+    pub async fn machine(&self) -> Result<Machine, Error> {
+        self.get(&["machine"]).await
+    }
+
+    /// Answers with the person and the credential to go on with.
+    pub async fn sign_in(&self, body: &SignIn) -> Result<(SignedIn, Credential), Error> {
+        self.signed_in(&["sign-in"], body).await
+    }
+
+    pub async fn use_sign_in_link(&self, body: &UseSignInLink) -> Result<(SignedIn, Credential), Error> {
+        self.signed_in(&["sign-in", "link"], body).await
+    }
+
+    async fn signed_in<B: serde::Serialize>(
+        &self,
+        segments: &[&str],
+        body: &B,
+    ) -> Result<(SignedIn, Credential), Error> {
+        let response = self.send(self.request(Method::POST, segments).json(body)).await?;
+        let cookie =
+            session_cookie(&response).ok_or_else(|| Error::protocol("a sign-in that sets no cookie"))?;
+        Ok((self.read(response).await?, Credential::Cookie(cookie)))
+    }
+
+    pub async fn sign_out(&self) -> Result<(), Error> {
+        self.done(Method::POST, &["sign-out"]).await
+    }
+
+    pub async fn me(&self) -> Result<SignedIn, Error> {
+        self.get(&["me"]).await
+    }
+
+    pub async fn people(&self) -> Result<Vec<Person>, Error> {
+        self.get(&["people"]).await
+    }
+
+    pub async fn add_person(&self, body: &AddPerson) -> Result<PersonAdded, Error> {
+        self.post(&["people"], body).await
+    }
+
+    pub async fn create_token(&self, name: &str, login: Option<LoginName>) -> Result<TokenCreated, Error> {
+        self.post(&["tokens"], &CreateToken { name: name.to_owned(), login }).await
+    }
+
+    pub async fn repositories(&self) -> Result<Vec<RepositoryView>, Error> {
+        self.get(&["repositories"]).await
+    }
+
+    /// Mirrors the source and starts the first image build.
+    pub async fn add_repository(&self, body: &AddRepository) -> Result<RepositoryView, Error> {
+        self.post(&["repositories"], body).await
+    }
+
+    pub async fn repository(&self, name: &RepositoryName) -> Result<RepositoryView, Error> {
+        self.get(&["repositories", name.as_str()]).await
+    }
+
+    pub async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
+        self.done(Method::DELETE, &["repositories", name.as_str()]).await
+    }
+
+    pub async fn build_image(&self, repository: &RepositoryName) -> Result<ImageView, Error> {
+        self.post(&["repositories", repository.as_str(), "images"], &json!({})).await
+    }
+
+    pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<ImageView>, Error> {
+        self.get(&["repositories", repository.as_str(), "images"]).await
+    }
+
+    pub async fn image(&self, id: ImageId) -> Result<ImageView, Error> {
+        self.get(&["images", &id.to_string()]).await
+    }
+
+    pub async fn models(&self) -> Result<Vec<ModelView>, Error> {
+        self.get(&["models"]).await
+    }
+
+    pub async fn add_model(&self, body: &AddModel) -> Result<ModelView, Error> {
+        self.post(&["models"], body).await
+    }
+
+    pub async fn remove_model(&self, name: &str) -> Result<(), Error> {
+        self.done(Method::DELETE, &["models", name]).await
+    }
+
+    pub async fn test_model(&self, name: &str) -> Result<ModelTested, Error> {
+        self.post(&["models", name, "test"], &json!({})).await
+    }
+
+    pub async fn sessions(&self) -> Result<Vec<SessionView>, Error> {
+        self.get(&["sessions"]).await
+    }
+
+    /// The same `key` again gets the same session, not another one.
+    pub async fn create_session(&self, key: &CommandId, body: &CreateSession) -> Result<SessionView, Error> {
+        let request = self.request(Method::POST, &["sessions"]);
+        self.answer(request.header("idempotency-key", key.as_str()).json(body)).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<SessionView, Error> {
+        self.get(&["sessions", &id.to_string()]).await
+    }
+
+    pub async fn delete_session(&self, id: SessionId) -> Result<(), Error> {
+        self.done(Method::DELETE, &["sessions", &id.to_string()]).await
+    }
+
+    /// The same `key` again gets the same receipt.
+    pub async fn submit(&self, id: SessionId, key: &CommandId, command: &Command) -> Result<Receipt, Error> {
+        let body = SubmitCommand { key: key.clone(), command: command.clone() };
+        self.post(&["sessions", &id.to_string(), "commands"], &body).await
+    }
+
+    pub async fn entries(&self, id: SessionId, after: u64, limit: u32) -> Result<EntryPage, Error> {
+        let mut url = self.address().route(&["sessions", &id.to_string(), "entries"]);
+        url.query_pairs_mut()
+            .append_pair("after", &after.to_string())
+            .append_pair("limit", &limit.to_string());
+        self.answer(self.request_url(Method::GET, url)).await
+    }
+
+    pub async fn session_diff(&self, id: SessionId) -> Result<Vec<FileDiffView>, Error> {
+        self.get(&["sessions", &id.to_string(), "diff"]).await
+    }
+
+    pub async fn exec(&self, id: SessionId, body: &Exec) -> Result<ExecResult, Error> {
+        self.post(&["sessions", &id.to_string(), "exec"], body).await
+    }
+
+    pub async fn changes(&self, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>, Error> {
+        let mut url = self.address().route(&["changes"]);
+        if let Some(repository) = repository {
+            url.query_pairs_mut().append_pair("repository", repository.as_str());
+        }
+        self.answer(self.request_url(Method::GET, url)).await
+    }
+
+    pub async fn change(&self, id: ChangeId) -> Result<ChangeView, Error> {
+        self.get(&["changes", &id.to_string()]).await
+    }
+
+    pub async fn change_diff(&self, id: ChangeId) -> Result<Vec<FileDiffView>, Error> {
+        self.get(&["changes", &id.to_string(), "diff"]).await
+    }
+
+    pub async fn approve_change(&self, id: ChangeId) -> Result<ChangeView, Error> {
+        self.post(&["changes", &id.to_string(), "approve"], &json!({})).await
+    }
+
+    pub async fn merge_change(&self, id: ChangeId) -> Result<ChangeView, Error> {
+        self.post(&["changes", &id.to_string(), "merge"], &json!({})).await
+    }
+
+    /// A request whose answer's body says nothing.
+    async fn done(&self, method: Method, segments: &[&str]) -> Result<(), Error> {
+        self.send(self.request(method, segments)).await.map(drop)
+    }
+}
+
+fn session_cookie(response: &Response) -> Option<String> {
+    response.headers().get_all(SET_COOKIE).iter().find_map(|header| {
+        let pair = header.to_str().ok()?.split(';').next()?;
+        pair.trim().strip_prefix("greenroom_session=").map(str::to_owned)
+    })
+}

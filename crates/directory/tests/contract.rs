@@ -1,6 +1,7 @@
 //! What every directory promises, whatever database is under it.
 
 #![allow(clippy::unwrap_used)]
+
 use greenroom_directory::{
     Directory, Error, ImageRow, ImageState, ModelRow, Remembered, RepositoryRow, SessionRow, SessionStatus,
     TokenRow,

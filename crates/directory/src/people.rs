@@ -44,6 +44,23 @@ impl Directory {
         self.read(|db| all(db.prepare("SELECT * FROM people ORDER BY login")?, [], read_person)).await
     }
 
+    /// Changes what is given and keeps the rest.
+    pub async fn rename_person(
+        &self,
+        id: PersonId,
+        name: Option<String>,
+        email: Option<String>,
+    ) -> Result<()> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE people SET name = coalesce(?, name), email = coalesce(?, email) WHERE id = ?",
+                params![name, email, id.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// `hash` in the form of the password hashing function, salt included.
     pub async fn set_password(&self, id: PersonId, hash: String) -> Result<()> {
         self.write(move |db| {

@@ -117,6 +117,14 @@ async fn a_login_belongs_to_one_person() {
 }
 
 #[tokio::test]
+async fn renaming_a_person_changes_what_is_given_and_keeps_the_rest() {
+    let (directory, ada) = with_ada().await;
+    directory.rename_person(ada.id, Some("Ada King".into()), None).await.unwrap();
+    let renamed = Person { name: "Ada King".into(), ..ada };
+    assert_eq!(directory.person(renamed.id).await.unwrap(), Some(renamed));
+}
+
+#[tokio::test]
 async fn a_person_has_no_password_until_one_is_set() {
     let (directory, ada) = with_ada().await;
     assert_eq!(directory.password(ada.login.clone()).await.unwrap(), Some((ada.clone(), None)));

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use greenroom_domain::{
-    Author, BranchName, ChangeId, CommitHash, Person, PersonId, Problem, RepositoryId, SessionId,
+    Author, BranchName, ChangeId, CommitHash, ErrorCode, Person, PersonId, Problem, RepositoryId, SessionId,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -123,6 +123,14 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     /// default branch. Repeating a finished call is harmless.
     async fn create_repository(&self, id: RepositoryId, source: Option<&str>) -> Result<BranchName>;
     async fn remove_repository(&self, id: RepositoryId) -> Result<()>;
+    /// How many other people must approve a change before it can be merged: 1 unless set. With 0 a change may be merged
+    /// unreviewed and is marked so. A forge with protection rules of its own refuses.
+    async fn set_required_approvals(&self, _id: RepositoryId, _count: u32) -> Result<()> {
+        Err(Error::Refused(
+            Problem::new(ErrorCode::NotAllowed, "This forge keeps its own rules for approvals.")
+                .hint("Set the branch protection at the forge."),
+        ))
+    }
 
     async fn branch_head(&self, id: RepositoryId, branch: &BranchName) -> Result<Option<CommitHash>>;
     /// A file at a commit; `None` when there is none. Larger than `limit` bytes is refused.

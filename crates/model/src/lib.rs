@@ -1,8 +1,26 @@
 //! Clients of model providers behind one trait. Owns the wire protocols, retries' classification and connections made
 //! in advance; knows nothing of tools' meaning or of sessions.
 
+mod anthropic;
+mod assembly;
+pub mod catalog;
+mod config;
+mod exchange;
+mod openai_chat;
+mod openai_responses;
+mod probe;
 mod provider;
+mod refusal;
+mod secret;
+pub mod sse;
+mod transport;
 
+pub use config::{
+    DEFAULT_ANTHROPIC_MODEL, DEFAULT_OPENAI_MODEL, ModelConfig, ProviderKind, connect, connect_with,
+};
+pub use probe::{TestReport, test};
 pub use provider::{
     Delta, Effort, Error, Provider, ProviderStream, Request, Response, StreamEvent, ToolDefinition,
 };
+pub use secret::Secret;
+pub use transport::{Endpoint, EndpointOptions};

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use greenroom_domain::message::{Content, Message, RawItems, StopReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{ErrorCode, Problem};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -16,7 +17,8 @@ pub struct ToolDefinition {
     pub input_schema: Value,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effort {
     Low,
     Medium,

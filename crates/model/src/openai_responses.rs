@@ -1,0 +1,42 @@
+//! OpenAI's Responses API, streamed and stateless: nothing is stored there; output items, encrypted reasoning included,
+//! are kept here and sent back exactly as they came.
+
+mod request;
+mod stream;
+
+use crate::config::Limits;
+use crate::exchange::Exchange;
+use crate::provider::{Error, Provider, ProviderStream, Request};
+use async_trait::async_trait;
+
+/// `RawItems::format` of output items.
+pub(crate) const FORMAT: &str = "openai_responses";
+
+#[derive(Debug)]
+pub(crate) struct OpenaiResponses {
+    pub(crate) model: String,
+    pub(crate) model_id: String,
+    pub(crate) limits: Limits,
+    pub(crate) exchange: Exchange,
+}
+
+#[async_trait]
+impl Provider for OpenaiResponses {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn context_window(&self) -> u64 {
+        self.limits.context_window
+    }
+
+    async fn warm(&self) {
+        self.exchange.endpoint.warm().await;
+    }
+
+    async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
+        let request = self.limits.apply(request);
+        let body = request::encode(&self.model_id, self.exchange.facts.thinking, &request);
+        self.exchange.start(&body, stream::ResponseDecoder::default()).await
+    }
+}

@@ -1,1 +1,16 @@
-//! (being written)
+//! The native agent: asks the model, runs its tool calls in the sandbox, and writes everything to the session's log
+//! through [`ports`]. Runs outside the sandbox and never holds a key, a database or a route; `app` implements the ports
+//! and calls [`turn::run`] once per turn.
+
+mod conversation;
+mod halt;
+pub mod ports;
+pub mod prompt;
+pub mod tools;
+pub mod transcript;
+pub mod turn;
+
+pub use ports::{Changes, Clock, Hands, Log, OpenedChange, SystemClock, TurnEnded};
+pub use prompt::{Instructions, Skill};
+pub use transcript::{Speakers, transcript};
+pub use turn::{Finished, TurnContext, Used, run};

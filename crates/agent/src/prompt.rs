@@ -1,0 +1,52 @@
+//! The system prompt. The same instructions give the same bytes, so that a provider's cache of the prefix holds for a
+//! whole session: the caller keeps one `Instructions` per session, and nothing here reads a clock or a setting.
+
+use std::fmt::Write as _;
+
+const SYSTEM: &str = include_str!("prompt/system.md");
+const AGENTS_LIMIT_BYTES: usize = 64 * 1024;
+const SKILLS_LIMIT: usize = 100;
+const SKILL_DESCRIPTION_LIMIT_CHARS: usize = 500;
+
+/// What the repository says about itself, taken from the image's manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instructions {
+    /// Text of AGENTS.md at the repository's root.
+    pub agents_md: Option<String>,
+    pub skills: Vec<Skill>,
+}
+
+/// A skill is a file of guidance that the agent reads when a task needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skill {
+    pub name: String,
+    pub description: String,
+    /// Where the agent reads it, relative to /workspace.
+    pub path: String,
+}
+
+pub fn system(instructions: &Instructions) -> String {
+    let mut text = SYSTEM.trim_end().to_owned();
+    if let Some(agents_md) = instructions.agents_md.as_deref().map(str::trim).filter(|text| !text.is_empty())
+    {
+        text.push_str("\n\n# The repository's guidance (AGENTS.md)\n");
+        text.push_str(&bounded(agents_md));
+    }
+    if !instructions.skills.is_empty() {
+        text.push_str("\n\n# Skills\nRead a skill's file before you do what it describes.");
+        for skill in instructions.skills.iter().take(SKILLS_LIMIT) {
+            let description: String = skill.description.chars().take(SKILL_DESCRIPTION_LIMIT_CHARS).collect();
+            let _ = write!(text, "\n- {} ({}): {}", skill.name, skill.path, description.replace('\n', " "));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn bounded(agents_md: &str) -> String {
+    if agents_md.len() <= AGENTS_LIMIT_BYTES {
+        return agents_md.to_owned();
+    }
+    let cut = &agents_md[..agents_md.floor_char_boundary(AGENTS_LIMIT_BYTES)];
+    format!("{cut}\n[AGENTS.md is longer: read the rest of it in /workspace/AGENTS.md.]")
+}

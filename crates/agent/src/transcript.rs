@@ -1,0 +1,121 @@
+//! The conversation of a session, rebuilt from its log. Pure: the same entries give the same messages, and more entries
+//! only extend them, apart from a last user message that can grow.
+
+use crate::conversation::Conversation;
+use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
+use greenroom_domain::message::Message;
+use greenroom_domain::{Author, PersonId, PromptId};
+use std::collections::HashMap;
+
+/// The messages that the next model request begins with. A log that ends in the middle of a turn is fine: calls without
+/// a result become results that say so.
+pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Message> {
+    let mut reader = Reader::default();
+    for entry in entries {
+        reader.read(&entry.event);
+    }
+    reader.conversation.into_messages()
+}
+
+/// Puts the author's name before a prompt once a second person takes part. Earlier prompts stay as they were sent, so
+/// that the provider's cache of them stays good.
+#[derive(Clone, Debug, Default)]
+pub struct Speakers {
+    first: Option<PersonId>,
+    is_shared: bool,
+}
+
+impl Speakers {
+    /// The text the model is given for a prompt. Call it once for each prompt, in the order they are answered.
+    pub fn say(&mut self, author: &Author, text: &str) -> String {
+        let first = *self.first.get_or_insert(author.on_behalf_of);
+        self.is_shared |= first != author.on_behalf_of;
+        if self.is_shared && !text.trim().is_empty() {
+            format!("[{}] {text}", author.name)
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// As after the prompts that these entries answered.
+    pub fn after<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut reader = Reader::default();
+        for entry in entries {
+            reader.read(&entry.event);
+        }
+        reader.speakers
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    conversation: Conversation,
+    speakers: Speakers,
+    prompts: HashMap<PromptId, (Author, String)>,
+    /// How the last turn ended, told with the next prompt.
+    note: Option<String>,
+}
+
+impl Reader {
+    fn read(&mut self, event: &Event) {
+        match event {
+            Event::PromptAccepted { prompt, author, text, .. } => {
+                self.prompts.insert(*prompt, (author.clone(), text.clone()));
+            }
+            Event::PromptEdited { prompt, text, .. } => {
+                if let Some((_, kept)) = self.prompts.get_mut(prompt) {
+                    kept.clone_from(text);
+                }
+            }
+            Event::PromptWithdrawn { prompt, .. } => {
+                self.prompts.remove(prompt);
+            }
+            Event::TurnStarted { prompts, .. } => self.start_turn(prompts),
+            Event::PromptInserted { prompt, .. } => {
+                if let Some(text) = self.take_prompt(*prompt) {
+                    self.conversation.insert(text);
+                }
+            }
+            Event::ModelRequested { .. } => self.conversation.requested(),
+            Event::AssistantMessage { content, raw, stop_reason, .. } => {
+                self.conversation.assistant(content, raw.as_ref(), *stop_reason);
+            }
+            Event::ToolFinished { call, outcome, text, .. } => {
+                self.conversation.result(call, text, *outcome != ToolOutcome::Succeeded);
+            }
+            Event::TurnFinished { outcome, .. } => self.note = note(outcome),
+            _ => {}
+        }
+    }
+
+    fn start_turn(&mut self, prompts: &[PromptId]) {
+        let texts: Vec<String> = prompts.iter().filter_map(|prompt| self.take_prompt(*prompt)).collect();
+        let is_silent = texts.iter().all(|text| text.trim().is_empty());
+        if is_silent {
+            return;
+        }
+        if let Some(note) = self.note.take() {
+            self.conversation.user(&note);
+        }
+        for text in texts {
+            self.conversation.user(&text);
+        }
+    }
+
+    fn take_prompt(&mut self, prompt: PromptId) -> Option<String> {
+        let (author, text) = self.prompts.remove(&prompt)?;
+        Some(self.speakers.say(&author, &text))
+    }
+}
+
+fn note(outcome: &TurnOutcome) -> Option<String> {
+    match outcome {
+        TurnOutcome::Completed => None,
+        TurnOutcome::Stopped => {
+            Some("(Your last turn was stopped by a person before it was finished.)".to_owned())
+        }
+        TurnOutcome::Failed { problem } | TurnOutcome::BudgetReached { problem } => {
+            Some(format!("(Your last turn ended before it was finished: {})", problem.message))
+        }
+    }
+}

@@ -1,1 +1,142 @@
-//! (being written)
+//! Use cases and authorization: the only way from an interface to sessions, repositories, images and changes. Checks
+//! who may do what, and joins the parts below. Answers with the contract's views; knows no HTTP.
+
+mod changes;
+mod config;
+mod images;
+mod models;
+mod outbox;
+mod people;
+mod policy;
+mod repositories;
+mod secrets;
+mod sessions;
+mod timeline;
+mod turns;
+mod workspaces;
+
+pub use config::{AppConfig, Ports};
+pub use policy::SandboxPolicies;
+pub use sessions::FrameStream;
+
+use greenroom_directory::Directory;
+use greenroom_domain::{ErrorCode, Person, Problem, Role};
+use greenroom_forge::Forge;
+use greenroom_session::{Clock, FileSessions, Registry};
+use greenroom_vault::Vault;
+use images::Images;
+use models::Models;
+use std::sync::{Arc, OnceLock};
+use workspaces::Workspaces;
+
+pub type Result<T, E = Problem> = std::result::Result<T, E>;
+
+/// The installation. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: AppConfig,
+    pub(crate) directory: Directory,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) forge: Arc<dyn Forge>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: FileSessions,
+    pub(crate) images: Images,
+    pub(crate) models: Models,
+    pub(crate) workspaces: Workspaces,
+    pub(crate) sandboxes: Arc<dyn greenroom_sandbox::SandboxProvider>,
+    pub(crate) policies: SandboxPolicies,
+    /// When the prompts that are being committed arrived, for the start timeline.
+    pub(crate) arrivals: timeline::Arrivals,
+    pub(crate) memories: turns::Memories,
+    sessions: OnceLock<Registry>,
+}
+
+impl App {
+    /// Starts the use cases and continues every session whose turn was cut off.
+    pub async fn start(config: AppConfig, ports: Ports) -> Result<Self> {
+        let images = Images::open(&config, &ports).await?;
+        let files = FileSessions::open(config.data_dir.join("sessions")).map_err(|error| {
+            Problem::new(ErrorCode::SettingsInvalid, format!("The data directory cannot be used: {error}."))
+        })?;
+        let models = Models::new(config.provider.clone());
+        let inner = Arc::new(Inner {
+            workspaces: Workspaces::new(),
+            images,
+            models,
+            files: files.clone(),
+            directory: ports.directory,
+            vault: ports.vault,
+            forge: ports.forge,
+            clock: Arc::clone(&ports.clock),
+            sandboxes: ports.sandboxes,
+            policies: ports.policies,
+            arrivals: timeline::Arrivals::default(),
+            memories: turns::Memories::default(),
+            sessions: OnceLock::new(),
+            config,
+        });
+        let effects = Arc::new(turns::TurnEffects::new(&inner));
+        let registry = Registry::new(Arc::new(files), effects, ports.clock);
+        inner.sessions.set(registry).expect("set once, here");
+        let app = Self { inner };
+        app.fail_unfinished_images().await?;
+        app.continue_sessions().await?;
+        app.warm_models().await;
+        Ok(app)
+    }
+
+    /// Closes sessions (their turns go on after the next start), then ends every sandbox.
+    pub async fn shutdown(&self) {
+        self.inner.sessions().close().await;
+        self.inner.images.cancel_builds().await;
+        if let Err(error) = self.inner.sandboxes.shutdown().await {
+            tracing::warn!(%error, "sandboxes did not end in order");
+        }
+    }
+
+    /// What this machine can enforce.
+    pub fn machine(&self) -> greenroom_wire::Machine {
+        let found = self.inner.sandboxes.capabilities();
+        let view = |entry: greenroom_sandbox::Capability| greenroom_wire::CapabilityView {
+            name: entry.name,
+            is_available: entry.is_available,
+            detail: entry.detail,
+            remedy: entry.remedy,
+        };
+        greenroom_wire::Machine { mode: found.mode, capabilities: found.entries.into_iter().map(view).collect() }
+    }
+}
+
+impl Inner {
+    pub(crate) fn sessions(&self) -> &Registry {
+        self.sessions.get().expect("set before the app is handed out")
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// The two parts of a new id: the time, and randomness.
+    pub(crate) fn id_parts(&self) -> (u64, u128) {
+        (u64::try_from(self.now_ms()).unwrap_or(0), self.clock.random())
+    }
+}
+
+/// Refuses anyone below `role`.
+pub(crate) fn require(caller: &Person, role: Role) -> Result<()> {
+    if caller.role >= role {
+        return Ok(());
+    }
+    let needed = match role {
+        Role::Viewer => "a viewer",
+        Role::Member => "a member",
+        Role::Admin => "an admin",
+    };
+    Err(Problem::new(ErrorCode::NotAllowed, format!("Only {needed} may do this."))
+        .hint("Ask an admin of this installation for the role."))
+}

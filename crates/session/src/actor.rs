@@ -8,7 +8,7 @@ use crate::registry::{Effects, Summary};
 use crate::subscription::Live;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::{
-    Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Problem, PromptId,
+    Asking, Author, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Problem, PromptId,
     SessionState, TurnId,
 };
 use sha2::{Digest, Sha256};
@@ -40,7 +40,7 @@ pub(crate) enum Message {
     },
     TakeInserts {
         turn: TurnId,
-        reply: oneshot::Sender<Vec<(String, String)>>,
+        reply: oneshot::Sender<Vec<(Author, String)>>,
     },
     State {
         reply: oneshot::Sender<SessionState>,
@@ -203,7 +203,7 @@ impl SessionActor {
         self.flow_after_log(next)
     }
 
-    async fn take_inserts(&mut self, turn: TurnId, reply: oneshot::Sender<Vec<(String, String)>>) -> Flow {
+    async fn take_inserts(&mut self, turn: TurnId, reply: oneshot::Sender<Vec<(Author, String)>>) -> Flow {
         let events = match &self.state.running {
             Some(running) if running.turn == turn => self.state.inserts(),
             _ => vec![],
@@ -224,7 +224,7 @@ impl SessionActor {
             .queue
             .iter()
             .filter(|queued| waiting.contains(&queued.prompt))
-            .map(|queued| (queued.author.name.clone(), queued.text.clone()))
+            .map(|queued| (queued.author.clone(), queued.text.clone()))
             .collect();
         let committed = self.commit(events, Durability::Synced, None).await;
         if committed.is_ok() {

@@ -7,7 +7,7 @@ use crate::subscription::{Live, Subscription};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    Asking, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
+    Asking, Author, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
     SessionState, TurnId,
 };
 use std::sync::Arc;
@@ -150,8 +150,8 @@ impl TurnHandle {
         sent.unwrap_or(Err(TurnEnded))
     }
 
-    /// Moves waiting prompts with insert delivery into the turn and answers their texts with their authors' names.
-    pub async fn take_inserts(&self) -> Vec<(String, String)> {
+    /// Moves waiting prompts with insert delivery into the turn and answers their texts with their authors.
+    pub async fn take_inserts(&self) -> Vec<(Author, String)> {
         let turn = self.turn;
         self.session.ask(|reply| Message::TakeInserts { turn, reply }).await.unwrap_or_default()
     }

@@ -1,0 +1,42 @@
+//! What the app is built from.
+
+use crate::SandboxPolicies;
+use greenroom_broker::registry::RegistrySettings;
+use greenroom_directory::Directory;
+use greenroom_domain::money::Budget;
+use greenroom_forge::Forge;
+use greenroom_model::Provider;
+use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
+use greenroom_session::Clock;
+use greenroom_vault::Vault;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    pub data_dir: PathBuf,
+    /// Limits of a turn where a session sets none.
+    pub budget: Budget,
+    /// Used instead of the configured models: the demo's scripted one, or a test's. `serve` leaves it out.
+    pub provider: Option<Arc<dyn Provider>>,
+    /// The host's tools that sandboxes see, and the environment that makes them found.
+    pub tool_binds: Vec<ReadOnlyBind>,
+    pub tool_env: Vec<(String, String)>,
+    /// Mirrors and certificates of the installation, without credentials.
+    pub registry: RegistrySettings,
+    /// Where people reach this server, for links in answers.
+    pub public_url: String,
+    /// Version of the runtime that images and snapshots must match.
+    pub runtime_version: String,
+}
+
+/// The parts below, already started.
+#[derive(Debug)]
+pub struct Ports {
+    pub directory: Directory,
+    pub vault: Arc<Vault>,
+    pub forge: Arc<dyn Forge>,
+    pub sandboxes: Arc<dyn SandboxProvider>,
+    pub policies: SandboxPolicies,
+    pub clock: Arc<dyn Clock>,
+}

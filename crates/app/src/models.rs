@@ -1,0 +1,193 @@
+//! The installation's models: configured by an admin, keys in the vault, one connected client each.
+
+use crate::{App, Inner, Result, require};
+use greenroom_directory::ModelRow;
+use greenroom_domain::{ErrorCode, Person, Problem, Role};
+use greenroom_model::{ModelConfig, Provider, Secret};
+use greenroom_wire::{AddModel, ModelTested, ModelView};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Connected clients by name. `fixed` stands in for all of them (demo, tests).
+#[derive(Debug)]
+pub(crate) struct Models {
+    fixed: Option<Arc<dyn Provider>>,
+    connected: Mutex<HashMap<String, Arc<dyn Provider>>>,
+}
+
+impl Models {
+    pub(crate) fn new(fixed: Option<Arc<dyn Provider>>) -> Self {
+        Self { fixed, connected: Mutex::default() }
+    }
+}
+
+impl Inner {
+    /// The client of a configured model; `None`: the default one.
+    pub(crate) async fn provider(&self, name: Option<String>) -> Result<Arc<dyn Provider>> {
+        if let Some(fixed) = &self.models.fixed {
+            return Ok(Arc::clone(fixed));
+        }
+        let asked = name.clone();
+        let row = self.directory.model(name).await?.ok_or_else(|| not_configured(asked.as_deref()))?;
+        let mut connected = self.models.connected.lock().await;
+        if let Some(provider) = connected.get(&row.name) {
+            return Ok(Arc::clone(provider));
+        }
+        let provider = self.connect(&row).await?;
+        connected.insert(row.name, Arc::clone(&provider));
+        Ok(provider)
+    }
+
+    /// The name that a turn's `ModelRequested` carries; `None` when no model is configured.
+    pub(crate) async fn model_label(&self, name: Option<String>) -> Option<String> {
+        self.provider(name).await.ok().map(|provider| provider.model().to_owned())
+    }
+
+    async fn connect(&self, row: &ModelRow) -> Result<Arc<dyn Provider>> {
+        let config = config_of(row)?;
+        let key = match row.has_key {
+            true => Some(Secret::new(self.vault.get(&vault_name(&row.name)).await?.expose().to_owned())),
+            false => None,
+        };
+        greenroom_model::connect(&config, key)
+    }
+}
+
+impl App {
+    /// Opens the default model's connections, so that the first prompt finds them.
+    pub(crate) async fn warm_models(&self) {
+        if let Ok(provider) = self.inner.provider(None).await {
+            tokio::spawn(async move { provider.warm().await });
+        }
+    }
+
+    pub async fn models(&self, caller: &Person) -> Result<Vec<ModelView>> {
+        require(caller, Role::Viewer)?;
+        self.inner.directory.models().await?.iter().map(view_of).collect()
+    }
+
+    /// Adds a model, or replaces the one of that name. Its key goes to the vault and is never given back.
+    pub async fn add_model(&self, caller: &Person, body: AddModel) -> Result<ModelView> {
+        require(caller, Role::Admin)?;
+        check_name(&body.name)?;
+        let config = ModelConfig::from_wire_parts(
+            body.name.clone(),
+            provider_kind(body.provider),
+            body.model,
+            body.base_url,
+            body.effort.map(effort),
+        );
+        let key = body.key.filter(|key| !key.is_empty());
+        let row = ModelRow {
+            name: body.name.clone(),
+            config: serde_json::to_value(&config)
+                .map_err(|error| Problem::new(ErrorCode::Internal, format!("The model cannot be stored: {error}.")))?,
+            is_default: body.is_default,
+            has_key: key.is_some(),
+        };
+        let secret = key.clone().map(Secret::new);
+        greenroom_model::connect(&config, secret)?;
+        if let Some(key) = key {
+            self.inner.vault.put(&vault_name(&body.name), &key).await?;
+        }
+        self.inner.directory.put_model(row).await?;
+        self.inner.models.connected.lock().await.remove(&body.name);
+        self.warm_models().await;
+        let stored = self.model_row(&body.name).await?;
+        view_of(&stored)
+    }
+
+    pub async fn remove_model(&self, caller: &Person, name: &str) -> Result<()> {
+        require(caller, Role::Admin)?;
+        self.model_row(name).await?;
+        self.inner.directory.remove_model(name.to_owned()).await?;
+        self.inner.vault.remove(&vault_name(name)).await?;
+        self.inner.models.connected.lock().await.remove(name);
+        Ok(())
+    }
+
+    /// Asks the model for one word.
+    pub async fn test_model(&self, caller: &Person, name: &str) -> Result<ModelTested> {
+        require(caller, Role::Admin)?;
+        self.model_row(name).await?;
+        let provider = self.inner.provider(Some(name.to_owned())).await?;
+        let report = greenroom_model::test(provider.as_ref()).await?;
+        Ok(ModelTested { model: report.model, first_token_ms: report.first_token_ms })
+    }
+
+    async fn model_row(&self, name: &str) -> Result<ModelRow> {
+        let found = self.inner.directory.models().await?.into_iter().find(|row| row.name == name);
+        found.ok_or_else(|| unknown(name))
+    }
+}
+
+fn vault_name(model: &str) -> String {
+    format!("model/{model}")
+}
+
+fn config_of(row: &ModelRow) -> Result<ModelConfig> {
+    serde_json::from_value(row.config.clone()).map_err(|error| {
+        Problem::new(ErrorCode::Internal, format!("The model {} is stored in a form this version cannot read: {error}.", row.name))
+            .hint("Add it again with `greenroom model add`.")
+    })
+}
+
+fn view_of(row: &ModelRow) -> Result<ModelView> {
+    let config = config_of(row)?;
+    Ok(ModelView {
+        name: row.name.clone(),
+        provider: wire_provider(config.provider),
+        model: config.model,
+        base_url: config.base_url,
+        has_key: row.has_key,
+        is_default: row.is_default,
+    })
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Problem::new(ErrorCode::InvalidRequest, "A model's name has 1 to 64 letters, digits, '.', '_', ':' and '-'.")
+        .hint("Choose a short name, for example `main`."))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::new(ErrorCode::ModelUnknown, format!("There is no model named {name}."))
+        .hint("List them with `greenroom model list`.")
+}
+
+fn not_configured(asked: Option<&str>) -> Problem {
+    match asked {
+        Some(name) => unknown(name),
+        None => Problem::new(ErrorCode::ModelNotConfigured, "No model is configured in this installation.").hint(
+            "Run `greenroom model add main --provider anthropic --model claude-sonnet-4-5 --key-env ANTHROPIC_API_KEY`.",
+        ),
+    }
+}
+
+fn provider_kind(provider: greenroom_wire::ModelProvider) -> greenroom_model::ProviderKind {
+    match provider {
+        greenroom_wire::ModelProvider::Anthropic => greenroom_model::ProviderKind::Anthropic,
+        greenroom_wire::ModelProvider::Openai => greenroom_model::ProviderKind::Openai,
+        greenroom_wire::ModelProvider::OpenaiChat => greenroom_model::ProviderKind::OpenaiChat,
+    }
+}
+
+fn wire_provider(kind: greenroom_model::ProviderKind) -> greenroom_wire::ModelProvider {
+    match kind {
+        greenroom_model::ProviderKind::Anthropic => greenroom_wire::ModelProvider::Anthropic,
+        greenroom_model::ProviderKind::Openai => greenroom_wire::ModelProvider::Openai,
+        greenroom_model::ProviderKind::OpenaiChat => greenroom_wire::ModelProvider::OpenaiChat,
+    }
+}
+
+fn effort(effort: greenroom_wire::ModelEffort) -> greenroom_model::Effort {
+    match effort {
+        greenroom_wire::ModelEffort::Low => greenroom_model::Effort::Low,
+        greenroom_wire::ModelEffort::Medium => greenroom_model::Effort::Medium,
+        greenroom_wire::ModelEffort::High => greenroom_model::Effort::High,
+    }
+}

@@ -1,0 +1,18 @@
+//! Secrets that people hold: made here, shown once, kept as digests.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use greenroom_session::Clock;
+use sha2::{Digest, Sha256};
+
+pub(crate) const TOKEN_PREFIX: &str = "grt_";
+
+/// 256 random bits in URL-safe base64.
+pub(crate) fn new_secret(clock: &dyn Clock) -> String {
+    let halves = [clock.random().to_le_bytes(), clock.random().to_le_bytes()].concat();
+    URL_SAFE_NO_PAD.encode(halves)
+}
+
+pub(crate) fn digest(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}

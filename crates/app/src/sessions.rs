@@ -1,0 +1,411 @@
+//! Sessions as people use them: create, prompt, watch, run a command, compare, delete.
+
+use crate::{App, Inner, Result, require};
+use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
+use greenroom_domain::money::Budget;
+use greenroom_domain::{
+    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, Role, SessionId,
+    SessionState, TurnId,
+};
+use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason};
+use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
+use greenroom_wire::{
+    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, PROTOCOL, Receipt,
+    SessionStatus, SessionView, SubmitCommand,
+};
+use sha2::{Digest, Sha256};
+use std::time::Instant;
+
+const LISTED: u32 = 200;
+const PAGE_LIMIT: usize = 1000;
+const EXEC_DEADLINE_MS: u64 = 120_000;
+const EXEC_DEADLINE_LIMIT_MS: u64 = 600_000;
+const EXEC_OUTPUT_LIMIT: u64 = 1024 * 1024;
+const DIFF_LIMIT: u64 = 8 * 1024 * 1024;
+const TITLE_LIMIT: usize = 80;
+
+impl App {
+    /// Makes a session, with its first prompt where given, and claims its sandbox. The key makes a repetition answer
+    /// the same session.
+    pub async fn create_session(&self, caller: &Person, key: &CommandId, body: CreateSession) -> Result<SessionView> {
+        let arrived = Instant::now();
+        require(caller, Role::Member)?;
+        let digest = body_digest(&body);
+        let (at, random) = self.inner.id_parts();
+        let fresh = SessionId::from_parts(at, random);
+        let events = self.inner.first_events(caller, fresh, body).await?;
+        let scope = format!("create-session/{}", caller.id);
+        let remembered = self
+            .inner
+            .directory
+            .remember(scope, key.as_str().to_owned(), digest, fresh.to_string(), self.inner.now_ms())
+            .await?;
+        let session = match remembered {
+            Remembered::New => fresh,
+            Remembered::Same(id) => {
+                let known: SessionId = id.parse().map_err(|_| unknown_session())?;
+                match self.inner.sessions().get(known).await {
+                    Ok(handle) => return self.inner.session_view(&handle).await,
+                    // The first attempt ended before the session was made: this one makes it.
+                    Err(problem) if problem.code == ErrorCode::SessionUnknown => known,
+                    Err(problem) => return Err(problem),
+                }
+            }
+            Remembered::Different => {
+                return Err(Problem::new(ErrorCode::KeyReused, "This idempotency key was used for another session.")
+                    .hint("Make a new key for every new session."));
+            }
+        };
+        self.inner.arrivals.note(session, arrived);
+        let handle = self.inner.sessions().create(session, events).await?;
+        self.inner.start_sandbox(&handle);
+        self.inner.session_view(&handle).await
+    }
+
+    pub async fn sessions(&self, caller: &Person) -> Result<Vec<SessionView>> {
+        require(caller, Role::Viewer)?;
+        let rows = self.inner.directory.sessions(None, LISTED).await?;
+        Ok(rows.into_iter().map(view_of_row).collect())
+    }
+
+    pub async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
+        let handle = self.open(caller, Role::Viewer, id).await?;
+        self.inner.session_view(&handle).await
+    }
+
+    /// Carries out a command once per key. A refusal is in the receipt, as the answer to every repetition.
+    pub async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt> {
+        let arrived = Instant::now();
+        let handle = self.open(caller, Role::Member, id).await?;
+        let asking = self.inner.asking(caller, &handle, &body.command).await?;
+        if matches!(body.command, Command::Prompt { .. }) {
+            self.inner.arrivals.note(id, arrived);
+        }
+        let stored = handle.command(body.key.clone(), body.command, asking).await?;
+        Ok(receipt_of(body.key, stored))
+    }
+
+    pub async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage> {
+        let handle = self.open(caller, Role::Viewer, id).await?;
+        let entries = handle.entries(after, limit.clamp(1, PAGE_LIMIT)).await?;
+        Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
+    }
+
+    /// Everything after `after`, then live.
+    pub async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<FrameStream> {
+        let handle = self.open(caller, Role::Viewer, id).await?;
+        Ok(FrameStream { inner: handle.subscribe(after).await?, has_greeted: false })
+    }
+
+    /// Runs a command in the session's sandbox in the caller's name.
+    pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
+        let handle = self.open(caller, Role::Member, id).await?;
+        let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
+        let run = Shell {
+            command: &body.command,
+            env: crate::workspaces::git_identity(&caller.name, &caller.email),
+            timeout_ms,
+            output_limit: EXEC_OUTPUT_LIMIT,
+        };
+        self.inner.run_in_session(&handle, run).await
+    }
+
+    /// The working tree against the commit the session began at, new files included.
+    pub async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
+        let handle = self.open(caller, Role::Viewer, id).await?;
+        self.inner.ensure_sandbox(&handle).await?;
+        let base = handle.state().await?.workspace.base_commit.ok_or_else(|| {
+            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.").hint("Try again shortly.")
+        })?;
+        let command = format!(
+            "export GIT_INDEX_FILE=/tmp/greenroom-diff-index; cp .git/index $GIT_INDEX_FILE && git add -A && \
+             git diff --cached --no-color --no-ext-diff --find-renames {base}; code=$?; rm -f $GIT_INDEX_FILE; exit $code"
+        );
+        let run = Shell { command: &command, env: vec![], timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
+        let result = self.inner.run_in_session(&handle, run).await?;
+        match result.exit_code {
+            Some(0) => Ok(greenroom_forge::parse_diff(&result.output).into_iter().map(crate::changes::diff_view).collect()),
+            _ => Err(Problem::new(ErrorCode::SandboxFailed, "The session's files could not be compared.")
+                .detail(result.output)),
+        }
+    }
+
+    /// Ends the sandbox and removes the log and everything that belongs to it.
+    pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
+        let handle = self.open(caller, Role::Member, id).await?;
+        let state = handle.state().await?;
+        let is_own = state.origin.as_ref().is_some_and(|origin| origin.author.on_behalf_of == caller.id);
+        if !is_own {
+            require(caller, Role::Admin)?;
+        }
+        self.inner.end_sandbox(&handle, "the session was deleted").await;
+        self.inner.sessions().remove(id).await?;
+        Ok(self.inner.directory.remove_session(id).await?)
+    }
+
+    async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
+        require(caller, role)?;
+        self.inner.sessions().get(id).await.map_err(|problem| match problem.code {
+            ErrorCode::SessionUnknown => unknown_session(),
+            _ => problem,
+        })
+    }
+}
+
+/// A command to run in a session's sandbox.
+pub(crate) struct Shell<'a> {
+    pub(crate) command: &'a str,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) timeout_ms: u64,
+    pub(crate) output_limit: u64,
+}
+
+impl Inner {
+    async fn first_events(&self, caller: &Person, session: SessionId, body: CreateSession) -> Result<Vec<Event>> {
+        let repository = self.repository_row(&body.repository).await?;
+        let base_branch = match body.base_branch {
+            Some(name) => self.known_branch(repository.id, &name).await?,
+            None => repository.default_branch.clone(),
+        };
+        if let Some(model) = &body.model {
+            self.provider(Some(model.clone())).await?;
+        }
+        let image = self.directory.newest_ready_image(repository.id).await?.map(|image| image.id);
+        let title = title_of(body.title.as_deref(), body.prompt.as_deref());
+        let created = Event::SessionCreated {
+            repository: repository.id,
+            repository_name: repository.name,
+            title,
+            author: caller.as_author(),
+            branch: format!("greenroom/{session}").parse().expect("an id is a valid branch name"),
+            base_branch,
+            model: body.model.clone(),
+            budget: body.budget.map_or(self.config.budget, |asked| bounded(asked, self.config.budget)),
+            image,
+        };
+        let mut events = vec![created];
+        if let Some(text) = body.prompt {
+            let command = Command::Prompt { text, delivery: Default::default() };
+            let asking = Asking {
+                author: caller.as_author(),
+                is_admin: caller.role == Role::Admin,
+                model: self.model_label(body.model).await,
+            };
+            events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
+        }
+        Ok(events)
+    }
+
+    async fn known_branch(&self, repository: greenroom_domain::RepositoryId, name: &str) -> Result<BranchName> {
+        let branch: BranchName = name
+            .parse()
+            .map_err(|error| Problem::new(ErrorCode::InvalidRequest, format!("{error}.")))?;
+        match self.forge.branch_head(repository, &branch).await? {
+            Some(_) => Ok(branch),
+            None => Err(Problem::new(ErrorCode::InvalidRequest, format!("The repository has no branch {branch}."))
+                .hint("Leave the branch out to begin at the default one.")),
+        }
+    }
+
+    fn new_ids(&self) -> Ids {
+        let (at, random) = self.id_parts();
+        let (_, other) = self.id_parts();
+        Ids { prompt: PromptId::from_parts(at, random), turn: TurnId::from_parts(at, other) }
+    }
+
+    async fn asking(&self, caller: &Person, handle: &SessionHandle, command: &Command) -> Result<Asking> {
+        let model = match command {
+            Command::Prompt { .. } => {
+                let state = handle.state().await?;
+                self.model_label(state.origin.and_then(|origin| origin.model)).await
+            }
+            _ => None,
+        };
+        Ok(Asking { author: caller.as_author(), is_admin: caller.role == Role::Admin, model })
+    }
+
+    /// From the session's own state: the index may be a moment behind.
+    pub(crate) async fn session_view(&self, handle: &SessionHandle) -> Result<SessionView> {
+        let state = handle.state().await?;
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
+        Ok(SessionView {
+            id: handle.id(),
+            repository: origin.repository_name.clone(),
+            title: state.title.clone(),
+            status: status_view(crate::outbox::status_of(&state)),
+            created_by: Some(origin.author.on_behalf_of),
+            created_by_name: origin.author.name.clone(),
+            branch: origin.branch.clone(),
+            model: origin.model.clone(),
+            queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
+            usage: state.usage,
+            change: state.change.as_ref().map(|change| change_ref(change.change, change.number, change.is_merged)),
+            head_seq: state.head_seq,
+            created_at_ms: origin.created_at_ms,
+            updated_at_ms: state.updated_at_ms,
+        })
+    }
+
+    pub(crate) async fn run_in_session(&self, handle: &SessionHandle, run: Shell<'_>) -> Result<ExecResult> {
+        let sandbox = self.ensure_sandbox(handle).await?;
+        let (_, random) = self.id_parts();
+        let call = format!("exec-{random:032x}");
+        let spec = ExecSpec {
+            call: call.clone(),
+            argv: ["/bin/sh", "-c", run.command].map(str::to_owned).to_vec(),
+            cwd: greenroom_image::WORKSPACE.to_owned(),
+            env: run.env,
+            stdin: vec![],
+            timeout_ms: run.timeout_ms,
+            output_limit_bytes: run.output_limit,
+        };
+        let mut events = sandbox.exec(spec).await.map_err(crate::workspaces::problem_of_sandbox)?;
+        let mut output = vec![];
+        let mut exit = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                ExecEvent::Output { bytes, .. } => output.extend(bytes),
+                ExecEvent::Exit(done) => exit = Some(done),
+            }
+        }
+        let exit = exit.ok_or_else(|| {
+            Problem::new(ErrorCode::SandboxLost, "The sandbox ended while the command ran; its outcome is unknown.")
+        })?;
+        // Only frees memory in the sandbox: nothing depends on it.
+        let _ = sandbox.acknowledge(&call).await;
+        let (exit_code, ended_by) = ending(exit.reason);
+        Ok(ExecResult {
+            output: String::from_utf8_lossy(&output).into_owned(),
+            exit_code,
+            ended_by,
+            is_truncated: exit.is_truncated,
+            duration_ms: exit.duration_ms,
+        })
+    }
+}
+
+fn ending(reason: ExitReason) -> (Option<i32>, Option<String>) {
+    match reason {
+        ExitReason::Code { code } => (Some(code), None),
+        ExitReason::Signal { signal } => (None, Some(format!("signal {signal}"))),
+        ExitReason::TimedOut => (None, Some("time limit".into())),
+        ExitReason::Cancelled => (None, Some("cancelled".into())),
+        ExitReason::OutOfMemory => (None, Some("memory limit".into())),
+        ExitReason::NotStarted { errno } => (None, Some(format!("could not be started (errno {errno})"))),
+    }
+}
+
+/// A session's stream in the contract's frames.
+#[derive(Debug)]
+pub struct FrameStream {
+    inner: Subscription,
+    has_greeted: bool,
+}
+
+impl FrameStream {
+    pub fn head_seq(&self) -> u64 {
+        self.inner.head_seq
+    }
+
+    /// The next frame; `None` at the end. Cancel safe.
+    pub async fn next(&mut self) -> Option<Frame> {
+        if !self.has_greeted {
+            self.has_greeted = true;
+            return Some(Frame::Hello { protocol: PROTOCOL, head_seq: self.inner.head_seq, epoch: self.inner.epoch });
+        }
+        match self.inner.next().await {
+            Ok(live) => live.map(frame_of),
+            Err(error) => Some(Frame::Error {
+                problem: Problem::new(ErrorCode::Internal, format!("The session's log cannot be read: {error}.")),
+            }),
+        }
+    }
+}
+
+fn frame_of(live: Live) -> Frame {
+    match live {
+        Live::Entry(entry) => Frame::Entry { entry: (*entry).clone() },
+        Live::CaughtUp { seq } => Frame::CaughtUp { seq },
+        Live::Delta { block, offset, text } => Frame::Delta { block, offset, text: text.to_string() },
+        Live::Output { call, offset, text } => Frame::Output { call: call.to_string(), offset, text: text.to_string() },
+        Live::Lagged { after_seq } => Frame::Resume { after_seq },
+    }
+}
+
+fn receipt_of(key: CommandId, stored: StoredReceipt) -> Receipt {
+    Receipt { key, seq: stored.seq, problem: stored.problem }
+}
+
+fn body_digest(body: &CreateSession) -> [u8; 32] {
+    Sha256::digest(serde_json::to_vec(body).unwrap_or_default()).into()
+}
+
+/// No session may have more than the installation allows.
+fn bounded(asked: Budget, most: Budget) -> Budget {
+    Budget {
+        tokens: asked.tokens.min(most.tokens),
+        cost_microusd: asked.cost_microusd.min(most.cost_microusd),
+        wall_ms: asked.wall_ms.min(most.wall_ms),
+        tool_calls: asked.tool_calls.min(most.tool_calls),
+    }
+}
+
+/// The given title, else the prompt's first line, cut at a word.
+fn title_of(title: Option<&str>, prompt: Option<&str>) -> String {
+    let line = title.or(prompt).unwrap_or("New session").trim().lines().next().unwrap_or("New session");
+    if line.chars().count() <= TITLE_LIMIT {
+        return line.to_owned();
+    }
+    let cut: String = line.chars().take(TITLE_LIMIT - 1).collect();
+    let end = cut.rfind(' ').unwrap_or(cut.len());
+    format!("{}…", &cut[..end])
+}
+
+fn view_of_row(row: SessionRow) -> SessionView {
+    SessionView {
+        id: row.id,
+        repository: row.repository_name,
+        title: row.title,
+        status: status_view(row.status),
+        created_by: Some(row.created_by),
+        created_by_name: row.created_by_name,
+        branch: row.branch,
+        model: row.model,
+        queued_prompts: row.queued_prompts,
+        usage: row.usage,
+        change: row.change.map(|(id, number, is_merged)| change_ref(id, number, is_merged)),
+        head_seq: row.head_seq,
+        created_at_ms: row.created_at_ms,
+        updated_at_ms: row.updated_at_ms,
+    }
+}
+
+fn change_ref(id: greenroom_domain::ChangeId, number: u64, is_merged: bool) -> ChangeRef {
+    let state = if is_merged { ChangeStatus::Merged } else { ChangeStatus::Open };
+    ChangeRef { id, number, state }
+}
+
+fn status_view(status: IndexStatus) -> SessionStatus {
+    match status {
+        IndexStatus::Idle => SessionStatus::Idle,
+        IndexStatus::Running => SessionStatus::Running,
+        IndexStatus::Failed => SessionStatus::Failed,
+    }
+}
+
+fn unknown_session() -> Problem {
+    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
+        .hint("List sessions with `greenroom session list`.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::title_of;
+
+    #[test]
+    fn a_title_is_the_prompts_first_line_cut_at_a_word() {
+        assert_eq!(title_of(None, Some("make the failing test pass\nplease")), "make the failing test pass");
+        let title = title_of(None, Some(&"word ".repeat(40)));
+        assert!(title.ends_with("word…") && title.chars().count() <= 80, "{title}");
+    }
+}

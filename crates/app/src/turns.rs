@@ -1,0 +1,368 @@
+//! Turns: what a session's effects do. Runs the agent with the ports it needs, each a thin view of this app.
+
+use crate::outbox::Outbox;
+use crate::sessions::Shell;
+use crate::timeline::Timeline;
+use crate::workspaces::git_identity;
+use crate::{Inner, Result};
+use async_trait::async_trait;
+use greenroom_agent::ports::{Changes, Hands, Log, OpenedChange};
+use greenroom_agent::{Finished, Instructions, Skill, Speakers, TurnContext, TurnEnded, Used};
+use greenroom_domain::event::{StartStage, TurnOutcome};
+use greenroom_domain::{
+    Author, BlockId, ChangeId, CommitHash, Durability, ErrorCode, Event, PersonId, Problem, SessionId, SessionState,
+};
+use greenroom_forge::OpenChange;
+use greenroom_sandbox::Sandbox;
+use greenroom_session::{Effects, Summary, TurnHandle};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+const MAX_OUTPUT_TOKENS: u32 = 16_000;
+const PUBLISH_DEADLINE_MS: u64 = 180_000;
+
+/// Connects sessions to this app. Holds it weakly: the app owns the sessions.
+#[derive(Debug)]
+pub(crate) struct TurnEffects {
+    app: Weak<Inner>,
+    outbox: Arc<Outbox>,
+}
+
+impl TurnEffects {
+    /// Starts the background work that lives as long as the app.
+    pub(crate) fn new(app: &Arc<Inner>) -> Self {
+        let outbox = Arc::new(Outbox::default());
+        tokio::spawn(Arc::clone(&outbox).run(Arc::downgrade(app)));
+        tokio::spawn(Inner::sweep_idle(Arc::downgrade(app)));
+        Self { app: Arc::downgrade(app), outbox }
+    }
+}
+
+#[async_trait]
+impl Effects for TurnEffects {
+    fn run_turn(&self, turn: TurnHandle, state: SessionState) {
+        let Some(app) = self.app.upgrade() else { return };
+        let arrived = app.arrivals.take(turn.session().id()).unwrap_or_else(Instant::now);
+        let timeline = Arc::new(Timeline::new(arrived));
+        timeline.mark(StartStage::Queued, arrived);
+        timeline.mark(StartStage::Committed, Instant::now());
+        tokio::spawn(TurnRunner { app, turn, state, timeline }.run());
+    }
+
+    fn publish(&self, summary: Summary) {
+        self.outbox.put(summary);
+    }
+
+    async fn model_of(&self, state: &SessionState) -> Option<String> {
+        let app = self.app.upgrade()?;
+        app.model_label(state.origin.as_ref().and_then(|origin| origin.model.clone())).await
+    }
+}
+
+/// What the turns of a session share while it is in memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    instructions: Instructions,
+    files: Arc<greenroom_agent::tools::Files>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Memories {
+    by_session: Mutex<HashMap<SessionId, Arc<Memory>>>,
+}
+
+impl Memories {
+    fn get(&self, session: SessionId) -> Option<Arc<Memory>> {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+    }
+
+    fn keep(&self, session: SessionId, memory: Memory) -> Arc<Memory> {
+        let mut memories = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(memories.entry(session).or_insert_with(|| Arc::new(memory)))
+    }
+
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+    }
+}
+
+/// One turn on its way.
+struct TurnRunner {
+    app: Arc<Inner>,
+    turn: TurnHandle,
+    state: SessionState,
+    timeline: Arc<Timeline>,
+}
+
+impl TurnRunner {
+    async fn run(self) {
+        let begun = Instant::now();
+        // The sandbox starts while the model thinks; nobody waits for it here.
+        let sandbox = self.app.start_sandbox(self.turn.session());
+        let marks = tokio::spawn(note_sandbox(sandbox, Arc::clone(&self.timeline), self.turn.clone()));
+        let used = self.used();
+        let finished = match Box::pin(self.work(used)).await {
+            Ok(Some(finished)) => finished,
+            // The session has another owner, or closes: it goes on from its log.
+            Ok(None) => return marks.abort(),
+            Err(problem) => Finished { outcome: TurnOutcome::Failed { problem }, used },
+        };
+        marks.abort();
+        commit_timeline(&self.timeline, &self.turn).await;
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turn.finish(finished.outcome, finished.used.usage, duration_ms).await;
+    }
+
+    /// What the turn used before a restart.
+    fn used(&self) -> Used {
+        let running = self.state.running.as_ref();
+        running.map_or_else(Used::default, |running| Used {
+            usage: running.usage,
+            tool_calls: running.tool_calls,
+            wall_ms: u64::try_from(self.app.now_ms() - running.started_at_ms).unwrap_or(0),
+        })
+    }
+
+    async fn work(&self, used: Used) -> Result<Option<Finished>> {
+        let app = &self.app;
+        let origin = self.state.origin.as_ref().ok_or_else(no_session)?;
+        let provider = app.provider(origin.model.clone()).await?;
+        let author = self.author().ok_or_else(no_session)?;
+        let memory = self.memory().await?;
+        let entries = self.turn.session().conversation().await?;
+        let ports = Arc::new(Ports {
+            app: Arc::clone(app),
+            turn: self.turn.clone(),
+            timeline: Arc::clone(&self.timeline),
+            author,
+            speakers: Mutex::new(Speakers::after(entries.iter())),
+        });
+        let context = TurnContext {
+            provider,
+            log: Arc::clone(&ports) as Arc<dyn Log>,
+            hands: Arc::clone(&ports) as Arc<dyn Hands>,
+            changes: ports,
+            clock: Arc::new(greenroom_agent::SystemClock::new()),
+            files: Arc::clone(&memory.files),
+            instructions: memory.instructions.clone(),
+            history: greenroom_agent::transcript(entries.iter()),
+            budget: origin.budget,
+            used,
+            cancel: self.turn.cancelled(),
+            max_output_tokens: MAX_OUTPUT_TOKENS,
+            effort: None,
+            cache_key: self.turn.session().id().to_string(),
+        };
+        Ok(greenroom_agent::run(self.turn.turn(), context).await.ok())
+    }
+
+    /// In whose name the turn works: who asked for it first.
+    fn author(&self) -> Option<Author> {
+        self.state.running.as_ref()?.prompts.first().map(|queued| queued.author.clone())
+    }
+
+    /// Instructions are part of the prompt's stable prefix: taken once, from the image the session began with.
+    async fn memory(&self) -> Result<Arc<Memory>> {
+        let session = self.turn.session().id();
+        if let Some(memory) = self.app.memories.get(session) {
+            return Ok(memory);
+        }
+        let instructions = self.app.instructions_of(&self.state).await?;
+        let files = Arc::new(greenroom_agent::tools::Files::default());
+        Ok(self.app.memories.keep(session, Memory { instructions, files }))
+    }
+}
+
+impl Inner {
+    async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
+        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let found = match state.workspace.image.or(origin.image) {
+            Some(image) => self.manifest(image).await?.instructions.clone(),
+            None => match self.forge.branch_head(origin.repository, &origin.base_branch).await? {
+                Some(head) => greenroom_image::instructions::read(self.forge.as_ref(), origin.repository, &head).await?,
+                None => return Ok(Instructions::default()),
+            },
+        };
+        let skill = |skill: greenroom_image::instructions::Skill| Skill {
+            name: skill.name,
+            description: skill.description,
+            path: skill.path,
+        };
+        Ok(Instructions { agents_md: found.agents_md, skills: found.skills.into_iter().map(skill).collect() })
+    }
+}
+
+fn no_session() -> Problem {
+    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
+}
+
+/// Marks when the sandbox was ready, and commits the timeline once it is complete.
+async fn note_sandbox(sandbox: crate::workspaces::SandboxWatch, timeline: Arc<Timeline>, turn: TurnHandle) {
+    let Ok((_, stages)) = sandbox.ready().await else { return };
+    timeline.mark(StartStage::Claimed, stages.claimed);
+    timeline.mark(StartStage::Synced, stages.synced);
+    if timeline.is_complete() {
+        commit_timeline(&timeline, &turn).await;
+    }
+}
+
+async fn commit_timeline(timeline: &Timeline, turn: &TurnHandle) {
+    let Some(marks) = timeline.take_marks() else { return };
+    let event = Event::StartTimeline { turn: turn.turn(), marks };
+    // Refused only when the turn is over, which says so itself.
+    let _ = turn.commit(vec![event], Durability::Buffered).await;
+}
+
+/// The agent's ports, for one turn.
+#[derive(Debug)]
+struct Ports {
+    app: Arc<Inner>,
+    turn: TurnHandle,
+    timeline: Arc<Timeline>,
+    author: Author,
+    speakers: Mutex<Speakers>,
+}
+
+#[async_trait]
+impl Log for Ports {
+    async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
+        self.turn.commit(events, durability).await.map_err(|ended| TurnEnded::new(ended.to_string()))
+    }
+
+    fn delta(&self, block: BlockId, offset: u64, text: &str) {
+        self.turn.delta(block, offset, text);
+    }
+
+    fn output(&self, call: &str, offset: u64, bytes: &[u8]) {
+        self.turn.output(call, offset, &String::from_utf8_lossy(bytes));
+    }
+
+    fn mark(&self, stage: StartStage) {
+        self.timeline.mark(stage, Instant::now());
+        if stage == StartStage::FirstToken && self.timeline.is_complete() {
+            let (timeline, turn) = (Arc::clone(&self.timeline), self.turn.clone());
+            tokio::spawn(async move { commit_timeline(&timeline, &turn).await });
+        }
+    }
+
+    fn next_block_id(&self) -> BlockId {
+        let (at, random) = self.app.id_parts();
+        BlockId::from_parts(at, random)
+    }
+
+    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded> {
+        let inserted = self.turn.take_inserts().await;
+        let mut speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(inserted.iter().map(|(author, text)| speakers.say(author, text)).collect())
+    }
+}
+
+#[async_trait]
+impl Hands for Ports {
+    async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
+        self.app.ensure_sandbox(self.turn.session()).await
+    }
+
+    fn tool_env(&self) -> Vec<(String, String)> {
+        git_identity(&self.author.name, &self.author.email)
+    }
+}
+
+#[async_trait]
+impl Changes for Ports {
+    async fn open_change(&self, title: &str, body: &str) -> Result<OpenedChange> {
+        let state = self.turn.session().state().await?;
+        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let before = state.change.as_ref().map(|change| change.change);
+        self.publish_branch(&state, title, body).await?;
+        let head = self.app.forge.branch_head(origin.repository, &origin.branch).await?.ok_or_else(|| {
+            Problem::new(ErrorCode::PushRefused, "The branch did not arrive at the forge.").hint("Try again.")
+        })?;
+        let (at, random) = self.app.id_parts();
+        let change = self
+            .app
+            .forge
+            .open_change(OpenChange {
+                id: ChangeId::from_parts(at, random),
+                repository: origin.repository,
+                session: Some(self.turn.session().id()),
+                title: title.to_owned(),
+                body: body.to_owned(),
+                branch: origin.branch.clone(),
+                base: origin.base_branch.clone(),
+                author: self.author.clone(),
+                prompters: prompters(&state),
+                at_ms: self.app.now_ms(),
+            })
+            .await?;
+        let event = match before {
+            Some(known) if known == change.id => {
+                Event::ChangeUpdated { change: change.id, number: change.number, commit: change.head.clone() }
+            }
+            _ => Event::ChangeOpened {
+                change: change.id,
+                number: change.number,
+                title: change.title.clone(),
+                branch: change.branch.clone(),
+                commit: change.head.clone(),
+                author: self.author.clone(),
+            },
+        };
+        self.turn.session().record(vec![event]).await?;
+        Ok(OpenedChange {
+            number: change.number,
+            title: change.title,
+            branch: change.branch,
+            commit: head,
+            url: format!("{}/changes/{}", self.app.config.public_url, change.id),
+        })
+    }
+}
+
+impl Ports {
+    /// Commits what is left in the working tree and pushes the session's branch through the broker.
+    async fn publish_branch(&self, state: &SessionState, title: &str, body: &str) -> Result<CommitHash> {
+        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let base = state.workspace.base_commit.clone().ok_or_else(|| {
+            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.").hint("Try again shortly.")
+        })?;
+        let mut env = self.tool_env();
+        let message = message_of(title, body, &self.author, state);
+        env.extend([
+            ("CHANGE_MESSAGE".to_owned(), message),
+            ("CHANGE_BRANCH".to_owned(), origin.branch.to_string()),
+            ("CHANGE_BASE".to_owned(), base.to_string()),
+        ]);
+        let run = Shell { command: PUBLISH, env, timeout_ms: PUBLISH_DEADLINE_MS, output_limit: 64 * 1024 };
+        let result = self.app.run_in_session(self.turn.session(), run).await?;
+        match result.exit_code {
+            Some(0) => Ok(base),
+            Some(NOTHING) => Err(Problem::new(ErrorCode::NothingToPropose, "There is nothing to propose: no file was changed.")
+                .hint("Change something first.")),
+            _ => Err(Problem::new(ErrorCode::PushRefused, "The branch could not be pushed.").detail(result.output)),
+        }
+    }
+}
+
+/// Exit status of `PUBLISH` when the branch holds nothing new.
+const NOTHING: i32 = 93;
+
+const PUBLISH: &str = r#"set -eu
+git add -A
+git diff --cached --quiet || printf '%s' "$CHANGE_MESSAGE" | git commit -q --no-verify -F -
+[ "$(git rev-parse HEAD)" != "$CHANGE_BASE" ] || exit 93
+git push -q origin "+HEAD:refs/heads/$CHANGE_BRANCH"
+"#;
+
+/// The commit's message; others whose prompts contributed are named as co-authors.
+fn message_of(title: &str, body: &str, author: &Author, state: &SessionState) -> String {
+    let others = state.prompters.iter().filter(|other| other.on_behalf_of != author.on_behalf_of);
+    let trailers: Vec<_> = others.map(|other| format!("Co-authored-by: {} <{}>", other.name, other.email)).collect();
+    let parts = [title.to_owned(), body.to_owned(), trailers.join("\n")];
+    parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+fn prompters(state: &SessionState) -> Vec<PersonId> {
+    state.prompters.iter().map(|author| author.on_behalf_of).collect()
+}

@@ -1,0 +1,271 @@
+//! A session against its real log: what is acknowledged is durable, commands run once, viewers miss nothing, and a
+//! restart goes on where the process before stopped.
+
+use async_trait::async_trait;
+use greenroom_domain::event::{BlockKind, ToolOutcome, TurnOutcome};
+use greenroom_domain::money::{Budget, Usage};
+use greenroom_domain::{
+    Asking, Author, BlockId, Command, Delivery, Durability, ErrorCode, Event, PersonId, RepositoryId,
+    SessionId, SessionState, Via,
+};
+use greenroom_session::{
+    Append, Effects, FileSessions, Live, LogError, Registry, SessionDirectory, SessionHandle, Subscription,
+    Summary, SystemClock, TurnEnded, TurnHandle,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+
+/// Hands started turns to the test instead of an agent.
+#[derive(Debug)]
+struct Hold {
+    turns: mpsc::UnboundedSender<(TurnHandle, SessionState)>,
+}
+
+#[async_trait]
+impl Effects for Hold {
+    fn run_turn(&self, turn: TurnHandle, state: SessionState) {
+        self.turns.send((turn, state)).expect("the test listens");
+    }
+    fn publish(&self, _: Summary) {}
+    async fn model_of(&self, _: &SessionState) -> Option<String> {
+        Some("test".into())
+    }
+}
+
+struct World {
+    directory: tempfile::TempDir,
+    registry: Registry,
+    turns: Mutex<mpsc::UnboundedReceiver<(TurnHandle, SessionState)>>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::over(tempfile::tempdir().unwrap())
+    }
+
+    fn over(directory: tempfile::TempDir) -> Self {
+        let (sender, turns) = mpsc::unbounded_channel();
+        let files = FileSessions::open(directory.path()).unwrap();
+        let registry =
+            Registry::new(Arc::new(files), Arc::new(Hold { turns: sender }), Arc::new(SystemClock));
+        Self { directory, registry, turns: Mutex::new(turns) }
+    }
+
+    /// The next process over the same files. The one before is left as a kill leaves it: nothing is closed.
+    fn restart(self) -> Self {
+        Self::over(self.directory)
+    }
+
+    async fn create(&self) -> SessionHandle {
+        self.registry.create(session(), vec![created()]).await.unwrap()
+    }
+
+    async fn turn(&self) -> (TurnHandle, SessionState) {
+        let mut turns = self.turns.lock().await;
+        tokio::time::timeout(Duration::from_secs(20), turns.recv()).await.expect("a turn starts").unwrap()
+    }
+}
+
+fn session() -> SessionId {
+    SessionId::from_parts(1, 1)
+}
+
+fn author(n: u128) -> Author {
+    Author {
+        on_behalf_of: PersonId::from_parts(1, n),
+        via: Via::Person,
+        name: format!("Person {n}"),
+        email: format!("p{n}@example.org"),
+    }
+}
+
+fn asking(n: u128) -> Asking {
+    Asking { author: author(n), is_admin: false, model: Some("test".into()) }
+}
+
+fn created() -> Event {
+    Event::SessionCreated {
+        repository: RepositoryId::from_parts(1, 1),
+        repository_name: "sample".parse().unwrap(),
+        title: "t".into(),
+        author: author(1),
+        branch: "greenroom/x".parse().unwrap(),
+        base_branch: "main".parse().unwrap(),
+        model: None,
+        budget: Budget::default(),
+        image: None,
+    }
+}
+
+fn prompt(text: &str) -> Command {
+    Command::Prompt { text: text.into(), delivery: Delivery::Queue }
+}
+
+async fn send(handle: &SessionHandle, key: &str, command: Command) -> greenroom_session::StoredReceipt {
+    handle.command(key.parse().unwrap(), command, asking(1)).await.unwrap()
+}
+
+async fn next(subscription: &mut Subscription) -> Live {
+    let frame =
+        tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("a frame comes");
+    frame.unwrap().expect("the stream goes on")
+}
+
+#[tokio::test]
+async fn a_repeated_key_answers_the_same_receipt_and_runs_nothing_twice() {
+    let world = World::new();
+    let handle = world.create().await;
+    let first = send(&handle, "k", prompt("do it")).await;
+    let second = send(&handle, "k", prompt("do it")).await;
+    assert_eq!(first, second);
+    assert_eq!(handle.state().await.unwrap().head_seq, first.seq.unwrap());
+    let other = handle.command("k".parse().unwrap(), prompt("something else"), asking(1)).await;
+    assert_eq!(other.unwrap_err().code, ErrorCode::KeyReused);
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_over_a_restart_and_a_refusal_too() {
+    let world = World::new();
+    let handle = world.create().await;
+    let refused = send(&handle, "stop", Command::Stop {}).await;
+    assert_eq!(refused.problem.as_ref().unwrap().code, ErrorCode::NotRunning);
+    let accepted = send(&handle, "k", prompt("do it")).await;
+    let world = world.restart();
+    let handle = world.registry.get(session()).await.unwrap();
+    assert_eq!(send(&handle, "k", prompt("do it")).await, accepted);
+    assert_eq!(send(&handle, "stop", Command::Stop {}).await, refused);
+}
+
+#[tokio::test]
+async fn a_restart_in_mid_turn_says_what_was_cut_off_and_runs_the_turn_again() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "k", prompt("do it")).await;
+    let (turn, _) = world.turn().await;
+    let block = BlockId::from_parts(1, 1);
+    let started =
+        Event::ToolStarted { turn: turn.turn(), call: "c".into(), name: "bash".into(), title: "Run".into() };
+    let opened = Event::BlockOpened { turn: turn.turn(), block, kind: BlockKind::Text };
+    turn.commit(vec![opened, started], Durability::Synced).await.unwrap();
+
+    let world = world.restart();
+    let handle = world.registry.get(session()).await.unwrap();
+    let (again, state) = world.turn().await;
+    assert_eq!(again.turn(), turn.turn());
+    assert!(state.running.unwrap().open_calls.is_empty());
+    let entries = handle.entries(0, 100).await.unwrap();
+    let has = |test: fn(&Event) -> bool| entries.iter().any(|entry| test(&entry.event));
+    assert!(has(|event| matches!(event, Event::TurnInterrupted { open_calls, .. } if open_calls == &["c"])));
+    assert!(has(|event| matches!(event, Event::BlockReset { .. })));
+    assert!(has(|event| matches!(event, Event::ToolFinished { outcome: ToolOutcome::Unknown, .. })));
+    assert!(handle.epoch() > 1, "the new owner has a higher epoch");
+}
+
+#[tokio::test]
+async fn the_owner_before_is_fenced_by_the_one_that_took_the_session() {
+    let world = World::new();
+    let files = FileSessions::open(world.directory.path()).unwrap();
+    let old = files.create(session()).await.unwrap();
+    let new = files.acquire(session()).await.unwrap();
+    let append = |epoch| Append {
+        epoch,
+        expected_head: 0,
+        at_ms: 1,
+        events: vec![created()],
+        durability: Durability::Synced,
+        receipt: None,
+    };
+    assert!(
+        matches!(old.log.append(append(old.epoch)).await, Err(LogError::Fenced { owner }) if owner == new.epoch)
+    );
+    assert_eq!(new.log.append(append(new.epoch)).await.unwrap().len(), 1);
+    let wrong_head = Append { expected_head: 7, ..append(new.epoch) };
+    assert!(matches!(new.log.append(wrong_head).await, Err(LogError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_viewer_gets_every_entry_once_from_wherever_it_begins() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (turn, _) = world.turn().await;
+    for after in [0, 2, 99] {
+        let mut viewer = handle.subscribe(after).await.unwrap();
+        let head = viewer.head_seq;
+        let mut seen = after.min(head);
+        loop {
+            match next(&mut viewer).await {
+                Live::Entry(entry) => {
+                    assert_eq!(entry.seq, seen + 1);
+                    seen = entry.seq;
+                }
+                Live::CaughtUp { seq } => break assert_eq!((seq, seen), (head, head)),
+                other => panic!("{other:?} during replay"),
+            }
+        }
+        let block = BlockId::from_parts(1, u128::from(after));
+        turn.commit(vec![Event::BlockReset { block }], Durability::Buffered).await.unwrap();
+        turn.delta(block, 0, "live");
+        assert!(matches!(next(&mut viewer).await, Live::Entry(entry) if entry.seq == head + 1));
+        assert!(matches!(next(&mut viewer).await, Live::Delta { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_is_too_slow_is_told_where_to_go_on() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (turn, _) = world.turn().await;
+    let mut viewer = handle.subscribe(0).await.unwrap();
+    while !matches!(next(&mut viewer).await, Live::CaughtUp { .. }) {}
+    for n in 0..5000 {
+        turn.delta(BlockId::from_parts(1, 1), n, "x");
+    }
+    let head = handle.state().await.unwrap().head_seq;
+    assert_eq!(next(&mut viewer).await, Live::Lagged { after_seq: head });
+    assert_eq!(viewer.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn waiting_prompts_run_in_order_and_stop_reaches_the_turn() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    send(&handle, "2", prompt("two")).await;
+    let (first, _) = world.turn().await;
+    send(&handle, "3", Command::Stop {}).await;
+    first.cancelled().cancelled().await;
+    first.finish(TurnOutcome::Stopped, Usage::default(), 1).await;
+    let (second, state) = world.turn().await;
+    assert_eq!(state.running.unwrap().prompts[0].text, "two");
+    assert!(!second.cancelled().is_cancelled());
+    assert_eq!(
+        first.commit(vec![], Durability::Synced).await,
+        Ok(()),
+        "nothing to append is nothing to refuse"
+    );
+    let late =
+        Event::BlockOpened { turn: first.turn(), block: BlockId::from_parts(1, 1), kind: BlockKind::Text };
+    assert_eq!(first.commit(vec![late], Durability::Synced).await, Err(TurnEnded));
+}
+
+#[tokio::test]
+async fn a_removed_session_is_gone_with_its_files() {
+    let world = World::new();
+    world.create().await;
+    world.registry.remove(session()).await.unwrap();
+    world.registry.remove(session()).await.unwrap();
+    assert_eq!(world.registry.get(session()).await.unwrap_err().code, ErrorCode::SessionUnknown);
+    assert_eq!(std::fs::read_dir(world.directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_session_that_was_never_acknowledged_does_not_exist() {
+    let world = World::new();
+    let directory = world.directory.path().join(session().to_string());
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("session.db"), b"").unwrap();
+    assert_eq!(world.registry.get(session()).await.unwrap_err().code, ErrorCode::SessionUnknown);
+}

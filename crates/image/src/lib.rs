@@ -1,3 +1,34 @@
-//! stub
+//! Environment images: what a repository needs (recipe, written or detected), building it in sandboxes layer by layer,
+//! the store of finished layers, and the manifest from which sessions start. Owns `<data>/layers`, `<data>/images`,
+//! `<data>/builds` and `<data>/trash`. Never runs git or follows a link in a tree that a sandbox wrote, and holds no
+//! secret: everything it puts into a sandbox may be read there.
+
+pub mod build;
 pub mod detect;
+pub mod environment;
+pub mod fingerprint;
+pub mod instructions;
+pub mod key;
+pub mod manifest;
 pub mod recipe;
+pub mod store;
+
+pub use build::{
+    BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, SandboxSetup, WORKSPACE, build_fence,
+    build_session,
+};
+pub use fingerprint::base_fingerprint;
+pub use instructions::{Instructions, Skill};
+pub use key::LayerKey;
+pub use manifest::{ClaimParts, ImageManifest, ManifestError};
+pub use recipe::Recipe;
+pub use store::LayerStore;
+
+/// The format of layers that this version writes and can start from. Raised when `sandboxd` changes it.
+const LAYER_FORMAT: u32 = 1;
+
+/// Names the format of layers on this machine. Layers made as root and as an ordinary user differ in their overlay
+/// attributes, so the mode is part of it.
+pub fn runtime_version(capabilities: &greenroom_sandbox::Capabilities) -> String {
+    format!("overlay-{LAYER_FORMAT}-{}", capabilities.mode)
+}

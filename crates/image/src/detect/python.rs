@@ -25,7 +25,12 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
     let mut run = format!("test -x {VENV}/bin/python || python3 -m venv {VENV}\n");
     match project.lock {
         Some(Lock::Uv) => {
-            locked(&mut run, "uv", &format!("UV_PROJECT_ENVIRONMENT={VENV} uv sync --frozen"), &project.pip())
+            locked(
+                &mut run,
+                "uv",
+                &format!("UV_PROJECT_ENVIRONMENT={VENV} uv sync --frozen"),
+                &project.pip(),
+            );
         }
         Some(Lock::Poetry) => locked(&mut run, "poetry", "poetry install --no-interaction", &project.pip()),
         None => run.push_str(&project.pip()),

@@ -1,0 +1,53 @@
+//! What a build tells while it runs. Turning points wait a little for a slow reader, output does not wait at all: the
+//! log on disk has every byte, and the offsets show a reader what it missed.
+
+use greenroom_domain::CommitHash;
+use greenroom_sandbox::ExitReason;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum BuildEvent {
+    /// First event: the parts that follow, in order, reused ones included.
+    Planned {
+        commit: CommitHash,
+        parts: Vec<String>,
+    },
+    /// A part, or a check within the part `finish`, begins to run.
+    StepStarted {
+        step: String,
+    },
+    /// Bytes that are at `offset` in the build's log.
+    Output {
+        step: String,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    StepFinished {
+        step: String,
+        outcome: ExitReason,
+        duration_ms: u64,
+    },
+    /// The part's layer was there already.
+    Reused {
+        step: String,
+    },
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Progress(pub(super) mpsc::Sender<BuildEvent>);
+
+impl Progress {
+    pub(super) async fn turning_point(&self, event: BuildEvent) {
+        // A reader that is gone or stuck does not hold up the build.
+        let _ = self.0.send_timeout(event, PATIENCE).await;
+    }
+
+    pub(super) fn output(&self, step: &str, offset: u64, bytes: Vec<u8>) {
+        let _ = self.0.try_send(BuildEvent::Output { step: step.to_owned(), offset, bytes });
+    }
+}

@@ -1,4 +1,5 @@
 //! Change requests on real repositories: opened, read, approved, merged, and everything that is refused.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The ordinary git program against the forge over HTTP: clone, fetch, push, and pushes refused in words.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

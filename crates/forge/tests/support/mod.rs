@@ -1,5 +1,5 @@
 //! A scratch forge, an HTTP server in front of it, and the ordinary git program as its client.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use bytes::Bytes;
 use futures::TryStreamExt;

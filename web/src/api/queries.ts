@@ -1,0 +1,45 @@
+/** What the page asks the server for, by key, with how often it looks again. */
+import { queryOptions } from "@tanstack/react-query";
+import { api } from "./client";
+
+export const meQuery = queryOptions({ queryKey: ["me"], queryFn: ({ signal }) => api.me(signal), staleTime: 5 * 60_000 });
+export const sessionsQuery = queryOptions({
+  queryKey: ["sessions"],
+  queryFn: ({ signal }) => api.sessions(signal),
+  refetchInterval: 5000,
+});
+export const repositoriesQuery = queryOptions({
+  queryKey: ["repositories"],
+  queryFn: ({ signal }) => api.repositories(signal),
+  refetchInterval: (query) => (query.state.data?.some((repository) => repository.build?.state === "building") ? 2000 : 20_000),
+});
+export const repositoryQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["repositories", name],
+    queryFn: ({ signal }) => api.repository(name, signal),
+    refetchInterval: (query) => (query.state.data?.build?.state === "building" ? 2000 : 20_000),
+  });
+export const imagesQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["repositories", name, "images"],
+    queryFn: ({ signal }) => api.images(name, signal),
+    refetchInterval: (query) => (query.state.data?.some((image) => image.state === "building") ? 2000 : 20_000),
+  });
+export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: ({ signal }) => api.models(signal) });
+export const peopleQuery = queryOptions({ queryKey: ["people"], queryFn: ({ signal }) => api.people(signal) });
+export const machineQuery = queryOptions({ queryKey: ["machine"], queryFn: ({ signal }) => api.machine(signal), staleTime: 5 * 60_000 });
+export const changesQuery = queryOptions({
+  queryKey: ["changes"],
+  queryFn: ({ signal }) => api.changes(signal),
+  refetchInterval: 10_000,
+});
+export const changeQuery = (id: string) =>
+  queryOptions({ queryKey: ["changes", id], queryFn: ({ signal }) => api.change(id, signal), refetchInterval: 10_000 });
+export const changeDiffQuery = (id: string, head: string) =>
+  queryOptions({ queryKey: ["changes", id, "diff", head], queryFn: ({ signal }) => api.changeDiff(id, signal), staleTime: 60_000 });
+export const sessionDiffQuery = (id: string, isRunning: boolean) =>
+  queryOptions({
+    queryKey: ["sessions", id, "diff"],
+    queryFn: ({ signal }) => api.sessionDiff(id, signal),
+    refetchInterval: isRunning ? 5000 : false,
+  });

@@ -1,0 +1,168 @@
+/** Ask for a change, and every session there is. */
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
+import { type KeyboardEvent, useMemo, useRef, useState } from "react";
+import { api, newKey } from "../api/client";
+import { meQuery, modelsQuery, repositoriesQuery, sessionsQuery } from "../api/queries";
+import type { RepositoryView, SessionView } from "../api/types";
+import { firstLine } from "../lib/format";
+import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
+import { Icon } from "../ui/icon";
+import { StatusText } from "../ui/status";
+
+export function HomePage() {
+  useTitle("");
+  const { data: me } = useQuery(meQuery);
+  const repositories = useQuery(repositoriesQuery);
+  return (
+    <div className="mx-auto max-w-3xl px-4 py-6 lg:px-8 lg:py-12">
+      <h1 className="mb-4 text-[26px] lg:text-[32px]">What should be changed?</h1>
+      {repositories.error && <ErrorBox error={repositories.error} className="mb-4" />}
+      {repositories.data?.length === 0 && <NoRepositories />}
+      {me?.person.role === "viewer" && <p className="text-ink-2">As a viewer you can watch sessions; ask an administrator to become a member.</p>}
+      {me?.person.role !== "viewer" && repositories.data && repositories.data.length > 0 && <Composer repositories={repositories.data} />}
+      <Sessions />
+    </div>
+  );
+}
+
+function NoRepositories() {
+  return (
+    <div className="card">
+      <Empty icon="repository" title="No repository yet">
+        <p>Add one, and Greenroom builds an environment for it.</p>
+        <Link to="/repositories" className="mt-4 inline-flex min-h-10 items-center rounded-[10px] bg-accent px-4 font-medium text-on-accent">
+          Add a repository
+        </Link>
+      </Empty>
+    </div>
+  );
+}
+
+const LAST_REPOSITORY = "greenroom-last-repository";
+
+function Composer({ repositories }: { repositories: RepositoryView[] }) {
+  const search = getRouteApi("/app/").useSearch();
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  const models = useQuery(modelsQuery);
+  const names = useMemo(() => repositories.map((repository) => repository.name), [repositories]);
+  const [chosen, setChosen] = useState(() => search.repository ?? localStorage.getItem(LAST_REPOSITORY) ?? "");
+  const repository = names.includes(chosen) ? chosen : (names[0] ?? "");
+  const [model, setModel] = useState("");
+  const [prompt, setPrompt] = useState("");
+  // The same prompt sent again after a lost answer must not make a second session.
+  const key = useRef({ body: "", key: "" });
+  const create = useMutation({
+    mutationFn: () => {
+      const body = { repository, prompt, ...(model ? { model } : {}) };
+      const text = JSON.stringify(body);
+      if (key.current.body !== text) key.current = { body: text, key: newKey() };
+      return api.createSession(body, key.current.key);
+    },
+    onSuccess: async (session) => {
+      localStorage.setItem(LAST_REPOSITORY, repository);
+      void queries.invalidateQueries({ queryKey: sessionsQuery.queryKey });
+      await navigate({ to: "/sessions/$id", params: { id: session.id } });
+    },
+  });
+  const canSend = prompt.trim() !== "" && repository !== "" && !create.isPending;
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && canSend) {
+      event.preventDefault();
+      create.mutate();
+    }
+  };
+  const state = repositories.find((candidate) => candidate.name === repository);
+  return (
+    <form
+      aria-label="New session"
+      className="card overflow-hidden focus-within:border-accent"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (canSend) create.mutate();
+      }}
+    >
+      <label htmlFor="new-prompt" className="sr-only">
+        Prompt
+      </label>
+      <textarea id="new-prompt" className="prompt-box block max-h-[50vh] min-h-28 w-full px-4 pt-3.5" placeholder="Make the failing test pass." value={prompt} onChange={(event) => setPrompt(event.target.value)} onKeyDown={onKeyDown} />
+      <div className="flex flex-wrap items-center gap-2 p-2.5">
+        <SelectField label="Repository" isLabelHidden value={repository} onChange={setChosen} choices={names.map((name) => ({ value: name, label: name }))} className="min-w-36 max-w-56 flex-1" />
+        {models.data && models.data.length > 0 && (
+          <SelectField label="Model" isLabelHidden value={model} onChange={setModel} choices={[{ value: "", label: "Default model" }, ...models.data.map((m) => ({ value: m.name, label: m.name }))]} className="min-w-36 max-w-56 flex-1" />
+        )}
+        <span className="ml-auto hidden text-[13px] text-ink-3 sm:inline">
+          <kbd className="font-sans">Ctrl</kbd> + <kbd className="font-sans">Enter</kbd>
+        </span>
+        <Button type="submit" look="primary" icon="send" disabled={!canSend} isBusy={create.isPending} className="min-h-11 max-sm:ml-auto">
+          Send
+        </Button>
+      </div>
+      {state && !state.image && <ImageNote repository={state} />}
+      {create.error && <ErrorBox error={create.error} className="m-2.5 mt-0" />}
+    </form>
+  );
+}
+
+function ImageNote({ repository }: { repository: RepositoryView }) {
+  const isFailed = repository.build?.state === "failed";
+  return (
+    <p className="flex items-center gap-1.5 border-t border-line bg-raised px-4 py-2 text-[13px] text-ink-2">
+      <Icon name={isFailed ? "warn" : "clock"} className="size-4" />
+      <span>
+        {isFailed ? "Its environment could not be built. " : "Its environment is being built; the agent answers at once and edits when it is ready. "}
+        <Link to="/repositories/$name" params={{ name: repository.name }} className="text-accent underline">
+          See the build
+        </Link>
+      </span>
+    </p>
+  );
+}
+
+function Sessions() {
+  const { data: sessions, error } = useQuery(sessionsQuery);
+  return (
+    <section aria-labelledby="sessions-title" className="mt-9">
+      <h2 id="sessions-title" className="mb-2 text-xl">
+        Sessions
+      </h2>
+      {error && <ErrorBox error={error} />}
+      {!sessions && !error && <Loading what="sessions" />}
+      {sessions?.length === 0 && (
+        <div className="card">
+          <Empty icon="chat" title="No session yet">
+            Write what should be changed above. The agent works in its own sandbox; you can watch, steer and stop it.
+          </Empty>
+        </div>
+      )}
+      {sessions && sessions.length > 0 && (
+        <ul className="card divide-y divide-line overflow-hidden" data-testid="sessions">
+          {sessions.map((session) => (
+            <SessionRow key={session.id} session={session} />
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+function SessionRow({ session }: { session: SessionView }) {
+  return (
+    <li>
+      <Link to="/sessions/$id" params={{ id: session.id }} className="flex items-start gap-3 px-4 py-3 hover:bg-raised">
+        <span className="min-w-0 flex-1">
+          <span className="block truncate font-medium">{firstLine(session.title)}</span>
+          <span className="mt-0.5 flex flex-wrap items-center gap-x-2 text-[13px] text-ink-3">
+            <StatusText status={session.status} />
+            <span>{session.repository}</span>
+            <span>{session.created_by_name}</span>
+            <Ago atMs={session.updated_at_ms} />
+            {session.queued_prompts > 0 && <span>{session.queued_prompts} waiting</span>}
+          </span>
+        </span>
+        {session.change && <ChangeBadge state={session.change.state} number={session.change.number} />}
+      </Link>
+    </li>
+  );
+}

@@ -1,0 +1,177 @@
+/** One repository: its images, their steps and logs. */
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { api } from "../api/client";
+import { imagesQuery, meQuery, repositoriesQuery, repositoryQuery } from "../api/queries";
+import type { ImageView, RepositoryView } from "../api/types";
+import { duration } from "../lib/format";
+import { Ago, Button, CopyButton, ErrorBox, Loading, ProblemBox, useTitle } from "../ui/basics";
+import { BuildLog } from "../ui/build-log";
+import { Icon } from "../ui/icon";
+import { ImageBadge } from "../ui/image-badge";
+
+const route = getRouteApi("/app/repositories/$name");
+
+export function RepositoryPage() {
+  const { name } = route.useParams();
+  useTitle(name);
+  const repository = useQuery(repositoryQuery(name));
+  const images = useQuery(imagesQuery(name));
+  return (
+    <div className="mx-auto max-w-4xl px-4 py-5 lg:px-8 lg:py-8">
+      <Link to="/repositories" className="mb-3 inline-flex min-h-10 items-center text-sm text-ink-2 hover:underline">
+        All repositories
+      </Link>
+      <ErrorBox error={repository.error ?? images.error} className="mb-4" />
+      {!repository.data && !repository.error && <Loading what="the repository" />}
+      {repository.data && <Top repository={repository.data} />}
+      {images.data && <Images name={name} images={images.data} />}
+      {repository.data && <Removal name={name} />}
+    </div>
+  );
+}
+
+function Top({ repository }: { repository: RepositoryView }) {
+  const { data: me } = useQuery(meQuery);
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  const build = useMutation({
+    mutationFn: () => api.buildImage(repository.name),
+    onSuccess: async (image) => {
+      await queries.invalidateQueries({ queryKey: repositoriesQuery.queryKey });
+      await navigate({ to: "/repositories/$name", params: { name: repository.name }, search: { image: image.id } });
+    },
+  });
+  const clone = `${location.origin}${repository.clone_path}`;
+  const isBuilding = repository.build?.state === "building";
+  return (
+    <div>
+      <div className="flex flex-wrap items-start gap-3">
+        <h1 className="min-w-0 flex-1 break-words text-[26px]">{repository.name}</h1>
+        <Link to="/" search={{ repository: repository.name }} className="inline-flex min-h-10 items-center gap-2 rounded-[10px] bg-accent px-3.5 font-medium text-on-accent hover:bg-accent-strong">
+          <Icon name="plus" className="size-[18px]" /> New session
+        </Link>
+        {me?.person.role !== "viewer" && (
+          <Button icon="refresh" onClick={() => build.mutate()} isBusy={build.isPending} disabled={isBuilding}>
+            {isBuilding ? "Building" : "Rebuild image"}
+          </Button>
+        )}
+      </div>
+      <ErrorBox error={build.error} className="mt-3" />
+      <dl className="mt-3 grid grid-cols-[8rem_1fr] gap-x-3 gap-y-1.5 text-[14.5px]">
+        <dt className="text-ink-3">Mirrored from</dt>
+        <dd className="break-all">{repository.source}</dd>
+        <dt className="text-ink-3">Default branch</dt>
+        <dd className="break-all">
+          {repository.default_branch}
+          {repository.head && <code className="ml-2 font-mono text-[13px] text-ink-3">{repository.head.slice(0, 10)}</code>}
+        </dd>
+        <dt className="text-ink-3">Approvals</dt>
+        <dd>{repository.required_approvals === 0 ? "None required" : `${repository.required_approvals} required to merge`}</dd>
+        <dt className="pt-2 text-ink-3">Clone</dt>
+        <dd className="flex flex-wrap items-center gap-2">
+          <code className="break-all font-mono text-[13px]">{clone}</code>
+          <CopyButton text={clone} look="ghost" />
+        </dd>
+      </dl>
+    </div>
+  );
+}
+
+function Images({ name, images }: { name: string; images: ImageView[] }) {
+  const { image: chosen } = route.useSearch();
+  const sorted = [...images].sort((a, b) => b.started_at_ms - a.started_at_ms);
+  const shown = sorted.find((image) => image.id === chosen) ?? sorted[0];
+  return (
+    <section aria-label="Environment images" className="mt-7">
+      <h2 className="mb-2 text-xl">Environment images</h2>
+      {sorted.length === 0 && <p className="text-ink-2">None has been built yet.</p>}
+      {sorted.length > 1 && (
+        <ul className="card mb-4 max-h-60 divide-y divide-line overflow-y-auto">
+          {sorted.map((image) => (
+            <li key={image.id}>
+              <Link to="/repositories/$name" params={{ name }} search={{ image: image.id }} replace aria-current={image.id === shown?.id || undefined} className={`flex min-h-11 items-center gap-3 px-4 ${image.id === shown?.id ? "bg-accent-soft" : "hover:bg-raised"}`}>
+                <ImageBadge image={image} />
+                <code className="min-w-0 flex-1 truncate font-mono text-[13px]">{image.commit?.slice(0, 10) ?? "commit not known yet"}</code>
+                <Ago atMs={image.started_at_ms} className="text-[13px] text-ink-3" />
+              </Link>
+            </li>
+          ))}
+        </ul>
+      )}
+      {shown && <Image key={shown.id} image={shown} />}
+    </section>
+  );
+}
+
+function Image({ image }: { image: ImageView }) {
+  const took = image.finished_at_ms ? duration(image.finished_at_ms - image.started_at_ms) : undefined;
+  return (
+    <div className="space-y-4" data-testid="image" data-state={image.state}>
+      <p className="flex flex-wrap items-center gap-x-3 gap-y-1 text-sm text-ink-2">
+        <ImageBadge image={image} />
+        <span>
+          started <Ago atMs={image.started_at_ms} />
+          {took && `, took ${took}`}
+        </span>
+        {image.commit && <code className="font-mono text-[13px]">{image.commit.slice(0, 10)}</code>}
+      </p>
+      {image.problem && <ProblemBox problem={image.problem} />}
+      <Steps image={image} />
+      <BuildLog imageId={image.id} />
+    </div>
+  );
+}
+
+function Steps({ image }: { image: ImageView }) {
+  if (image.steps.length === 0) return null;
+  const longest = Math.max(1, ...image.steps.map((step) => step.duration_ms));
+  return (
+    <ol aria-label="Steps" className="card divide-y divide-line">
+      {image.steps.map((step, index) => (
+        <li key={`${index}:${step.name}`} className="grid grid-cols-[1fr_auto] items-center gap-x-4 px-4 py-2 sm:grid-cols-[minmax(10rem,1fr)_2fr_6rem]">
+          <span className="min-w-0 break-words">{step.name}</span>
+          <span aria-hidden="true" className="hidden h-2 rounded-full bg-sunken sm:block">
+            <span className={`block h-2 rounded-full ${step.is_reused ? "bg-line-strong" : "bg-accent/70"}`} style={{ width: `${Math.max(1, (step.duration_ms / longest) * 100)}%` }} />
+          </span>
+          <span className="text-right text-[13px] tabular-nums text-ink-3">{step.is_reused ? "used again" : duration(step.duration_ms)}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+function Removal({ name }: { name: string }) {
+  const { data: me } = useQuery(meQuery);
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  const [isAsking, setAsking] = useState(false);
+  const remove = useMutation({
+    mutationFn: () => api.removeRepository(name),
+    onSuccess: async () => {
+      await navigate({ to: "/repositories" });
+      queries.removeQueries({ queryKey: ["repositories", name] });
+      void queries.invalidateQueries({ queryKey: repositoriesQuery.queryKey });
+    },
+  });
+  if (me?.person.role !== "admin") return null;
+  return (
+    <section aria-label="Remove" className="mt-10 border-t border-line pt-5">
+      <ErrorBox error={remove.error} className="mb-3" />
+      {isAsking ? (
+        <div className="flex flex-wrap items-center gap-2">
+          <p className="w-full text-ink-2">The mirror, its images and its changes go from this server. Where it was mirrored from is not touched.</p>
+          <Button look="danger" icon="trash" isBusy={remove.isPending} onClick={() => remove.mutate()}>
+            Remove {name}
+          </Button>
+          <Button onClick={() => setAsking(false)}>Keep it</Button>
+        </div>
+      ) : (
+        <Button icon="trash" onClick={() => setAsking(true)}>
+          Remove repository
+        </Button>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,132 @@
+/** The log as a conversation. Follows the newest entry until the person scrolls up. */
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { Button, Empty, Loading } from "../ui/basics";
+import { Icon } from "../ui/icon";
+import { ItemView } from "./items";
+import { announcement, phaseText } from "./say";
+import type { Item, SessionState } from "./state";
+import type { Outgoing } from "./store";
+
+const NEAR_PX = 60;
+const FAR_FROM = 60;
+
+export function Conversation({ state, outgoing }: { state: SessionState; outgoing: readonly Outgoing[] }) {
+  const { box, content, isFollowing, jump } = useFollow(state, outgoing);
+  const isEmpty = state.order.length === 0 && state.queue.length === 0 && outgoing.length === 0;
+  return (
+    <div className="relative min-h-0 flex-1">
+      <div ref={box} className="h-full overflow-y-auto overscroll-contain" tabIndex={0} aria-label="Log of the session" role="log" aria-live="off">
+        <div ref={content} className="mx-auto max-w-[760px] px-3.5 pb-4 pt-5 lg:px-6">
+          {isEmpty && !state.isCaughtUp && <Loading what="the session" />}
+          {isEmpty && state.isCaughtUp && (
+            <Empty icon="chat" title="Nothing has been asked yet">
+              Write the first prompt below.
+            </Empty>
+          )}
+          <Items state={state} />
+          {outgoing.map((prompt) => (
+            <OutgoingPrompt key={prompt.key} prompt={prompt} />
+          ))}
+          <WorkingLine state={state} />
+        </div>
+      </div>
+      {!isFollowing && (
+        <Button icon="down" onClick={jump} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full! shadow-md">
+          Jump to latest
+        </Button>
+      )}
+      <p className="sr-only" role="status" aria-live="polite">
+        {announcement(state)}
+      </p>
+    </div>
+  );
+}
+
+function Items({ state }: { state: SessionState }) {
+  const far = state.order.length - FAR_FROM;
+  return state.order.map((key, index) => {
+    const item = state.items.get(key);
+    if (!item) return null;
+    return (
+      <div key={key} className={index < far ? "far" : undefined}>
+        <ItemView item={item} turn={startsTurn(item, state)} />
+      </div>
+    );
+  });
+}
+
+/** The turn whose start is shown with this item: its first prompt. */
+function startsTurn(item: Item, state: SessionState) {
+  if (item.kind !== "prompt" || !item.turn) return undefined;
+  const turn = state.turns.get(item.turn);
+  return turn?.firstPrompt === item.prompt.id ? turn : undefined;
+}
+
+function OutgoingPrompt({ prompt }: { prompt: Outgoing }) {
+  return (
+    <div className="mt-6 rounded-2xl border border-dashed border-line-strong bg-surface/60 px-4 py-3" data-testid="prompt-sending">
+      <p className="whitespace-pre-wrap break-words text-ink-2">{prompt.text}</p>
+      <p className="mt-1 flex items-center gap-1.5 text-[13px] text-ink-3">
+        <Icon name="arc" className="spin size-3.5" /> Sending
+      </p>
+    </div>
+  );
+}
+
+function WorkingLine({ state }: { state: SessionState }) {
+  if (state.running === null) return null;
+  const last = state.items.get(state.order.at(-1) ?? "");
+  const isShownAlready = last?.kind === "tool" || ((last?.kind === "text" || last?.kind === "thinking") && !last.isDone && last.body.text !== "");
+  const isStopping = state.turns.get(state.running)?.isStopping === true;
+  if (isShownAlready && !isStopping) return null;
+  const phase = state.sandbox && state.sandbox.phase !== "ready" ? phaseText(state.sandbox.phase) : null;
+  return (
+    <p className="mt-4 flex items-center gap-2 text-ink-3" data-testid="working">
+      <span className="breathe size-2 rounded-full bg-accent" />
+      {isStopping ? "Stopping" : last?.kind === "retry" && !last.isOver ? "Waiting for the model" : "Working"}
+      {phase && <span>· {phase}</span>}
+    </p>
+  );
+}
+
+/** Keeps the end in view while `isFollowing`; scrolling up ends that, reaching the end begins it again. */
+function useFollow(...changes: unknown[]) {
+  const box = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const follows = useRef(true);
+  const lastTop = useRef(0);
+  const [isFollowing, setFollowing] = useState(true);
+  const toEnd = useCallback(() => {
+    if (box.current && follows.current) box.current.scrollTop = box.current.scrollHeight;
+  }, []);
+  const set = useCallback((value: boolean) => {
+    follows.current = value;
+    setFollowing(value);
+  }, []);
+  useLayoutEffect(toEnd, changes);
+  useEffect(() => {
+    const element = box.current;
+    if (!element || !content.current) return;
+    const onScroll = () => {
+      const isNear = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX;
+      const wentUp = element.scrollTop < lastTop.current - 1;
+      lastTop.current = element.scrollTop;
+      if (isNear) set(true);
+      else if (wentUp) set(false);
+    };
+    element.addEventListener("scroll", onScroll, { passive: true });
+    // Text that arrives lazily (markdown, diffs) and a resized window change heights without a new entry.
+    const observer = new ResizeObserver(toEnd);
+    observer.observe(content.current);
+    observer.observe(element);
+    return () => {
+      element.removeEventListener("scroll", onScroll);
+      observer.disconnect();
+    };
+  }, [set, toEnd]);
+  const jump = () => {
+    set(true);
+    toEnd();
+  };
+  return { box, content, isFollowing, jump };
+}

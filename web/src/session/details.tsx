@@ -1,0 +1,108 @@
+/** What is known of a session beside its conversation: where, who, what it used, how its turns began. */
+import { useMutation } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { type ReactNode, useState } from "react";
+import { api } from "../api/client";
+import { count, totalTokens, cost, usageText } from "../lib/format";
+import { Button, CopyButton, ErrorBox } from "../ui/basics";
+import { Timeline } from "./items";
+import { outcomeText, phaseText } from "./say";
+import type { SessionState, Turn } from "./state";
+import { TodoList } from "./todo";
+
+export function Details({ id, state }: { id: string; state: SessionState }) {
+  const turns = [...state.turnOrder].reverse().flatMap((turn) => state.turns.get(turn) ?? []);
+  return (
+    <div className="space-y-6">
+      <Facts id={id} state={state} />
+      {state.todo.length > 0 && (
+        <Section title="Todo">
+          <TodoList items={state.todo} />
+        </Section>
+      )}
+      <Section title="Turns">
+        {turns.length === 0 && <p className="text-ink-2">No turn yet.</p>}
+        <ol className="space-y-2">
+          {turns.map((turn) => (
+            <TurnFacts key={turn.id} turn={turn} prompt={state.prompts.get(turn.firstPrompt ?? "")?.text} />
+          ))}
+        </ol>
+      </Section>
+      <Removal id={id} isRunning={state.running !== null} />
+    </div>
+  );
+}
+
+function Facts({ id, state }: { id: string; state: SessionState }) {
+  const people = [...state.prompters.values()];
+  const price = cost(state.usage.cost_microusd);
+  const rows: [string, ReactNode][] = [
+    ["Repository", state.repository],
+    ["Branch", <code key="branch" className="break-all font-mono text-[13px]">{state.branch}</code>],
+    ["Base", <code key="base" className="break-all font-mono text-[13px]">{state.baseBranch}</code>],
+    ["Model", state.model ?? "The default at each turn"],
+    ["Asked by", people.length > 0 ? people.join(", ") : (state.author?.name ?? "–")],
+    ["Sandbox", state.sandbox ? phaseText(state.sandbox.phase) : "Not started yet"],
+    ["Used", state.usage.requests === 0 ? "Nothing yet" : `${count(totalTokens(state.usage))} tokens (${count(state.usage.input_tokens)} in, ${count(state.usage.output_tokens)} out, ${count(state.usage.cache_read_tokens)} from cache) in ${state.usage.requests} requests`],
+    ["Cost", state.usage.requests === 0 ? "–" : price || "Not known for this model"],
+  ];
+  return (
+    <Section title="Session">
+      <dl className="grid grid-cols-[7rem_1fr] gap-x-3 gap-y-1.5" data-testid="session-facts">
+        {rows.map(([name, value]) => (
+          <div key={name} className="contents">
+            <dt className="text-ink-3">{name}</dt>
+            <dd className="min-w-0 break-words">{value}</dd>
+          </div>
+        ))}
+      </dl>
+      <div className="mt-3">
+        <CopyButton text={`${location.origin}/sessions/${id}`} label="Copy link" />
+      </div>
+    </Section>
+  );
+}
+
+function TurnFacts({ turn, prompt }: { turn: Turn; prompt: string | undefined }) {
+  const usage = usageText(turn.usage);
+  return (
+    <li className="card px-3.5 py-2.5">
+      <p className="line-clamp-2">{prompt ?? "Turn"}</p>
+      <p className="text-[13px] text-ink-3">{[turn.outcome ? outcomeText(turn.outcome) : "Running", turn.model, usage].filter(Boolean).join(" · ")}</p>
+      {turn.marks.length > 0 && <Timeline turn={turn} />}
+    </li>
+  );
+}
+
+export function Section({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section aria-label={title}>
+      <h2 className="mb-2 text-lg">{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+function Removal({ id, isRunning }: { id: string; isRunning: boolean }) {
+  const [isAsking, setAsking] = useState(false);
+  const navigate = useNavigate();
+  const remove = useMutation({ mutationFn: () => api.deleteSession(id), onSuccess: () => navigate({ to: "/" }) });
+  return (
+    <Section title="Delete">
+      <ErrorBox error={remove.error} className="mb-2" />
+      {isAsking ? (
+        <div className="flex flex-wrap items-center gap-2">
+          <p className="w-full text-ink-2">The log and the sandbox's files go. Branches and changes that were opened stay.</p>
+          <Button look="danger" icon="trash" isBusy={remove.isPending} onClick={() => remove.mutate()}>
+            Delete for good
+          </Button>
+          <Button onClick={() => setAsking(false)}>Keep it</Button>
+        </div>
+      ) : (
+        <Button icon="trash" disabled={isRunning} title={isRunning ? "Stop the running turn first" : undefined} onClick={() => setAsking(true)}>
+          Delete session
+        </Button>
+      )}
+    </Section>
+  );
+}

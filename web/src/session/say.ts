@@ -1,0 +1,109 @@
+/** What a session's state is called in words. Pure. */
+import type { SandboxPhase, ToolDisplay, TurnOutcome } from "../api/types";
+import { firstLine, plainTerminal } from "../lib/format";
+import { countDiff } from "../lib/patch";
+import type { SessionState, ToolItem } from "./state";
+
+const PHASES: Record<SandboxPhase, string> = {
+  waiting_for_image: "Waiting for the repository's first environment image",
+  claiming: "Taking a sandbox",
+  syncing: "Syncing with the base branch",
+  ready: "Sandbox ready",
+  stopped: "Sandbox stopped; files are kept",
+  lost: "Sandbox lost; files are kept",
+  failed: "Sandbox failed",
+};
+export const phaseText = (phase: SandboxPhase): string => PHASES[phase] ?? phase;
+
+export function outcomeText(outcome: TurnOutcome): string {
+  switch (outcome.kind) {
+    case "completed":
+      return "Done";
+    case "stopped":
+      return "Stopped; what was done is kept";
+    case "failed":
+      return "Failed";
+    case "budget_reached":
+      return "Limit reached";
+  }
+}
+
+export function toolTitle(tool: ToolItem): string {
+  return tool.title || inputText(tool.input) || tool.name;
+}
+
+/** The one input that tells a call from another, before the server has named it. */
+function inputText(input: unknown): string {
+  if (typeof input !== "object" || input === null) return "";
+  const fields = input as Record<string, unknown>;
+  const value = fields.command ?? fields.path ?? fields.pattern ?? fields.title;
+  return typeof value === "string" ? firstLine(value, 100) : "";
+}
+
+export function toolState(tool: ToolItem): "waiting" | "running" | "succeeded" | "failed" | "cancelled" | "unknown" {
+  return tool.outcome ?? (tool.isStarted ? "running" : "waiting");
+}
+
+const STATE_WORDS: Record<ReturnType<typeof toolState>, string> = {
+  waiting: "waiting",
+  running: "running",
+  succeeded: "done",
+  failed: "failed",
+  cancelled: "cancelled",
+  unknown: "outcome unknown",
+};
+export const toolStateText = (tool: ToolItem): string => STATE_WORDS[toolState(tool)];
+
+/** One line about a finished call. */
+export function toolSummary(tool: ToolItem): string {
+  if (tool.outcome === null) return tool.output.text ? lastLine(tool.output.text) : "";
+  if (tool.outcome === "unknown") return "interrupted, outcome unknown";
+  if (tool.outcome === "cancelled") return "cancelled";
+  return tool.display ? displaySummary(tool.display) : lastOrCount(tool.text);
+}
+
+function displaySummary(display: ToolDisplay): string {
+  switch (display.kind) {
+    case "diff": {
+      const { additions, deletions } = countDiff(display.diff);
+      return `+${additions} −${deletions}`;
+    }
+    case "command": {
+      const code = display.exit_code ?? null;
+      const said = lastLine(display.output);
+      const ending = code === 0 ? "" : code === null ? "ended by a signal or limit" : `exit ${code}`;
+      return [ending, said].filter(Boolean).join(" · ");
+    }
+    case "change":
+      return `#${display.number} ${display.title}`;
+  }
+}
+
+function lastOrCount(text: string): string {
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  return lines.length > 1 ? `${lines.length} lines` : firstLine(text, 90);
+}
+
+function lastLine(text: string): string {
+  const lines = plainTerminal(text.slice(-4000)).trimEnd().split("\n");
+  return (lines.at(-1) ?? "").trim().slice(0, 110);
+}
+
+/** For people who listen: what happens now, in a few words that do not change with every token. */
+export function announcement(state: SessionState): string {
+  if (!state.isCaughtUp) return "";
+  const last = state.items.get(state.order.at(-1) ?? "");
+  if (state.running === null) return last?.kind === "turn_end" ? `Turn finished: ${outcomeText(last.outcome)}` : "";
+  switch (last?.kind) {
+    case "tool":
+      return `${last.name} ${toolStateText(last)}`;
+    case "text":
+      return "The agent is writing";
+    case "thinking":
+      return "The agent is thinking";
+    case "retry":
+      return "The model did not answer; it is asked again";
+    default:
+      return "The agent is working";
+  }
+}

@@ -1,1 +1,58 @@
-fn main() {}
+//! The `greenroom` program: the server's roles and the client verbs as subcommands. Holds no logic of the product; a
+//! runtime is started only by the verbs that need one, so that `--version` and `--help` answer at once.
+
+mod ask;
+mod cli;
+mod client_file;
+mod connection;
+mod exit;
+mod output;
+mod render;
+#[allow(dead_code, reason = "used by the server's roles")]
+mod settings;
+mod verb;
+mod watch;
+
+use clap::Parser;
+use cli::{Cli, Global, Reference, Verb};
+use exit::{Exit, Failure};
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error).into(),
+    };
+    let out = Output::new(global.json);
+    perform(&global, verb).unwrap_or_else(|failure| failure.report(out)).into()
+}
+
+/// Help and version are asked for; anything else is wrong usage, said as JSON where JSON was asked for.
+fn misused(error: &clap::Error) -> Exit {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        return Failure::usage(format!("{message}."), "greenroom --help").report(Output::Json);
+    }
+    // Nothing can be done where the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+fn perform(global: &Global, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Reference { what } => {
+            Output::Human.text(&reference(what))?;
+            Ok(Exit::Done)
+        }
+        verb => verb::perform(global, verb),
+    }
+}
+
+fn reference(what: Reference) -> String {
+    match what {
+        Reference::Cli => cli::reference(),
+        Reference::Settings => settings::reference(),
+    }
+}

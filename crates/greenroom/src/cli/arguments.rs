@@ -1,0 +1,343 @@
+//! Arguments of each verb.
+
+use clap::{Args, Subcommand, ValueEnum};
+use greenroom_domain::{BranchName, ChangeId, ImageId, LoginName, RepositoryName, Role, SessionId};
+use greenroom_wire::{ModelEffort, ModelProvider};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Name of the repository
+    pub(crate) repository: RepositoryName,
+    /// What to do; `-` reads it from standard input
+    pub(crate) prompt: String,
+    /// Name of the model [default: the installation's default]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Branch to start from and to propose to [default: the repository's default branch]
+    #[arg(long, value_name = "BRANCH")]
+    pub(crate) base: Option<BranchName>,
+    /// Title of the session [default: made from the prompt]
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// Do not watch: print the session and return
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List sessions, newest first
+    List {
+        /// Only those of this repository
+        #[arg(long)]
+        repository: Option<RepositoryName>,
+    },
+    /// Show one session
+    Show { session: SessionId },
+    /// Watch a session until Ctrl-C
+    Follow {
+        session: SessionId,
+        /// Begin after this entry of its log
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+    },
+    /// Ask for something more, and watch until that is answered
+    Prompt {
+        session: SessionId,
+        /// What to do; `-` reads it from standard input
+        prompt: String,
+        /// Join the running turn at its next step, instead of waiting for its end
+        #[arg(long)]
+        insert: bool,
+        /// Do not watch
+        #[arg(long, short)]
+        detach: bool,
+    },
+    /// Stop the running turn; what was done is kept
+    Stop { session: SessionId },
+    /// Show what the session changed
+    Diff { session: SessionId },
+    /// Run a command in the session's sandbox; its exit code is passed on
+    #[command(after_help = EXEC_HELP)]
+    Exec {
+        session: SessionId,
+        /// Longest time it may take, in seconds
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+        timeout: Option<u64>,
+        /// One argument is a line for the shell; several are a program and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Delete a session with its log and files; its change stays
+    Delete { session: SessionId },
+}
+
+const EXEC_HELP: &str = "\
+Examples:
+  greenroom session exec ses_… -- git status
+  greenroom session exec ses_… -- 'ls | wc -l'";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Change {
+    /// List changes
+    List {
+        /// Only those of this repository
+        #[arg(long)]
+        repository: Option<RepositoryName>,
+    },
+    /// Show one change
+    Show {
+        /// REPOSITORY#NUMBER, or chg_…
+        change: ChangeName,
+        /// With its diff
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Approve a change; not one that your own prompts produced
+    Approve {
+        /// REPOSITORY#NUMBER, or chg_…
+        change: ChangeName,
+    },
+    /// Merge an approved change
+    Merge {
+        /// REPOSITORY#NUMBER, or chg_…
+        change: ChangeName,
+    },
+}
+
+/// A change as people name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeName {
+    Id(ChangeId),
+    Number(RepositoryName, u64),
+}
+
+impl FromStr for ChangeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('#') {
+            Some((repository, number)) => {
+                let repository = repository.parse().map_err(|error| format!("{error}"))?;
+                let number = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
+                Ok(Self::Number(repository, number))
+            }
+            None => text.parse().map(Self::Id).map_err(|error| format!("{error}; or REPOSITORY#NUMBER")),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Repository {
+    /// Add a repository: its branches and tags are mirrored, and its environment image is built
+    #[command(after_help = REPOSITORY_HELP)]
+    Add {
+        name: RepositoryName,
+        /// Path on the server, or URL
+        source: String,
+        /// Approvals that a change needs before it may be merged [default: the installation's]
+        #[arg(long, value_name = "N")]
+        required_approvals: Option<u32>,
+        /// Watch the image's build to its end
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List repositories with their images
+    List,
+    /// Remove a repository with its images
+    Remove { name: RepositoryName },
+}
+
+const REPOSITORY_HELP: &str = "\
+Examples:
+  greenroom repository add sample ./sample --wait
+  greenroom repository add tools https://git.example.org/tools.git --required-approvals 2";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Build a repository's environment image anew
+    Build {
+        repository: RepositoryName,
+        /// Watch the build to its end
+        #[arg(long)]
+        follow: bool,
+    },
+    /// List a repository's images
+    List { repository: RepositoryName },
+    /// Show the log of a build, live while it runs
+    Log { image: ImageId },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Add a model; its key is stored encrypted and never shown again
+    #[command(after_help = MODEL_HELP)]
+    Add(ModelAdd),
+    /// List models
+    List,
+    /// Ask a model for one word, and time it
+    Test { name: String },
+    /// Remove a model and its key
+    Remove { name: String },
+}
+
+const MODEL_HELP: &str = "\
+The key is asked on the terminal unless one of the --key options says where it is. A server of your own that needs
+none: --no-key.
+
+Examples:
+  greenroom model add claude --provider anthropic --model NAME --default
+  greenroom model add local --provider openai_chat --model NAME --base-url http://127.0.0.1:8000/v1 --no-key";
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelAdd {
+    /// Name that people choose it by
+    pub(crate) name: String,
+    /// The protocol it speaks
+    #[arg(long)]
+    pub(crate) provider: Provider,
+    /// The provider's name of the model
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Address of the provider [default: the provider's own]
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: KeySource,
+    /// How hard it thinks
+    #[arg(long)]
+    pub(crate) effort: Option<Effort>,
+    /// Use it where no other is chosen
+    #[arg(long)]
+    pub(crate) default: bool,
+}
+
+/// Where a key comes from: never the command line, which others on the machine can read.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct KeySource {
+    /// Take the key from this environment variable
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
+    /// Take the key from this file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// It needs no key
+    #[arg(long)]
+    pub(crate) no_key: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Provider {
+    /// Anthropic Messages
+    Anthropic,
+    /// OpenAI Responses
+    Openai,
+    /// Chat Completions of any compatible server
+    OpenaiChat,
+}
+
+impl From<Provider> for ModelProvider {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Anthropic => Self::Anthropic,
+            Provider::Openai => Self::Openai,
+            Provider::OpenaiChat => Self::OpenaiChat,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Effort {
+    Low,
+    Medium,
+    High,
+}
+
+impl From<Effort> for ModelEffort {
+    fn from(effort: Effort) -> Self {
+        match effort {
+            Effort::Low => Self::Low,
+            Effort::Medium => Self::Medium,
+            Effort::High => Self::High,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Person {
+    /// Add a person; prints the link that they sign in with for the first time
+    Add {
+        login: LoginName,
+        /// Full name: their commits carry it
+        #[arg(long)]
+        name: String,
+        /// Address: their commits carry it
+        #[arg(long)]
+        email: String,
+        #[arg(long, default_value = "member")]
+        role: PersonRole,
+    },
+    /// List people
+    List,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PersonRole {
+    /// May look
+    Viewer,
+    /// May prompt, approve and merge
+    Member,
+    /// May change the installation
+    Admin,
+}
+
+impl From<PersonRole> for Role {
+    fn from(role: PersonRole) -> Self {
+        match role {
+            PersonRole::Viewer => Self::Viewer,
+            PersonRole::Member => Self::Member,
+            PersonRole::Admin => Self::Admin,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Create a token and print it once
+    Create {
+        /// What it is for
+        name: String,
+        /// Login of the person it acts as; only an admin names another
+        #[arg(long, value_name = "LOGIN")]
+        person: Option<LoginName>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignIn {
+    /// Your login [default: it is asked]
+    #[arg(long)]
+    pub(crate) login: Option<LoginName>,
+    /// A one-time sign-in link: you choose a password
+    #[arg(long, value_name = "URL", conflicts_with = "with_token")]
+    pub(crate) link: Option<String>,
+    /// Full name, for the first admin's link
+    #[arg(long, requires = "link")]
+    pub(crate) name: Option<String>,
+    /// Address for commits, for the first admin's link
+    #[arg(long, requires = "link")]
+    pub(crate) email: Option<String>,
+    /// Read a token from standard input instead of asking for a password
+    #[arg(long)]
+    pub(crate) with_token: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Reference {
+    Cli,
+    Settings,
+}

@@ -1,0 +1,142 @@
+//! Entries of the log that are shown as one or a few lines of their own.
+
+use super::table::Table;
+use super::text::{BAD, BOLD, DIM, GOOD, NOTE, WARN, clean, dollars, duration, grouped, one_line, paint};
+use greenroom_domain::event::{SandboxPhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome};
+use greenroom_domain::money::Usage;
+use greenroom_domain::{Event, Problem};
+use std::fmt::Write as _;
+
+const TITLE_CHARS: usize = 160;
+
+/// The sentence and its hint.
+pub(crate) fn problem(problem: &Problem) -> String {
+    let mut text = paint(BAD, clean(&problem.message));
+    if let Some(hint) = &problem.hint {
+        let _ = write!(text, "\n  {}", clean(hint));
+    }
+    if let Some(detail) = &problem.detail {
+        let detail = clean(detail.trim_end()).replace('\n', "\n    ");
+        let _ = write!(text, "\n    {}", paint(DIM, detail));
+    }
+    let _ = write!(text, "\n  {}", paint(DIM, format!("({})", problem.code)));
+    text
+}
+
+/// `None` for what has no line: it is shown elsewhere, or matters to programs only.
+pub(crate) fn note(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::SessionCreated { repository_name, branch, base_branch, .. } => {
+            paint(DIM, format!("{repository_name} · {branch} from {base_branch}"))
+        }
+        Event::ModelRetry { attempt, wait_ms, problem, .. } => {
+            let message = one_line(&problem.message, TITLE_CHARS);
+            paint(WARN, format!("{message} Trying again in {} (attempt {attempt}).", duration(*wait_ms)))
+        }
+        Event::PromptEdited { .. } => paint(DIM, "A waiting prompt was edited."),
+        Event::PromptWithdrawn { .. } => paint(DIM, "A waiting prompt was withdrawn."),
+        Event::TodoChanged { items, .. } => todo(items),
+        Event::SandboxChanged { state, problem, .. } => sandbox(*state, problem.as_ref())?,
+        Event::EgressDenied { host, port } => {
+            paint(WARN, format!("Network: {}:{port} is not on the allow-list.", one_line(host, TITLE_CHARS)))
+        }
+        Event::ChangeOpened { number, title, branch, author, .. } => {
+            let author = one_line(&author.name, 60);
+            change(*number, &format!("opened by {author} from {branch}: {}", one_line(title, TITLE_CHARS)))
+        }
+        Event::ChangeUpdated { number, commit, .. } => {
+            change(*number, &format!("is now at {}", &commit.as_str()[..10]))
+        }
+        Event::ChangeApproved { number, name, .. } => {
+            change(*number, &format!("approved by {}", one_line(name, 60)))
+        }
+        Event::ChangeMerged { number, name, commit, .. } => {
+            let commit = &commit.as_str()[..10];
+            change(*number, &format!("merged by {} as {commit}", one_line(name, 60)))
+        }
+        Event::StopRequested { name, .. } => paint(WARN, format!("{} asked to stop.", one_line(name, 60))),
+        _ => return None,
+    })
+}
+
+fn change(number: u64, what: &str) -> String {
+    format!("{} {what}", paint(BOLD, format!("Change #{number}")))
+}
+
+fn todo(items: &[TodoItem]) -> String {
+    let line = |item: &TodoItem| {
+        let text = one_line(&item.text, TITLE_CHARS);
+        match item.status {
+            TodoStatus::Done => paint(DIM, format!("[x] {text}")),
+            TodoStatus::InProgress => paint(NOTE, format!("[~] {text}")),
+            TodoStatus::Pending => format!("[ ] {text}"),
+        }
+    };
+    items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn sandbox(state: SandboxPhase, failure: Option<&Problem>) -> Option<String> {
+    if let Some(failure) = failure {
+        return Some(problem(failure));
+    }
+    match state {
+        SandboxPhase::WaitingForImage => {
+            Some(paint(DIM, "Waiting for the repository's first image to be built."))
+        }
+        SandboxPhase::Lost => Some(paint(WARN, "The sandbox was lost; files up to the last write are kept.")),
+        SandboxPhase::Failed => Some(paint(BAD, "The sandbox could not be started.")),
+        SandboxPhase::Claiming | SandboxPhase::Syncing | SandboxPhase::Ready | SandboxPhase::Stopped => None,
+    }
+}
+
+/// The end of a turn: its outcome, what it used.
+pub(crate) fn turn(outcome: &TurnOutcome, usage: &Usage, duration_ms: u64) -> String {
+    let took = duration(duration_ms);
+    let first = match outcome {
+        TurnOutcome::Completed => paint(GOOD, format!("Completed in {took}.")),
+        TurnOutcome::Stopped => paint(WARN, format!("Stopped after {took}; what was done is kept.")),
+        TurnOutcome::Failed { problem: failure } | TurnOutcome::BudgetReached { problem: failure } => {
+            problem(failure)
+        }
+    };
+    format!("{first}\n{}", paint(DIM, used(usage)))
+}
+
+/// Tokens and cost in words. An unknown price is said, never shown as zero.
+pub(crate) fn used(usage: &Usage) -> String {
+    if usage.requests == 0 {
+        return "No model was called.".to_owned();
+    }
+    let input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
+    let cost =
+        if usage.cost_microusd == 0 { "price unknown".to_owned() } else { dollars(usage.cost_microusd) };
+    let requests =
+        if usage.requests == 1 { "1 request".to_owned() } else { format!("{} requests", usage.requests) };
+    format!(
+        "{requests} · {} tokens in ({} from the cache) · {} out · {cost}",
+        grouped(input),
+        grouped(usage.cache_read_tokens),
+        grouped(usage.output_tokens)
+    )
+}
+
+/// How the turn's start went, in the order it happened.
+pub(crate) fn timeline(marks: &[TimelineMark]) -> String {
+    let mut table = Table::new(&["START", "MS"], "No timeline was recorded.").right(&[1]);
+    for mark in marks {
+        table.row([stage(mark.stage).to_owned(), format!("{:.1}", mark.at_us as f64 / 1000.0)]);
+    }
+    table.text()
+}
+
+fn stage(stage: StartStage) -> &'static str {
+    match stage {
+        StartStage::Queued => "queued",
+        StartStage::Committed => "committed",
+        StartStage::ModelCalled => "model called",
+        StartStage::FirstToken => "first token",
+        StartStage::Claimed => "sandbox claimed",
+        StartStage::Restored => "files restored",
+        StartStage::Synced => "synced with the base branch",
+    }
+}

@@ -1,0 +1,176 @@
+//! Settings of the server. One struct, [`Layer`], says each setting's name, type and words; flags, environment
+//! variables, the file and `docs/settings.md` all follow from it. Precedence: flag, then environment, then file, then
+//! default. A setting that cannot be used stops the start with `settings_invalid` and the place where it is written.
+
+mod layer;
+mod reference;
+
+pub(crate) use layer::{Layer, LogFormat};
+pub(crate) use reference::reference;
+
+use crate::connection::data_dir;
+use clap::Args;
+use greenroom_domain::money::Budget;
+use greenroom_domain::{ErrorCode, Problem};
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// File in the data directory that is read where no other is named.
+const FILE_NAME: &str = "greenroom.toml";
+
+/// What the server runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    /// Where browsers reach it, when that is not the address it listens on.
+    pub(crate) public_origin: Option<String>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) max_sandboxes: u32,
+    /// Limits of a turn where a session sets none.
+    pub(crate) budget: Budget,
+    /// 0: images are built on demand only.
+    pub(crate) image_schedule_minutes: u32,
+}
+
+/// Flags of `greenroom serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServeFlags {
+    /// Settings file [default: greenroom.toml in the data directory, where it exists]
+    #[arg(long, value_name = "FILE", env = "GREENROOM_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) layer: Layer,
+}
+
+impl Settings {
+    /// From `--data`, the flags, the environment and the file.
+    pub(crate) fn load(data: Option<&Path>, flags: ServeFlags) -> Result<Self, Problem> {
+        let data = data_dir(data);
+        let env = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let file = read_file(flags.config.as_deref(), &data)?;
+        Ok(Self::resolve(data, flags.layer, Layer::from_env(&env)?, file))
+    }
+
+    fn resolve(data: PathBuf, flags: Layer, env: Layer, file: Layer) -> Self {
+        let layer = flags.or(env).or(file).or(Layer::defaults());
+        let all = "every setting but the public origin has a default";
+        Self {
+            data,
+            listen: layer.listen.expect(all),
+            public_origin: layer.public_origin.map(|origin| origin.to_string()),
+            log_format: layer.log.format.expect(all),
+            max_sandboxes: layer.max_sandboxes.expect(all).get(),
+            image_schedule_minutes: layer.image_schedule_minutes.expect(all),
+            budget: layer.budget.complete().expect(all),
+        }
+    }
+}
+
+fn read_file(named: Option<&Path>, data: &Path) -> Result<Layer, Problem> {
+    let path = named.map_or_else(|| data.join(FILE_NAME), Path::to_owned);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse_file(&path, &text),
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => Ok(Layer::default()),
+        Err(error) => {
+            let message = format!("The settings file {} cannot be read: {error}.", path.display());
+            Err(Problem::new(ErrorCode::SettingsInvalid, message))
+        }
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Layer, Problem> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let what = error.message().trim_end_matches('.').replace('\n', "; ");
+        Problem::new(ErrorCode::SettingsInvalid, format!("{}, line {line}: {what}.", path.display()))
+            .hint("docs/settings.md lists every setting.")
+            .detail(error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Layer, Problem> {
+        parse_file(Path::new("/data/greenroom.toml"), text)
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> Result<Layer, Problem> {
+        let find =
+            |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, text)| (*text).to_owned());
+        Layer::from_env(&find)
+    }
+
+    fn port(flag: &str, variable: &str, in_file: &str) -> u16 {
+        let listen = |text: &str| Layer { listen: text.parse().ok(), ..Layer::default() };
+        let settings = Settings::resolve("/data".into(), listen(flag), listen(variable), listen(in_file));
+        settings.listen.port()
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_before_the_file_before_defaults() {
+        assert_eq!(port("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), 1);
+        assert_eq!(port("", "127.0.0.1:2", "127.0.0.1:3"), 2);
+        assert_eq!(port("", "", "127.0.0.1:3"), 3);
+        assert_eq!(port("", "", ""), 7878);
+    }
+
+    #[test]
+    fn the_file_and_the_environment_set_the_same_things() {
+        let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
+            image_schedule_minutes = 0\n[log]\nformat = 'json'\n\
+            [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
+        let from_env = env(&[
+            ("GREENROOM_LISTEN", "0.0.0.0:80"),
+            ("GREENROOM_PUBLIC_ORIGIN", "https://code.example"),
+            ("GREENROOM_MAX_SANDBOXES", "3"),
+            ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
+            ("GREENROOM_LOG_FORMAT", "json"),
+            ("GREENROOM_BUDGET_TOKENS", "9"),
+            ("GREENROOM_BUDGET_COST_USD", "1.5"),
+            ("GREENROOM_BUDGET_WALL_MINUTES", "2"),
+            ("GREENROOM_BUDGET_TOOL_CALLS", "7"),
+        ]);
+        let none = Layer::default;
+        let by_file = Settings::resolve("/data".into(), none(), none(), file(text).unwrap());
+        let by_env = Settings::resolve("/data".into(), none(), from_env.unwrap(), none());
+        assert_eq!(by_file, by_env);
+        assert_eq!(by_file.budget.cost_microusd, 1_500_000);
+        assert_eq!(by_file.budget.wall_ms, 120_000);
+    }
+
+    #[test]
+    fn a_bad_setting_names_its_place() {
+        let problem = file("listen = '127.0.0.1:1'\nmax_sandboxs = 3\n").unwrap_err();
+        assert_eq!(problem.code, ErrorCode::SettingsInvalid);
+        assert!(
+            problem.message.starts_with("/data/greenroom.toml, line 2: unknown field"),
+            "{}",
+            problem.message
+        );
+        let problem = file("\n\n[budget]\ncost_usd = -1\n").unwrap_err();
+        assert!(problem.message.contains("line 4"), "{}", problem.message);
+        let problem = env(&[("GREENROOM_MAX_SANDBOXES", "many")]).unwrap_err();
+        assert!(problem.message.starts_with("GREENROOM_MAX_SANDBOXES"), "{}", problem.message);
+        assert!(env(&[("GREENROOM_PUBLIC_ORIGIN", "https://code.example/path")]).is_err());
+        assert!(env(&[("GREENROOM_MAX_SANDBOXES", "0")]).is_err());
+    }
+
+    #[test]
+    fn the_default_budget_is_the_domains() {
+        let none = Layer::default;
+        let settings = Settings::resolve("/data".into(), none(), none(), none());
+        assert_eq!(settings.budget, Budget::default());
+    }
+
+    #[test]
+    fn docs_settings_md_is_what_the_program_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        let written = fs::read_to_string(path).unwrap_or_default();
+        assert!(written == reference(), "docs/settings.md is out of date: run `cargo xtask generate`");
+    }
+}

@@ -1,0 +1,222 @@
+//! One source of settings: flags, environment, file or defaults, each with only what it says.
+
+use clap::{Args, Command, FromArgMatches, ValueEnum};
+use greenroom_client::Address;
+use greenroom_domain::money::Budget;
+use greenroom_domain::{ErrorCode, Problem};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[command(next_help_heading = "Settings (also by environment and file; see docs/settings.md)")]
+pub(crate) struct Layer {
+    /// Address and port to listen on; another than loopback lets the network in
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where browsers reach the server, such as https://greenroom.example.org, behind a proxy
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_origin: Option<Origin>,
+    #[command(flatten)]
+    pub(crate) log: LogLayer,
+    /// Most sandboxes that run at the same time; further sessions wait
+    #[arg(long, value_name = "N")]
+    pub(crate) max_sandboxes: Option<NonZeroU32>,
+    /// Minutes between builds of each repository's image; 0 builds on demand only
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) image_schedule_minutes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetLayer,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogLayer {
+    /// Form of the server's log on standard error
+    #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
+    pub(crate) format: Option<LogFormat>,
+}
+
+/// Hard limits of one turn where a session sets none.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BudgetLayer {
+    /// Tokens that a turn may use
+    #[arg(id = "budget_tokens", long = "budget-tokens", value_name = "N")]
+    tokens: Option<u64>,
+    /// US dollars that a turn may cost, where the model's price is known
+    #[arg(id = "budget_cost_usd", long = "budget-cost-usd", value_name = "DOLLARS")]
+    cost_usd: Option<Dollars>,
+    /// Minutes that a turn may take
+    #[arg(id = "budget_wall_minutes", long = "budget-wall-minutes", value_name = "MINUTES")]
+    wall_minutes: Option<NonZeroU32>,
+    /// Tool calls that a turn may make
+    #[arg(id = "budget_tool_calls", long = "budget-tool-calls", value_name = "N")]
+    tool_calls: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Scheme, host and port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Origin(Address);
+
+impl FromStr for Origin {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Address = text.parse().map_err(|error| format!("{error}"))?;
+        if address.to_string() != address.origin() {
+            return Err(format!("{text:?} has a path; an origin is scheme, host and port"));
+        }
+        Ok(Self(address))
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Origin> for String {
+    fn from(origin: Origin) -> Self {
+        origin.to_string()
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An amount that is neither negative nor absurd.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub(crate) struct Dollars(f64);
+
+impl TryFrom<f64> for Dollars {
+    type Error = &'static str;
+    fn try_from(amount: f64) -> Result<Self, &'static str> {
+        if (0.0..=1e6).contains(&amount) { Ok(Self(amount)) } else { Err("expected 0 to 1000000 dollars") }
+    }
+}
+
+impl From<Dollars> for f64 {
+    fn from(dollars: Dollars) -> Self {
+        dollars.0
+    }
+}
+
+impl FromStr for Dollars {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let amount: f64 = text.parse().map_err(|_| format!("{text:?} is not an amount"))?;
+        Self::try_from(amount).map_err(str::to_owned)
+    }
+}
+
+impl Layer {
+    pub(crate) fn defaults() -> Self {
+        let Budget { tokens, cost_microusd, wall_ms, tool_calls } = Budget::default();
+        Self {
+            listen: Some((Ipv4Addr::LOCALHOST, 7878).into()),
+            public_origin: None,
+            log: LogLayer { format: Some(LogFormat::Text) },
+            max_sandboxes: NonZeroU32::new(16),
+            image_schedule_minutes: Some(30),
+            budget: BudgetLayer {
+                tokens: Some(tokens),
+                cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
+                wall_minutes: u32::try_from(wall_ms / 60_000).ok().and_then(NonZeroU32::new),
+                tool_calls: Some(tool_calls),
+            },
+        }
+    }
+
+    /// `GREENROOM_` and the flag's name: read as the flag would be.
+    pub(crate) fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+        let mut layer = Self::default();
+        for setting in settings() {
+            if let Some(text) = env(&setting.variable) {
+                let flag = format!("--{}={text}", setting.flag);
+                let parsed = command().try_get_matches_from([flag]).and_then(|m| Self::from_arg_matches(&m));
+                layer = layer.or(parsed.map_err(|error| unusable(&setting.variable, &error))?);
+            }
+        }
+        Ok(layer)
+    }
+
+    /// What this says, and where it says nothing, what `other` says.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let (budget, others) = (self.budget, other.budget);
+        Self {
+            listen: self.listen.or(other.listen),
+            public_origin: self.public_origin.or(other.public_origin),
+            log: LogLayer { format: self.log.format.or(other.log.format) },
+            max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
+            image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
+            budget: BudgetLayer {
+                tokens: budget.tokens.or(others.tokens),
+                cost_usd: budget.cost_usd.or(others.cost_usd),
+                wall_minutes: budget.wall_minutes.or(others.wall_minutes),
+                tool_calls: budget.tool_calls.or(others.tool_calls),
+            },
+        }
+    }
+}
+
+impl BudgetLayer {
+    pub(crate) fn complete(&self) -> Option<Budget> {
+        Some(Budget {
+            tokens: self.tokens?,
+            cost_microusd: (self.cost_usd?.0 * 1e6).round() as u64,
+            wall_ms: u64::from(self.wall_minutes?.get()) * 60_000,
+            tool_calls: self.tool_calls?,
+        })
+    }
+}
+
+/// A setting's names and words.
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) flag: String,
+    pub(crate) variable: String,
+    pub(crate) help: String,
+}
+
+fn command() -> Command {
+    Layer::augment_args(Command::new("settings").no_binary_name(true).disable_help_flag(true))
+}
+
+pub(crate) fn settings() -> Vec<Setting> {
+    let names = |argument: &clap::Arg| {
+        let id = argument.get_id().as_str();
+        let table = ["log", "budget"].into_iter().find(|table| id.starts_with(&format!("{table}_")));
+        Setting {
+            key: table
+                .map_or(id.to_owned(), |table| id.replacen(&format!("{table}_"), &format!("{table}."), 1)),
+            flag: argument.get_long().unwrap_or_default().to_owned(),
+            variable: format!("GREENROOM_{}", id.to_uppercase()),
+            help: argument.get_help().map(ToString::to_string).unwrap_or_default(),
+        }
+    };
+    command().get_arguments().map(names).collect()
+}
+
+fn unusable(variable: &str, error: &clap::Error) -> Problem {
+    let text = error.to_string();
+    let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Problem::new(ErrorCode::SettingsInvalid, format!("{variable} in the environment: {reason}."))
+        .hint("docs/settings.md lists every setting.")
+}

@@ -1,0 +1,53 @@
+//! `image …`
+
+use super::watching;
+use super::{Desk, now_ms};
+use crate::cli::Image;
+use crate::exit::{Exit, Failure};
+use crate::render::table::Table;
+use crate::render::text::{ago, duration, one_line};
+use greenroom_domain::RepositoryName;
+use greenroom_wire::{ImageState, ImageView};
+
+pub(crate) async fn perform(desk: &Desk, verb: Image) -> Result<Exit, Failure> {
+    match verb {
+        Image::Build { repository, follow } => build(desk, &repository, follow).await,
+        Image::List { repository } => list(desk, &repository).await,
+        Image::Log { image } => watching::build(desk, image).await,
+    }
+}
+
+async fn build(desk: &Desk, repository: &RepositoryName, follow: bool) -> Result<Exit, Failure> {
+    let image = desk.client.build_image(repository).await?;
+    if follow {
+        desk.out.json_line(&image)?;
+        return watching::build(desk, image.id).await;
+    }
+    desk.out.document(&image, |image| {
+        format!("{} is being built. Watch it: greenroom image log {}\n", image.id, image.id)
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn list(desk: &Desk, repository: &RepositoryName) -> Result<Exit, Failure> {
+    let images = desk.client.images(repository).await?;
+    let now = now_ms();
+    desk.out.document(&images, |images| {
+        let table = Table::new(&["IMAGE", "STATE", "COMMIT", "STARTED", "TOOK"], "No image yet.").right(&[4]);
+        table.rows(images, |image| cells(image, now)).text()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn cells(image: &ImageView, now: i64) -> Vec<String> {
+    let state = match (image.state, &image.problem) {
+        (ImageState::Building, _) => "building".to_owned(),
+        (ImageState::Ready, _) => "ready".to_owned(),
+        (ImageState::Failed, Some(problem)) => format!("failed: {}", one_line(&problem.message, 60)),
+        (ImageState::Failed, None) => "failed".to_owned(),
+    };
+    let commit = image.commit.as_ref().map_or("", |commit| &commit.as_str()[..10]);
+    let took =
+        image.finished_at_ms.map_or(String::new(), |end| duration((end - image.started_at_ms).max(0) as u64));
+    vec![image.id.to_string(), state, commit.to_owned(), ago(image.started_at_ms, now), took]
+}

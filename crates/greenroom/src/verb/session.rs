@@ -1,0 +1,161 @@
+//! `session …`
+
+use super::watching::{self, Watched};
+use super::{Desk, now_ms, run};
+use crate::cli::Session;
+use crate::exit::{Exit, Failure};
+use crate::render::diff;
+use crate::render::table::Table;
+use crate::render::text::{BOLD, ago, clean, one_line, paint};
+use crate::render::used;
+use greenroom_client::new_key;
+use greenroom_domain::{Command, Delivery, RepositoryName, SessionId};
+use greenroom_wire::{Exec, SessionStatus, SessionView};
+use serde_json::json;
+
+pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure> {
+    match verb {
+        Session::List { repository } => list(desk, repository).await,
+        Session::Show { session } => show(desk, session).await,
+        Session::Follow { session, after } => follow(desk, session, after).await,
+        Session::Prompt { session, prompt, insert, detach } => {
+            let delivery = if insert { Delivery::Insert } else { Delivery::Queue };
+            run::prompt(desk, session, prompt, delivery, detach).await
+        }
+        Session::Stop { session } => stop(desk, session).await,
+        Session::Diff { session } => {
+            let files = desk.client.session_diff(session).await?;
+            desk.out.document(&files, |files| diff::files(files))?;
+            Ok(Exit::Done)
+        }
+        Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,
+        Session::Delete { session } => {
+            desk.client.delete_session(session).await?;
+            desk.out.document(&json!({ "deleted": session }), |_| format!("{session} is deleted.\n"))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn list(desk: &Desk, repository: Option<RepositoryName>) -> Result<Exit, Failure> {
+    let mut sessions = desk.client.sessions().await?;
+    sessions.retain(|session| repository.as_ref().is_none_or(|name| *name == session.repository));
+    let now = now_ms();
+    desk.out.document(&sessions, |sessions| {
+        let head = ["SESSION", "REPOSITORY", "STATUS", "BY", "UPDATED", "TITLE"];
+        let empty = "No session yet. Start one: greenroom run REPOSITORY \"what to do\"";
+        let table = Table::new(&head, empty).rows(sessions, |session| {
+            vec![
+                session.id.to_string(),
+                session.repository.to_string(),
+                status(session.status).to_owned(),
+                one_line(&session.created_by_name, 24),
+                ago(session.updated_at_ms, now),
+                one_line(&session.title, 60),
+            ]
+        });
+        table.text()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn status(status: SessionStatus) -> &'static str {
+    match status {
+        SessionStatus::Idle => "idle",
+        SessionStatus::Running => "running",
+        SessionStatus::Failed => "failed",
+    }
+}
+
+async fn show(desk: &Desk, id: SessionId) -> Result<Exit, Failure> {
+    let session = desk.client.session(id).await?;
+    desk.out.document(&session, |session| describe(desk, session))?;
+    Ok(Exit::Done)
+}
+
+fn describe(desk: &Desk, session: &SessionView) -> String {
+    let change = session.change.as_ref().map_or("none yet".to_owned(), |change| {
+        format!("#{}, {}", change.number, super::change::status(change.state))
+    });
+    let waiting = match session.queued_prompts {
+        0 => String::new(),
+        waiting => format!(", {waiting} prompts wait"),
+    };
+    let lines = [
+        ("Session", session.id.to_string()),
+        ("Page", desk.page(&format!("/sessions/{}", session.id))),
+        ("Repository", session.repository.to_string()),
+        ("Branch", session.branch.to_string()),
+        ("Status", format!("{}{waiting}", status(session.status))),
+        ("Started by", one_line(&session.created_by_name, 60)),
+        ("Model", session.model.as_deref().map_or("the default".to_owned(), |model| one_line(model, 60))),
+        ("Used", used(&session.usage)),
+        ("Change", change),
+    ];
+    let mut text = format!("{}\n", paint(BOLD, one_line(&session.title, 120)));
+    lines.iter().for_each(|(name, value)| text.push_str(&format!("{name:<11} {value}\n")));
+    text
+}
+
+async fn follow(desk: &Desk, id: SessionId, after: u64) -> Result<Exit, Failure> {
+    match watching::session(desk, id, after, None).await? {
+        Watched::Interrupted => Ok(Exit::Interrupted),
+        Watched::Answered(_) => Ok(Exit::Done),
+    }
+}
+
+async fn stop(desk: &Desk, id: SessionId) -> Result<Exit, Failure> {
+    let receipt = desk.client.submit(id, &new_key(), &Command::Stop {}).await?;
+    if let Some(problem) = receipt.problem {
+        return Err(problem.into());
+    }
+    desk.out.document(&receipt, |_| "The turn is being stopped; what was done is kept.\n".to_owned())?;
+    Ok(Exit::Done)
+}
+
+async fn exec(
+    desk: &Desk,
+    id: SessionId,
+    timeout_s: Option<u64>,
+    command: Vec<String>,
+) -> Result<Exit, Failure> {
+    let body = Exec { command: shell_line(&command)?, timeout_ms: timeout_s.map(|seconds| seconds * 1000) };
+    let result = desk.client.exec(id, &body).await?;
+    desk.out.document(&result, |result| {
+        let mut text = clean(&result.output).into_owned();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text
+    })?;
+    if result.is_truncated {
+        desk.out.progress("Part of the output is left out: it was too long.\n");
+    }
+    if let Some(by) = &result.ended_by {
+        desk.out.progress(&format!("The command was ended: {}.\n", clean(by)));
+    }
+    Ok(result.exit_code.map_or(Exit::Failed, |code| Exit::Program(u8::try_from(code).unwrap_or(1))))
+}
+
+/// One argument is a line of shell as it is; several keep their borders.
+fn shell_line(command: &[String]) -> Result<String, Failure> {
+    match command {
+        [line] => Ok(line.clone()),
+        words => shlex::try_join(words.iter().map(String::as_str)).map_err(|_| {
+            Failure::usage("An argument holds a NUL character.", "No program can be given one.")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_argument_is_shell_and_several_are_words() {
+        let line =
+            |words: &[&str]| shell_line(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()).unwrap();
+        assert_eq!(line(&["ls | wc -l"]), "ls | wc -l");
+        assert_eq!(line(&["echo", "a b", "$HOME", "it's"]), r#"echo 'a b' '$HOME' "it's""#);
+    }
+}

@@ -49,7 +49,7 @@ impl ProviderKind {
     }
 
     /// What a request's path ends with.
-    fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Anthropic => "/v1/messages",
             Self::Openai => "/responses",

@@ -13,6 +13,8 @@ mod provider;
 mod refusal;
 mod secret;
 pub mod sse;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 
 pub use config::{

@@ -1,11 +1,11 @@
 //! A conversation that a model API accepts, whatever is put into it. The loop feeds it while a turn runs and
 //! `transcript` feeds it from the log, so that both give the same messages and requests keep a stable prefix.
 
+use greenroom_domain::event::OUTCOME_UNKNOWN;
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolResult};
 use std::collections::HashSet;
 
-pub(crate) const INTERRUPTED: &str =
-    "This call was interrupted and its outcome is unknown. Check what it did before you repeat it.";
+const NEVER_STARTED: &str = "The turn was interrupted before this call was started, so it was not run.";
 pub(crate) const CUT_OFF: &str = "Your answer was cut off at the output limit. Go on from where it stopped, in \
      smaller steps: shorter texts, and several smaller tool calls instead of one large one.";
 pub(crate) const EMPTY: &str =
@@ -30,6 +30,7 @@ pub(crate) struct Conversation {
 #[derive(Debug)]
 struct OpenCall {
     id: String,
+    is_started: bool,
     result: Option<ToolResult>,
 }
 
@@ -93,7 +94,14 @@ impl Conversation {
         self.messages.push(Message::Assistant { content, raw });
         self.is_paused = is_paused && calls.is_empty();
         self.used_calls.extend(calls.iter().cloned());
-        self.open = calls.into_iter().map(|id| OpenCall { id, result: None }).collect();
+        self.open = calls.into_iter().map(|id| OpenCall { id, is_started: false, result: None }).collect();
+    }
+
+    /// The intent to run a call is in the log: without a result, nobody knows how far it came.
+    pub(crate) fn started(&mut self, call: &str) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == call) {
+            open.is_started = true;
+        }
     }
 
     /// The first result of a call counts; results of other calls are ignored.
@@ -193,8 +201,9 @@ impl Conversation {
 
 impl OpenCall {
     fn into_result(self) -> ToolResult {
-        let Self { id, result } = self;
-        result.unwrap_or_else(|| ToolResult { call: id, text: INTERRUPTED.to_owned(), is_error: true })
+        let Self { id, is_started, result } = self;
+        let text = if is_started { OUTCOME_UNKNOWN } else { NEVER_STARTED };
+        result.unwrap_or_else(|| ToolResult { call: id, text: text.to_owned(), is_error: true })
     }
 }
 

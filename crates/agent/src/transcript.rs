@@ -80,6 +80,7 @@ impl Reader {
             Event::AssistantMessage { content, raw, stop_reason, .. } => {
                 self.conversation.assistant(content, raw.as_ref(), *stop_reason);
             }
+            Event::ToolStarted { call, .. } => self.conversation.started(call),
             Event::ToolFinished { call, outcome, text, .. } => {
                 self.conversation.result(call, text, *outcome != ToolOutcome::Succeeded);
             }

@@ -108,6 +108,21 @@ mod tests {
         assert_eq!(text.plain(), "a\rb\n");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_outside_of_an_edit_keeps_its_bytes(raw in "\u{feff}?([a-b\r]|\n|\r\n|é){0,20}", at in 0..20usize, len in 0..5usize) {
+            let text = file(&raw);
+            proptest::prop_assert_eq!(text.replace(&[]), raw.clone());
+            let start = text.plain().floor_char_boundary(at.min(text.plain().len()));
+            let end = text.plain().floor_char_boundary((start + len).min(text.plain().len())).max(start);
+            let edited = text.replace(&[(start..end, "X".to_owned())]);
+            let (before, after) = edited.split_once('X').unwrap();
+            proptest::prop_assert!(raw.starts_with(before) && raw.ends_with(after));
+            let gone = &raw[before.len()..raw.len() - after.len()];
+            proptest::prop_assert_eq!(gone.replace("\r\n", "\n"), &text.plain()[start..end]);
+        }
+    }
+
     #[test]
     fn binary_and_other_encodings_are_refused() {
         assert!(FileText::parse(vec![1, 0, 2]).is_err());

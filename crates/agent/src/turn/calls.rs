@@ -1,13 +1,12 @@
 //! The tool calls of one answer: which may run, which run side by side, and what becomes of them.
 
 use super::{Next, Turn, budget, failed};
-use crate::conversation::INTERRUPTED;
 use crate::halt::Halted;
 use crate::ports::TurnEnded;
 use crate::tools::{Call, Failure, Ran, ToolContext};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use greenroom_domain::Problem;
-use greenroom_domain::event::{Durability, Event, ToolOutcome, TurnOutcome};
+use greenroom_domain::event::{Durability, Event, OUTCOME_UNKNOWN, ToolOutcome, TurnOutcome};
 use greenroom_domain::message::ToolCall;
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -67,7 +66,8 @@ impl Turn {
         calls: Vec<ToolCall>,
         is_cut_off: bool,
     ) -> Result<Next, TurnEnded> {
-        let (planned, mut end) = self.plan(calls, is_cut_off);
+        let (planned, limit) = self.plan(calls, is_cut_off);
+        let mut end = None;
         let mut queue = VecDeque::from(planned);
         while !queue.is_empty() {
             if end.is_none() {
@@ -81,7 +81,7 @@ impl Turn {
             end = end.or(problem.map(failed));
         }
         end = end.or_else(|| self.halt.check().map(|halted| self.halted(halted)));
-        match end {
+        match end.or(limit) {
             Some(outcome) => Ok(Next::End(outcome)),
             None => self.insert_prompts().await,
         }
@@ -97,6 +97,7 @@ impl Turn {
         Ok(Next::Ask)
     }
 
+    /// Calls past a limit of the budget are only answered; the limit then ends the turn.
     fn plan(&mut self, calls: Vec<ToolCall>, is_cut_off: bool) -> (Vec<Planned>, Option<TurnOutcome>) {
         let spent = budget::spent(&self.context.budget, &self.used);
         let mut end = None;
@@ -224,7 +225,7 @@ fn settled(failure: Failure, name: &str) -> Result<(Ran, Effect), TurnEnded> {
         ),
         Failure::Lost(reason) => {
             let text = format!(
-                "The sandbox was lost while this ran ({reason}). {INTERRUPTED} The next call gets a sandbox with the \
+                "The sandbox was lost while this ran ({reason}). {OUTCOME_UNKNOWN} The next call gets a sandbox with the \
                  files as they were last written; processes that ran are gone."
             );
             (Ran { outcome: ToolOutcome::Unknown, ..Ran::failed(text) }, Effect::None)
@@ -237,9 +238,9 @@ fn settled(failure: Failure, name: &str) -> Result<(Ran, Effect), TurnEnded> {
             let text = match (halted, is_lookup) {
                 (Halted::Stopped, true) => "Stopped by a person.".to_owned(),
                 (Halted::TimeOver, true) => "Stopped: the turn's time limit was reached.".to_owned(),
-                (Halted::Stopped, false) => format!("Stopped by a person. {INTERRUPTED}"),
+                (Halted::Stopped, false) => format!("Stopped by a person. {OUTCOME_UNKNOWN}"),
                 (Halted::TimeOver, false) => {
-                    format!("Stopped: the turn's time limit was reached. {INTERRUPTED}")
+                    format!("Stopped: the turn's time limit was reached. {OUTCOME_UNKNOWN}")
                 }
             };
             (Ran { outcome: ToolOutcome::Cancelled, ..Ran::failed(text) }, Effect::None)
@@ -265,14 +266,13 @@ fn next_group(queue: &mut VecDeque<Planned>) -> Vec<Planned> {
 
 impl Planned {
     fn new(call: ToolCall, plan: Result<Call, String>) -> Self {
-        let ToolCall { id, name, .. } = call;
-        match plan {
-            Ok(call) => Self { id, name, title: call.title(), plan: Plan::Run(call) },
-            Err(words) => {
-                let title: String = name.chars().take(60).collect();
-                Self { id, name, title, plan: Plan::Answer(ToolOutcome::Failed, words) }
-            }
-        }
+        let ToolCall { id, name, input } = call;
+        let title = match Call::parse(&name, &input) {
+            Ok(call) => call.title(),
+            Err(_) => name.chars().take(60).collect(),
+        };
+        let plan = plan.map_or_else(|words| Plan::Answer(ToolOutcome::Failed, words), Plan::Run);
+        Self { id, name, title, plan }
     }
 
     fn is_harmless(&self) -> bool {

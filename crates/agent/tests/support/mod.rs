@@ -1,0 +1,362 @@
+//! A model, a log and a sandbox of plain memory for the loop's tests. Time is tokio's paused time: it passes only when
+//! nothing else can happen.
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
+
+mod sandbox;
+
+pub use sandbox::{Behaviour, FakeSandbox};
+
+use async_trait::async_trait;
+use greenroom_agent::tools::Files;
+use greenroom_agent::{
+    Changes, Finished, Hands, Instructions, Log, OpenedChange, SystemClock, TurnContext, TurnEnded, Used, run,
+};
+use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
+use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};
+use greenroom_domain::money::{Budget, Usage};
+use greenroom_domain::{BlockId, ErrorCode, Problem, TurnId};
+use greenroom_model::{Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent};
+use greenroom_sandbox::Sandbox;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// One answer of the scripted model.
+pub enum Step {
+    Answer(Response),
+    /// The request itself fails.
+    Refuse(Error),
+    /// These events, then the connection closes.
+    Cut(Vec<StreamEvent>),
+    /// These events, then silence.
+    Hang(Vec<StreamEvent>),
+}
+
+#[derive(Default)]
+pub struct Model {
+    steps: Mutex<VecDeque<Step>>,
+    pub requests: Mutex<Vec<Request>>,
+    /// Streams kept open.
+    open: Mutex<Vec<mpsc::Sender<StreamEvent>>>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Model")
+    }
+}
+
+#[async_trait]
+impl Provider for Model {
+    fn model(&self) -> &str {
+        "test/model"
+    }
+
+    fn context_window(&self) -> u64 {
+        200_000
+    }
+
+    async fn warm(&self) {}
+
+    async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
+        self.requests.lock().unwrap().push(request);
+        let step =
+            self.steps.lock().unwrap().pop_front().expect("the model was called more often than scripted");
+        let (sender, receiver) = mpsc::channel(256);
+        let (events, is_open) = match step {
+            Step::Refuse(error) => return Err(error),
+            Step::Answer(response) => (whole(response), false),
+            Step::Cut(events) => (events, false),
+            Step::Hang(events) => (events, true),
+        };
+        for event in events {
+            sender.try_send(event).expect("scripts are short");
+        }
+        if is_open {
+            self.open.lock().unwrap().push(sender);
+        }
+        Ok(receiver)
+    }
+}
+
+/// The deltas of a response, and its end.
+fn whole(response: Response) -> Vec<StreamEvent> {
+    let mut events = Vec::new();
+    for (index, part) in response.content.iter().enumerate() {
+        match part {
+            Content::Text { text } => {
+                events.extend(text.split_inclusive(' ').map(|text| self::text(index, text)));
+            }
+            Content::Thinking { text } => {
+                events.push(StreamEvent::Delta(Delta::Thinking { index, text: text.clone() }));
+            }
+            Content::ToolCall(call) => events.push(StreamEvent::Delta(Delta::ToolCallStarted {
+                index,
+                id: call.id.clone(),
+                name: call.name.clone(),
+            })),
+        }
+    }
+    events.push(StreamEvent::Done(Box::new(response)));
+    events
+}
+
+pub fn text(index: usize, text: &str) -> StreamEvent {
+    StreamEvent::Delta(Delta::Text { index, text: text.to_owned() })
+}
+
+pub fn response(content: Vec<Content>, stop_reason: StopReason) -> Response {
+    let items = content.iter().map(|part| serde_json::to_value(part).unwrap()).collect();
+    let raw = Some(RawItems { format: "test".to_owned(), items });
+    let usage = Usage { input_tokens: 100, output_tokens: 10, requests: 1, ..Usage::default() };
+    Response { content, raw, stop_reason, usage }
+}
+
+pub fn say(text: &str) -> Step {
+    Step::Answer(response(vec![Content::Text { text: text.to_owned() }], StopReason::EndTurn))
+}
+
+pub fn call(id: &str, name: &str, input: Value) -> Content {
+    Content::ToolCall(ToolCall { id: id.to_owned(), name: name.to_owned(), input })
+}
+
+pub fn bash(id: &str, command: &str) -> Content {
+    call(id, "bash", json!({"command": command}))
+}
+
+pub fn calls(calls: Vec<Content>) -> Step {
+    Step::Answer(response(calls, StopReason::ToolUse))
+}
+
+#[derive(Debug)]
+pub struct MemoryLog {
+    pub commits: Mutex<Vec<(Vec<Event>, Durability)>>,
+    pub deltas: Mutex<Vec<(BlockId, u64, String)>>,
+    pub outputs: Mutex<Vec<(String, u64, Vec<u8>)>>,
+    pub marks: Mutex<Vec<StartStage>>,
+    pub inserts: Mutex<VecDeque<Vec<String>>>,
+    /// Commits after this many are fenced.
+    pub fenced_after: AtomicU64,
+    next_block: AtomicU64,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self {
+            commits: Mutex::default(),
+            deltas: Mutex::default(),
+            outputs: Mutex::default(),
+            marks: Mutex::default(),
+            inserts: Mutex::default(),
+            fenced_after: AtomicU64::new(u64::MAX),
+            next_block: AtomicU64::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
+        let mut commits = self.commits.lock().unwrap();
+        if commits.len() as u64 >= self.fenced_after.load(Ordering::Relaxed) {
+            return Err(TurnEnded::new("fenced"));
+        }
+        commits.push((events, durability));
+        self.changed.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn delta(&self, block: BlockId, offset: u64, text: &str) {
+        self.deltas.lock().unwrap().push((block, offset, text.to_owned()));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn output(&self, call: &str, offset: u64, bytes: &[u8]) {
+        self.outputs.lock().unwrap().push((call.to_owned(), offset, bytes.to_vec()));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn mark(&self, stage: StartStage) {
+        self.marks.lock().unwrap().push(stage);
+    }
+
+    fn next_block_id(&self) -> BlockId {
+        BlockId::from_parts(1, u128::from(self.next_block.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded> {
+        Ok(self.inserts.lock().unwrap().pop_front().unwrap_or_default())
+    }
+}
+
+impl MemoryLog {
+    pub fn events(&self) -> Vec<Event> {
+        self.commits.lock().unwrap().iter().flat_map(|(events, _)| events.clone()).collect()
+    }
+
+    /// Waits until something was shown or committed that satisfies `condition`.
+    pub async fn wait_until(&self, condition: impl Fn(&Self) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let wait = async {
+            while !condition(self) {
+                changes.changed().await.expect("the log lives");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(100), wait).await.expect("the condition came true");
+    }
+
+    pub fn results(&self) -> Vec<(String, ToolOutcome, String)> {
+        let finished = |event| match event {
+            Event::ToolFinished { call, outcome, text, .. } => Some((call, outcome, text)),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(finished).collect()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.events().iter().map(name).collect()
+    }
+}
+
+pub fn name(event: &Event) -> String {
+    serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned()
+}
+
+#[derive(Debug)]
+pub struct FakeHands {
+    /// Given in turn; the last one stays.
+    pub sandboxes: Mutex<VecDeque<Result<Arc<FakeSandbox>, Problem>>>,
+}
+
+#[async_trait]
+impl Hands for FakeHands {
+    async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, Problem> {
+        let mut sandboxes = self.sandboxes.lock().unwrap();
+        let is_gone =
+            sandboxes.front().is_some_and(|first| first.as_ref().is_ok_and(|sandbox| sandbox.is_lost()));
+        if is_gone && sandboxes.len() > 1 {
+            sandboxes.pop_front();
+        }
+        match sandboxes.front().expect("a sandbox") {
+            Ok(sandbox) => Ok(sandbox.clone()),
+            Err(problem) => Err(problem.clone()),
+        }
+    }
+
+    fn tool_env(&self) -> Vec<(String, String)> {
+        vec![("GIT_AUTHOR_NAME".to_owned(), "Ada".to_owned())]
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct FakeChanges {
+    pub opened: Mutex<Vec<(String, String)>>,
+}
+
+#[async_trait]
+impl Changes for FakeChanges {
+    async fn open_change(&self, title: &str, body: &str) -> Result<OpenedChange, Problem> {
+        self.opened.lock().unwrap().push((title.to_owned(), body.to_owned()));
+        if title == "Nothing" {
+            return Err(Problem::new(ErrorCode::NothingToPropose, "There is nothing to propose."));
+        }
+        Ok(OpenedChange {
+            number: 7,
+            title: title.to_owned(),
+            branch: "greenroom/x".parse().unwrap(),
+            commit: "a".repeat(40).parse().unwrap(),
+            url: "http://localhost/changes/7".to_owned(),
+        })
+    }
+}
+
+/// A session with its model, log and sandbox.
+pub struct Stand {
+    pub model: Arc<Model>,
+    pub log: Arc<MemoryLog>,
+    pub sandbox: Arc<FakeSandbox>,
+    pub hands: Arc<FakeHands>,
+    pub changes: Arc<FakeChanges>,
+    pub files: Arc<Files>,
+    pub cancel: CancellationToken,
+    pub budget: Budget,
+    pub history: Vec<Message>,
+}
+
+impl Stand {
+    pub fn new(steps: Vec<Step>) -> Self {
+        let sandbox = Arc::new(FakeSandbox::default());
+        let hands = FakeHands { sandboxes: Mutex::new(VecDeque::from([Ok(sandbox.clone())])) };
+        Self {
+            model: Arc::new(Model { steps: Mutex::new(steps.into()), ..Model::default() }),
+            log: Arc::default(),
+            sandbox,
+            hands: Arc::new(hands),
+            changes: Arc::default(),
+            files: Arc::default(),
+            cancel: CancellationToken::new(),
+            budget: Budget::default(),
+            history: vec![Message::User { text: "Do it.".to_owned() }],
+        }
+    }
+
+    pub fn script(&self, steps: Vec<Step>) {
+        self.model.steps.lock().unwrap().extend(steps);
+    }
+
+    pub fn context(&self) -> TurnContext {
+        TurnContext {
+            provider: self.model.clone(),
+            log: self.log.clone(),
+            hands: self.hands.clone(),
+            changes: self.changes.clone(),
+            clock: Arc::new(SystemClock::new()),
+            files: self.files.clone(),
+            instructions: Instructions::default(),
+            history: self.history.clone(),
+            budget: self.budget,
+            used: Used::default(),
+            cancel: self.cancel.clone(),
+            max_output_tokens: 8_000,
+            effort: None,
+            cache_key: "ses_x".to_owned(),
+        }
+    }
+
+    pub async fn try_run(&self) -> Result<Finished, TurnEnded> {
+        run(turn_id(), self.context()).await
+    }
+
+    pub async fn run(&self) -> Finished {
+        self.try_run().await.expect("the turn is not fenced")
+    }
+
+    pub fn start(&self) -> tokio::task::JoinHandle<Result<Finished, TurnEnded>> {
+        tokio::spawn(run(turn_id(), self.context()))
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.model.requests.lock().unwrap().clone()
+    }
+
+    /// The results that the last request carried, oldest first.
+    pub fn told(&self) -> Vec<ToolResult> {
+        let requests = self.requests();
+        let messages = &requests.last().expect("a request").messages;
+        let results = messages.iter().filter_map(|message| match message {
+            Message::ToolResults { results } => Some(results.clone()),
+            _ => None,
+        });
+        results.flatten().collect()
+    }
+}
+
+pub fn turn_id() -> TurnId {
+    TurnId::from_parts(1, 1)
+}

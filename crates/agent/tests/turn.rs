@@ -230,6 +230,16 @@ async fn inserted_prompts_follow_the_tool_results() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_ends_at_its_limit_leaves_waiting_prompts_to_the_next_one() {
+    let mut stand = Stand::new(vec![calls(vec![bash("c1", "x"), bash("c2", "x")])]);
+    stand.budget.tool_calls = 1;
+    stand.sandbox.prints("x", "out", 0);
+    stand.log.inserts.lock().unwrap().push_back(vec!["Wait for me.".to_owned()]);
+    assert!(matches!(stand.run().await.outcome, TurnOutcome::BudgetReached { .. }));
+    assert_eq!(stand.log.inserts.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_call_three_times_in_a_row_is_answered_with_advice() {
     let same = |id: &str| calls(vec![bash(id, "x")]);
     let stand = Stand::new(vec![

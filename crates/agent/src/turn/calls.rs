@@ -80,8 +80,8 @@ impl Turn {
             let problem = self.run_group(group).await?;
             end = end.or(problem.map(failed));
         }
-        end = end.or_else(|| self.halt.check().map(|halted| self.halted(halted)));
-        match end.or(limit) {
+        // Waiting prompts are taken only when the model will be asked again; otherwise they start the next turn.
+        match end.or(limit).or_else(|| self.limit_reached()) {
             Some(outcome) => Ok(Next::End(outcome)),
             None => self.insert_prompts().await,
         }

@@ -4,13 +4,17 @@ import react from "@vitejs/plugin-react";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const backend = process.env.GREENROOM_URL ?? "http://127.0.0.1:7878";
 
 export default defineConfig({
   plugins: [react(), tailwindcss()],
   resolve: {
-    // The diff renderer can load 300 grammars; we ship the ones listed there.
-    alias: [{ find: /^shiki\/langs$/, replacement: fileURLToPath(new URL("./src/diff/languages.ts", import.meta.url)) }],
+    // The diff renderer can load 300 grammars, 70 themes and two more highlighters; we ship what src/diff/ names.
+    alias: [
+      { find: /^shiki\/langs$/, replacement: here("./src/diff/languages.ts") },
+      { find: /^(\.\/backends\/highlights\.js|@pierre\/(theming\/themes|highlights\/.*)|shiki\/(wasm|engine\/oniguruma))$/, replacement: here("./src/diff/unused.ts") },
+    ],
   },
   build: {
     target: ["chrome123", "edge123", "firefox128", "safari17.5"],

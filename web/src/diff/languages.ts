@@ -2,7 +2,6 @@
 export const bundledLanguages = {
   bash: () => import("@shikijs/langs/bash"),
   c: () => import("@shikijs/langs/c"),
-  cpp: () => import("@shikijs/langs/cpp"),
   css: () => import("@shikijs/langs/css"),
   go: () => import("@shikijs/langs/go"),
   html: () => import("@shikijs/langs/html"),

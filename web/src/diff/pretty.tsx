@@ -1,11 +1,16 @@
 /** The highlighted diff: loaded on first use. */
-import { parsePatchFiles } from "@pierre/diffs";
+import { parsePatchFiles, registerCustomTheme } from "@pierre/diffs";
 import { FileDiff } from "@pierre/diffs/react";
 import { useMemo } from "react";
 import { withFileHeader } from "../lib/patch";
 import { useTheme } from "../lib/theme";
 import { bundledLanguages } from "./languages";
 import { PlainPatch } from "./plain";
+
+type Theme = Awaited<ReturnType<Parameters<typeof registerCustomTheme>[1]>>;
+// The theme package types its lists as read-only, the renderer as mutable; neither changes them.
+registerCustomTheme("pierre-light", () => import("@pierre/theme/pierre-light") as unknown as Promise<Theme>);
+registerCustomTheme("pierre-dark", () => import("@pierre/theme/pierre-dark") as unknown as Promise<Theme>);
 
 const CSS = `
 :host { --diffs-font-family: var(--font-mono); --diffs-font-size: 12.5px; --diffs-line-height: 20px; }
@@ -22,6 +27,7 @@ export default function PrettyPatch({ path, patch, isSplit }: { path: string; pa
       themeType: theme === "device" ? ("system" as const) : theme,
       theme: { light: "pierre-light", dark: "pierre-dark" },
       hunkSeparators: "simple" as const,
+      preferredHighlighter: "shiki-js" as const,
       unsafeCSS: CSS,
     }),
     [isSplit, theme],
@@ -41,7 +47,7 @@ function parse(path: string, patch: string) {
 }
 
 const BY_EXTENSION: Record<string, keyof typeof bundledLanguages> = {
-  c: "c", h: "c", cc: "cpp", cpp: "cpp", hpp: "cpp", css: "css", go: "go", html: "html", java: "java", js: "javascript", mjs: "javascript", cjs: "javascript", json: "json", jsx: "jsx", kt: "kotlin", md: "markdown", php: "php", py: "python", rb: "ruby", rs: "rust", sh: "bash", sql: "sql", swift: "swift", toml: "toml", ts: "typescript", mts: "typescript", tsx: "tsx", yaml: "yaml", yml: "yaml",
+  c: "c", h: "c", cc: "c", cpp: "c", hpp: "c", css: "css", go: "go", html: "html", java: "java", js: "javascript", mjs: "javascript", cjs: "javascript", json: "json", jsx: "jsx", kt: "kotlin", md: "markdown", php: "php", py: "python", rb: "ruby", rs: "rust", sh: "bash", sql: "sql", swift: "swift", toml: "toml", ts: "typescript", mts: "typescript", tsx: "tsx", yaml: "yaml", yml: "yaml",
 };
 
 function languageOf(path: string) {

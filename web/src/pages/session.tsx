@@ -1,7 +1,7 @@
 /** One session, live: conversation, diff, change and details. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
-import { Tabs } from "radix-ui";
+import * as Tabs from "@radix-ui/react-tabs";
 import { lazy, Suspense, useEffect } from "react";
 import { changeQuery, sessionDiffQuery, sessionsQuery } from "../api/queries";
 import { FileDiffs } from "../diff/diff";

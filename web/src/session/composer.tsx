@@ -59,7 +59,6 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
           <p className="px-1 py-2 text-ink-2">As a viewer you can watch; ask an administrator to become a member.</p>
         ) : (
           <form
-            aria-label="Send a prompt"
             className="card focus-within:border-accent"
             onSubmit={(event) => {
               event.preventDefault();
@@ -129,7 +128,7 @@ function Queue({ store, state, me, onProblem }: QueueProps) {
   if (state.queue.length === 0 || state.running === null) return null;
   const fail = (error: unknown) => onProblem(problemOf(error));
   return (
-    <section aria-label="Waiting prompts" className="card divide-y divide-line" data-testid="queue">
+    <section aria-label="Queue" className="card divide-y divide-line" data-testid="queue">
       {state.queue.map((id) => {
         const prompt = state.prompts.get(id);
         if (!prompt) return null;
@@ -162,7 +161,7 @@ function QueuedPrompt({ prompt, mayChange, onEdit, onWithdraw }: { prompt: Promp
           <p className="line-clamp-3 whitespace-pre-wrap break-words">{prompt.text}</p>
         ) : (
           <textarea
-            aria-label="Edit the waiting prompt"
+            aria-label="Edit"
             autoFocus
             className="field prompt-box"
             value={edited}
@@ -186,8 +185,8 @@ function QueuedPrompt({ prompt, mayChange, onEdit, onWithdraw }: { prompt: Promp
       {mayChange &&
         (edited === null ? (
           <>
-            <IconButton label="Edit waiting prompt" icon="edit" onClick={() => setEdited(prompt.text)} />
-            <IconButton label="Withdraw waiting prompt" icon="trash" onClick={onWithdraw} />
+            <IconButton label="Edit while it waits" icon="edit" onClick={() => setEdited(prompt.text)} />
+            <IconButton label="Withdraw" icon="trash" onClick={onWithdraw} />
           </>
         ) : (
           <>
@@ -206,7 +205,8 @@ function useEscape(isActive: boolean, act: () => void): void {
   useEffect(() => {
     if (!isActive) return;
     const onKeyDown = (event: globalThis.KeyboardEvent) => {
-      if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) latest.current();
+      const isTaken = event.defaultPrevented || event.isComposing || document.querySelector(":popover-open") !== null;
+      if (event.key === "Escape" && !isTaken) latest.current();
     };
     window.addEventListener("keydown", onKeyDown);
     return () => window.removeEventListener("keydown", onKeyDown);

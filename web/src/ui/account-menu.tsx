@@ -1,7 +1,10 @@
-/** The signed-in person, the light, settings, sign-out. */
+/**
+ * The signed-in person, the light, settings, sign-out. A native popover: it closes on Escape and on a click outside, and
+ * costs the first page nothing.
+ */
 import { useQueryClient } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
-import { DropdownMenu } from "radix-ui";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useRef } from "react";
 import { api } from "../api/client";
 import { setTheme, type Theme, useTheme } from "../lib/theme";
 import { Avatar } from "./basics";
@@ -12,20 +15,21 @@ const THEMES: { value: Theme; label: string; icon: IconName }[] = [
   { value: "light", label: "Light", icon: "sun" },
   { value: "dark", label: "Dark", icon: "moon" },
 ];
-const ITEM = "flex min-h-10 cursor-pointer items-center gap-2.5 rounded-lg px-2.5 outline-none select-none data-[highlighted]:bg-sunken";
+const ITEM = "flex min-h-10 w-full cursor-pointer items-center gap-2.5 rounded-lg px-2.5 text-left hover:bg-sunken";
 
-export function AccountMenu({ person, isWide }: { person: { name: string; login: string; role: string }; isWide?: boolean }) {
+export function AccountMenu({ person, isWide = false }: { person: { name: string; login: string; role: string }; isWide?: boolean }) {
   const navigate = useNavigate();
   const queries = useQueryClient();
-  const theme = useTheme();
+  const box = useRef<HTMLDivElement>(null);
+  const id = isWide ? "account-wide" : "account";
   const signOut = async () => {
     await api.signOut().catch(() => undefined);
     queries.clear();
     await navigate({ to: "/sign-in" });
   };
   return (
-    <DropdownMenu.Root>
-      <DropdownMenu.Trigger aria-label={`Account of ${person.name}`} className={`flex min-h-11 items-center gap-2.5 rounded-[10px] px-2 text-left hover:bg-side-active ${isWide ? "w-full" : ""}`}>
+    <>
+      <button type="button" popoverTarget={id} aria-label={`Account of ${person.name}`} className={`flex min-h-11 items-center gap-2.5 rounded-[10px] px-2 text-left hover:bg-side-active ${isWide ? "w-full" : ""}`}>
         <Avatar name={person.name} className="size-8 text-xs" />
         {isWide && (
           <span className="min-w-0 flex-1">
@@ -35,34 +39,39 @@ export function AccountMenu({ person, isWide }: { person: { name: string; login:
             </span>
           </span>
         )}
-      </DropdownMenu.Trigger>
-      <DropdownMenu.Portal>
-        <DropdownMenu.Content side={isWide ? "top" : "bottom"} align={isWide ? "start" : "end"} sideOffset={6} className="card z-40 min-w-56 p-1.5 text-[14.5px] shadow-lg">
-          {!isWide && (
-            <DropdownMenu.Label className="px-2.5 py-1.5 text-ink-2">
-              {person.name} · {person.role}
-            </DropdownMenu.Label>
-          )}
-          <DropdownMenu.RadioGroup value={theme} onValueChange={(value) => setTheme(value as Theme)} aria-label="Theme">
-            {THEMES.map((choice) => (
-              <DropdownMenu.RadioItem key={choice.value} value={choice.value} className={ITEM} onSelect={(event) => event.preventDefault()}>
-                <Icon name={choice.icon} className="size-[18px] text-ink-2" />
-                <span className="flex-1">{choice.label}</span>
-                <DropdownMenu.ItemIndicator>
-                  <Icon name="check" className="size-4 text-accent" />
-                </DropdownMenu.ItemIndicator>
-              </DropdownMenu.RadioItem>
-            ))}
-          </DropdownMenu.RadioGroup>
-          <DropdownMenu.Separator className="my-1.5 border-t border-line" />
-          <DropdownMenu.Item className={ITEM} onSelect={() => void navigate({ to: "/settings" })}>
-            <Icon name="gear" className="size-[18px] text-ink-2" /> Settings
-          </DropdownMenu.Item>
-          <DropdownMenu.Item className={ITEM} onSelect={() => void signOut()}>
-            <Icon name="signout" className="size-[18px] text-ink-2" /> Sign out
-          </DropdownMenu.Item>
-        </DropdownMenu.Content>
-      </DropdownMenu.Portal>
-    </DropdownMenu.Root>
+      </button>
+      <div ref={box} id={id} popover="auto" aria-label="Account" className={`card fixed m-0 w-60 p-1.5 text-[14.5px] text-ink shadow-lg inset-auto ${isWide ? "bottom-[68px] left-2" : "right-2 top-[54px]"}`}>
+        {!isWide && (
+          <p className="px-2.5 py-1.5 text-ink-2">
+            {person.name} · {person.role}
+          </p>
+        )}
+        <ThemeChoice id={id} />
+        <hr className="my-1.5 border-line" />
+        <Link to="/settings" className={ITEM} onClick={() => box.current?.hidePopover()}>
+          <Icon name="gear" className="size-[18px] text-ink-2" /> Settings
+        </Link>
+        <button type="button" className={ITEM} onClick={() => void signOut()}>
+          <Icon name="signout" className="size-[18px] text-ink-2" /> Sign out
+        </button>
+      </div>
+    </>
+  );
+}
+
+function ThemeChoice({ id }: { id: string }) {
+  const theme = useTheme();
+  return (
+    <fieldset>
+      <legend className="px-2.5 pb-1 pt-1 text-[13px] text-ink-3">Theme</legend>
+      {THEMES.map((choice) => (
+        <label key={choice.value} className={`${ITEM} has-focus-visible:outline-2 has-focus-visible:outline-accent`}>
+          <input type="radio" name={`${id}-theme`} className="sr-only" checked={theme === choice.value} onChange={() => setTheme(choice.value)} />
+          <Icon name={choice.icon} className="size-[18px] text-ink-2" />
+          <span className="flex-1">{choice.label}</span>
+          {theme === choice.value && <Icon name="check" className="size-4 text-accent" />}
+        </label>
+      ))}
+    </fieldset>
   );
 }

@@ -77,16 +77,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// A link (`AGENTS.md -> CLAUDE.md` is common) reads as its target's name; one step is followed, inside the commit.
     async fn read(&self, path: &str, notes: &mut Vec<String>) -> Result<Option<String>> {
-        let Some(text) = self.read_plain(path, notes).await? else { return Ok(None) };
-        let target = text.trim_end();
-        let is_link =
-            target != path && !target.contains('\n') && self.paths.iter().any(|path| path == target);
-        if is_link { self.read_plain(target, notes).await } else { Ok(Some(text)) }
-    }
-
-    async fn read_plain(&self, path: &str, notes: &mut Vec<String>) -> Result<Option<String>> {
         if !self.paths.iter().any(|known| known == path) {
             return Ok(None);
         }

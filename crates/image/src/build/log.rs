@@ -15,18 +15,20 @@ pub(super) struct BuildLog {
     written: u64,
     /// What the current part may still write.
     allowance: u64,
+    has_dropped: bool,
 }
 
 impl BuildLog {
     pub(super) async fn create(directory: &Path) -> io::Result<Self> {
         tokio::fs::create_dir_all(directory).await?;
         let file = File::create(directory.join("build.log")).await?;
-        Ok(Self { file, written: 0, allowance: 0 })
+        Ok(Self { file, written: 0, allowance: 0, has_dropped: false })
     }
 
     /// Begins a part, whose output is bounded anew.
     pub(super) async fn heading(&mut self, text: &str) -> io::Result<()> {
         self.allowance = OUTPUT_LIMIT_BYTES;
+        self.has_dropped = false;
         self.write(format!("== {text}\n").as_bytes()).await
     }
 
@@ -41,7 +43,8 @@ impl BuildLog {
         let offset = self.written;
         self.write(&bytes[..kept]).await?;
         self.allowance -= kept as u64;
-        if kept < bytes.len() && self.allowance == 0 && kept > 0 {
+        if kept < bytes.len() && !self.has_dropped {
+            self.has_dropped = true;
             self.note("(more output was dropped)").await?;
         }
         Ok((offset, kept))

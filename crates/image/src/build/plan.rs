@@ -145,8 +145,10 @@ impl Tree<'_> {
         paths: &[String],
     ) -> Result<KeyHasher, Problem> {
         let globs: Vec<_> = step.inputs.iter().filter_map(|pattern| glob(pattern).ok()).collect();
-        let mut files: Vec<_> =
-            paths.iter().filter(|path| globs.iter().any(|glob| glob.is_match(path))).collect();
+        let is_input = |path: &&String| {
+            globs.iter().any(|glob| glob.is_match(path.as_str())) && !path.contains(char::is_control)
+        };
+        let mut files: Vec<_> = paths.iter().filter(is_input).collect();
         files.sort();
         if files.len() > INPUT_FILES {
             return Err(too_many_inputs(step, files.len()));

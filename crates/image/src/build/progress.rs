@@ -36,18 +36,27 @@ pub enum BuildEvent {
     },
 }
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Lost once: a reader that let it pass is not waited for again until it reads.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Progress(pub(super) mpsc::Sender<BuildEvent>);
+pub(super) struct Progress {
+    sender: mpsc::Sender<BuildEvent>,
+    is_reader_stuck: bool,
+}
 
 impl Progress {
-    pub(super) async fn turning_point(&self, event: BuildEvent) {
-        // A reader that is gone or stuck does not hold up the build.
-        let _ = self.0.send_timeout(event, PATIENCE).await;
+    pub(super) fn new(sender: mpsc::Sender<BuildEvent>) -> Self {
+        Self { sender, is_reader_stuck: false }
+    }
+
+    pub(super) async fn turning_point(&mut self, event: BuildEvent) {
+        let patience = if self.is_reader_stuck { Duration::ZERO } else { PATIENCE };
+        let sent = self.sender.send_timeout(event, patience).await;
+        self.is_reader_stuck = sent.is_err();
     }
 
     pub(super) fn output(&self, step: &str, offset: u64, bytes: Vec<u8>) {
-        let _ = self.0.try_send(BuildEvent::Output { step: step.to_owned(), offset, bytes });
+        let _ = self.sender.try_send(BuildEvent::Output { step: step.to_owned(), offset, bytes });
     }
 }

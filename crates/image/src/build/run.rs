@@ -34,13 +34,13 @@ git update-index -q --refresh
 echo "cloned at $GREENROOM_COMMIT"
 "#;
 
-/// Excludes are anchored and escaped; names that git prints quoted (they hold control characters) are left visible.
+/// Excludes are anchored and escaped; a newline in a name becomes a `?`, which matches it.
 pub(super) const FINISH_SCRIPT: &str = r#"
 cd /workspace
 git checkout -q -f -B "$GREENROOM_BRANCH" "$GREENROOM_COMMIT"
 mkdir -p .git/info
-git -c core.quotePath=false ls-files --others --exclude-standard --directory --no-empty-directory \
-  | grep -v '^"' | head -n 4096 | sed -e 's/[][\\*?]/\\&/g' -e 's#^#/#' >> .git/info/exclude || true
+git ls-files -z --others --exclude-standard --directory --no-empty-directory | tr '\n\000' '\001\n' \
+  | head -n 4096 | sed -e 's/[][\\*?]/\\&/g' -e 's#^#/#' | tr '\001' '?' >> .git/info/exclude || true
 git update-index -q --refresh || true
 "#;
 
@@ -86,7 +86,7 @@ impl Run {
         Self {
             builder,
             plan,
-            progress: Progress(progress),
+            progress: Progress::new(progress),
             cancel,
             env,
             layers: Vec::new(),
@@ -367,3 +367,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Problem::new(code, format!("The build ended by a fault: {error}."))
     })
 }
+
+#[cfg(test)]
+mod tests;

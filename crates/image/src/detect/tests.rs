@@ -146,3 +146,32 @@ fn detected_recipes_obey_the_bounds_of_written_ones() {
         assert!(step.inputs.len() <= limit::INPUTS);
     }
 }
+
+/// What is derived is shell text that both shells can read.
+#[test]
+fn detected_scripts_are_well_formed() {
+    let python = "[project]\nname='x'\n[project.optional-dependencies]\ntest=[]\n[dependency-groups]\ndev=[\"a; b == 'c'\"]";
+    let node = r#"{"dependencies":{"a":"1"},"scripts":{"build":"b","test":"t"}}"#;
+    for lock in ["uv.lock", "poetry.lock", "none"] {
+        for node_lock in ["package-lock.json", "yarn.lock", ".yarnrc.yml", "pnpm-lock.yaml", "none"] {
+            let detected = of(&[
+                ("it's/pyproject.toml", python),
+                (&format!("it's/{lock}"), ""),
+                ("it's/requirements-dev.txt", ""),
+                ("it's/tests/test_a.py", ""),
+                ("package.json", node),
+                (node_lock, ""),
+                ("yarn.lock", ""),
+                ("Cargo.toml", ""),
+                ("go.mod", ""),
+            ]);
+            let steps = detected.recipe.steps.iter().map(|step| &step.run);
+            for run in steps.chain(detected.recipe.checks.iter().map(|check| &check.run)) {
+                for shell in ["sh", "bash"] {
+                    let status = std::process::Command::new(shell).args(["-n", "-c", run]).status().unwrap();
+                    assert!(status.success(), "{shell}: {run}");
+                }
+            }
+        }
+    }
+}

@@ -8,7 +8,11 @@ use greenroom_wire::{ApprovalView, ChangeStatus, ChangeView, CommitView, FileDif
 const LISTED: u32 = 200;
 
 impl App {
-    pub async fn changes(&self, caller: &Person, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>> {
+    pub async fn changes(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+    ) -> Result<Vec<ChangeView>> {
         require(caller, Role::Viewer)?;
         let repository = match repository {
             Some(name) => Some(self.inner.repository_row(name).await?.id),
@@ -99,10 +103,16 @@ impl Inner {
         self.change_view(caller, change, commits.collect()).await
     }
 
-    async fn change_view(&self, caller: &Person, change: Change, commits: Vec<CommitView>) -> Result<ChangeView> {
+    async fn change_view(
+        &self,
+        caller: &Person,
+        change: Change,
+        commits: Vec<CommitView>,
+    ) -> Result<ChangeView> {
         let repository = self.directory.repository(change.repository).await?;
-        let repository = repository
-            .ok_or_else(|| Problem::new(ErrorCode::RepositoryUnknown, "The change's repository was removed."))?;
+        let repository = repository.ok_or_else(|| {
+            Problem::new(ErrorCode::RepositoryUnknown, "The change's repository was removed.")
+        })?;
         let approvals = change.approvals.iter().map(|approval| ApprovalView {
             by: approval.by,
             name: approval.name.clone(),
@@ -150,7 +160,9 @@ fn may_approve(caller: &Person, change: &Change) -> Permission {
     match () {
         () if change.state != ChangeState::Open => refused("The change is not open any more."),
         () if caller.role < Role::Member => refused("Only members approve."),
-        () if is_prompter => refused("Your own prompts produced this change: another person must approve it."),
+        () if is_prompter => {
+            refused("Your own prompts produced this change: another person must approve it.")
+        }
         () if has_approved => refused("You have approved it."),
         () => Permission { is_allowed: true, reason: None },
     }
@@ -162,7 +174,9 @@ fn may_merge(caller: &Person, change: &Change) -> Permission {
     match () {
         () if change.state != ChangeState::Open => refused("The change is not open any more."),
         () if caller.role < Role::Member => refused("Only members merge."),
-        () if missing > 0 => refused(&format!("{missing} more approval is needed, by someone who did not prompt it.")),
+        () if missing > 0 => {
+            refused(&format!("{missing} more approval is needed, by someone who did not prompt it."))
+        }
         () => Permission { is_allowed: true, reason: None },
     }
 }

@@ -16,8 +16,11 @@ mod turns;
 mod workspaces;
 
 pub use config::{AppConfig, Ports};
+pub use images::BuildLogStream;
+pub use people::{FirstAdmin, WebSession};
 pub use policy::SandboxPolicies;
 pub use sessions::FrameStream;
+pub use workspaces::problem_of_sandbox;
 
 use greenroom_directory::Directory;
 use greenroom_domain::{ErrorCode, Person, Problem, Role};
@@ -108,7 +111,10 @@ impl App {
             detail: entry.detail,
             remedy: entry.remedy,
         };
-        greenroom_wire::Machine { mode: found.mode, capabilities: found.entries.into_iter().map(view).collect() }
+        greenroom_wire::Machine {
+            mode: found.mode,
+            capabilities: found.entries.into_iter().map(view).collect(),
+        }
     }
 }
 

@@ -47,9 +47,10 @@ impl Inner {
     async fn connect(&self, row: &ModelRow) -> Result<Arc<dyn Provider>> {
         let config = config_of(row)?;
         let key = match row.has_key {
-            true => Some(Secret::new(self.vault.get(&vault_name(&row.name)).await?.expose().to_owned())),
+            true => self.vault.get(&vault_name(&row.name))?,
             false => None,
         };
+        let key = key.as_ref().and_then(greenroom_vault::Secret::text).map(Secret::new);
         greenroom_model::connect(&config, key)
     }
 }
@@ -71,25 +72,24 @@ impl App {
     pub async fn add_model(&self, caller: &Person, body: AddModel) -> Result<ModelView> {
         require(caller, Role::Admin)?;
         check_name(&body.name)?;
-        let config = ModelConfig::from_wire_parts(
-            body.name.clone(),
-            provider_kind(body.provider),
-            body.model,
-            body.base_url,
-            body.effort.map(effort),
-        );
+        let config = ModelConfig {
+            base_url: body.base_url,
+            effort: body.effort.map(effort),
+            ..ModelConfig::new(body.name.clone(), provider_kind(body.provider), body.model)
+        };
         let key = body.key.filter(|key| !key.is_empty());
         let row = ModelRow {
             name: body.name.clone(),
-            config: serde_json::to_value(&config)
-                .map_err(|error| Problem::new(ErrorCode::Internal, format!("The model cannot be stored: {error}.")))?,
+            config: serde_json::to_value(&config).map_err(|error| {
+                Problem::new(ErrorCode::Internal, format!("The model cannot be stored: {error}."))
+            })?,
             is_default: body.is_default,
             has_key: key.is_some(),
         };
         let secret = key.clone().map(Secret::new);
         greenroom_model::connect(&config, secret)?;
         if let Some(key) = key {
-            self.inner.vault.put(&vault_name(&body.name), &key).await?;
+            self.inner.vault.put(&vault_name(&body.name), &key.into())?;
         }
         self.inner.directory.put_model(row).await?;
         self.inner.models.connected.lock().await.remove(&body.name);
@@ -102,7 +102,7 @@ impl App {
         require(caller, Role::Admin)?;
         self.model_row(name).await?;
         self.inner.directory.remove_model(name.to_owned()).await?;
-        self.inner.vault.remove(&vault_name(name)).await?;
+        self.inner.vault.remove(&vault_name(name))?;
         self.inner.models.connected.lock().await.remove(name);
         Ok(())
     }
@@ -113,7 +113,7 @@ impl App {
         self.model_row(name).await?;
         let provider = self.inner.provider(Some(name.to_owned())).await?;
         let report = greenroom_model::test(provider.as_ref()).await?;
-        Ok(ModelTested { model: report.model, first_token_ms: report.first_token_ms })
+        Ok(ModelTested { model: report.model, first_token_ms: report.first_ms })
     }
 
     async fn model_row(&self, name: &str) -> Result<ModelRow> {
@@ -128,8 +128,11 @@ fn vault_name(model: &str) -> String {
 
 fn config_of(row: &ModelRow) -> Result<ModelConfig> {
     serde_json::from_value(row.config.clone()).map_err(|error| {
-        Problem::new(ErrorCode::Internal, format!("The model {} is stored in a form this version cannot read: {error}.", row.name))
-            .hint("Add it again with `greenroom model add`.")
+        Problem::new(
+            ErrorCode::Internal,
+            format!("The model {} is stored in a form this version cannot read: {error}.", row.name),
+        )
+        .hint("Add it again with `greenroom model add`.")
     })
 }
 
@@ -150,8 +153,11 @@ fn check_name(name: &str) -> Result<()> {
     if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());
     }
-    Err(Problem::new(ErrorCode::InvalidRequest, "A model's name has 1 to 64 letters, digits, '.', '_', ':' and '-'.")
-        .hint("Choose a short name, for example `main`."))
+    Err(Problem::new(
+        ErrorCode::InvalidRequest,
+        "A model's name has 1 to 64 letters, digits, '.', '_', ':' and '-'.",
+    )
+    .hint("Choose a short name, for example `main`."))
 }
 
 fn unknown(name: &str) -> Problem {

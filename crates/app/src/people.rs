@@ -2,8 +2,8 @@
 
 use crate::secrets::{TOKEN_PREFIX, digest, new_secret};
 use crate::{App, Result, require};
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use greenroom_directory::TokenRow;
 use greenroom_domain::{ErrorCode, LoginName, Person, PersonId, Problem, Role, TokenId};
 use greenroom_wire::{AddPerson, CreateToken, PersonAdded, SignIn, TokenCreated, UseSignInLink};
@@ -11,6 +11,17 @@ use greenroom_wire::{AddPerson, CreateToken, PersonAdded, SignIn, TokenCreated, 
 const LINK_LIFE_MS: i64 = 7 * 24 * 3600 * 1000;
 const WEB_SESSION_LIFE_MS: i64 = 30 * 24 * 3600 * 1000;
 const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 10..=256;
+
+/// The name of the token that `run/local-token` holds.
+const LOCAL_TOKEN: &str = "local (renewed at each start)";
+
+/// Who runs the server for the first time.
+#[derive(Clone, Debug)]
+pub struct FirstAdmin {
+    pub login: String,
+    pub name: String,
+    pub email: String,
+}
 
 /// A signed-in browser: `secret` goes into its cookie.
 #[derive(Debug)]
@@ -21,22 +32,21 @@ pub struct WebSession {
 }
 
 impl App {
-    /// Makes the first admin when nobody exists yet, and a one-time link that sets their password: `None` once anyone
-    /// has a password. The link of an earlier start stops working.
-    pub async fn first_admin_link(&self, login: &str, name: &str, email: &str) -> Result<Option<String>> {
+    /// Makes the first admin when there is none yet.
+    pub async fn ensure_admin(&self, admin: FirstAdmin) -> Result<()> {
         let people = self.inner.directory.people().await?;
-        let admin = match people.iter().find(|person| person.role == Role::Admin) {
-            Some(admin) => admin.clone(),
-            None => {
-                let body = AddPerson {
-                    login: login.parse().unwrap_or_else(|_| "admin".parse().expect("a valid login")),
-                    name: name.to_owned(),
-                    email: email.to_owned(),
-                    role: Role::Admin,
-                };
-                self.insert_person(body).await?
-            }
-        };
+        if people.iter().any(|person| person.role == Role::Admin) {
+            return Ok(());
+        }
+        let login = admin.login.parse().unwrap_or_else(|_| "admin".parse().expect("a valid login"));
+        self.insert_person(AddPerson { login, name: admin.name, email: admin.email, role: Role::Admin })
+            .await?;
+        Ok(())
+    }
+
+    /// A one-time link with which the first admin sets a password; `None` once they have one.
+    pub async fn first_admin_link(&self) -> Result<Option<String>> {
+        let admin = self.local_admin().await?;
         let known = self.inner.directory.password(admin.login.clone()).await?;
         if known.is_some_and(|(_, hash)| hash.is_some()) {
             return Ok(None);
@@ -44,8 +54,19 @@ impl App {
         Ok(Some(self.new_link(admin.id).await?.0))
     }
 
-    /// The person that this machine's own user acts as: the first admin.
-    pub async fn local_admin(&self) -> Result<Person> {
+    /// A token for this machine's own user, who acts as the first admin. The one of an earlier start stops working.
+    pub async fn renew_local_token(&self) -> Result<String> {
+        let admin = self.local_admin().await?;
+        for token in self.inner.directory.tokens(admin.id).await? {
+            if token.name == LOCAL_TOKEN {
+                self.inner.directory.remove_token(token.id).await?;
+            }
+        }
+        let body = CreateToken { name: LOCAL_TOKEN.to_owned(), login: None };
+        Ok(self.create_token(&admin, body).await?.secret)
+    }
+
+    async fn local_admin(&self) -> Result<Person> {
         let people = self.inner.directory.people().await?;
         people.into_iter().find(|person| person.role == Role::Admin).ok_or_else(not_signed_in)
     }
@@ -155,12 +176,14 @@ impl App {
         let (at, random) = self.inner.id_parts();
         let person =
             Person { id: PersonId::from_parts(at, random), login: body.login, name, email, role: body.role };
-        self.inner.directory.add_person(person.clone(), self.inner.now_ms()).await.map_err(|error| match error {
-            greenroom_directory::Error::NameTaken => {
-                Problem::new(ErrorCode::NameTaken, format!("The login {} is taken.", person.login))
-                    .hint("Choose another login.")
+        self.inner.directory.add_person(person.clone(), self.inner.now_ms()).await.map_err(|error| {
+            match error {
+                greenroom_directory::Error::NameTaken => {
+                    Problem::new(ErrorCode::NameTaken, format!("The login {} is taken.", person.login))
+                        .hint("Choose another login.")
+                }
+                other => other.into(),
             }
-            other => other.into(),
         })?;
         Ok(person)
     }
@@ -188,7 +211,8 @@ impl App {
 
 fn checked_name(name: &str) -> Result<String> {
     let name = name.trim();
-    let fits = (1..=100).contains(&name.chars().count()) && !name.chars().any(|c| c.is_control() || "<>".contains(c));
+    let fits = (1..=100).contains(&name.chars().count())
+        && !name.chars().any(|c| c.is_control() || "<>".contains(c));
     fits.then(|| name.to_owned()).ok_or_else(|| {
         Problem::new(ErrorCode::InvalidRequest, "A name has 1 to 100 characters, without < and >.")
             .hint("Commits carry this name.")
@@ -201,7 +225,8 @@ fn checked_email(email: &str) -> Result<String> {
         && email.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
         && !email.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c));
     fits.then(|| email.to_owned()).ok_or_else(|| {
-        Problem::new(ErrorCode::InvalidRequest, "The e-mail address is not one.").hint("Commits carry this address.")
+        Problem::new(ErrorCode::InvalidRequest, "The e-mail address is not one.")
+            .hint("Commits carry this address.")
     })
 }
 
@@ -214,8 +239,9 @@ fn check_password(password: &str) -> Result<()> {
 }
 
 fn link_unknown() -> Problem {
-    Problem::new(ErrorCode::WrongCredentials, "This sign-in link is used or has expired.")
-        .hint("Ask an admin for a new one; the first admin's link is printed by `greenroom serve` at its start.")
+    Problem::new(ErrorCode::WrongCredentials, "This sign-in link is used or has expired.").hint(
+        "Ask an admin for a new one; the first admin's link is printed by `greenroom serve` at its start.",
+    )
 }
 
 fn not_signed_in() -> Problem {
@@ -225,7 +251,8 @@ fn not_signed_in() -> Problem {
 
 /// A well-formed hash that no password matches in practice.
 fn decoy_hash() -> String {
-    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$Wd2fd8mBfLkSjDCiVtVY9ZxWJjcHaTzhkGWtWpUPGWI".to_owned()
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$Wd2fd8mBfLkSjDCiVtVY9ZxWJjcHaTzhkGWtWpUPGWI"
+        .to_owned()
 }
 
 async fn hash_password(password: String, salt: String) -> Result<String> {
@@ -248,6 +275,9 @@ async fn verify_password(password: String, hash: String) -> Result<bool> {
 async fn run_hashing<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, String> + Send + 'static,
 ) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string()).and_then(|done| done);
-    done.map_err(|error| Problem::new(ErrorCode::Internal, format!("The password could not be checked: {error}.")))
+    let done =
+        tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string()).and_then(|done| done);
+    done.map_err(|error| {
+        Problem::new(ErrorCode::Internal, format!("The password could not be checked: {error}."))
+    })
 }

@@ -67,8 +67,11 @@ impl App {
         let row = self.inner.repository_row(name).await?;
         let sessions = self.inner.directory.sessions_of_repository_count(row.id).await?;
         if sessions > 0 {
-            return Err(Problem::new(ErrorCode::SessionBusy, format!("{sessions} sessions still use {name}."))
-                .hint("Delete them first with `greenroom session delete`."));
+            return Err(Problem::new(
+                ErrorCode::SessionBusy,
+                format!("{sessions} sessions still use {name}."),
+            )
+            .hint("Delete them first with `greenroom session delete`."));
         }
         self.inner.images.cancel_build_of(row.id).await;
         self.inner.directory.remove_repository(row.id).await?;
@@ -102,7 +105,12 @@ impl App {
         Ok(self.inner.forge.serve(row.id, service, git_protocol, policy, input, output).await?)
     }
 
-    async fn git_access(&self, caller: &Person, name: &RepositoryName, service: GitService) -> Result<RepositoryRow> {
+    async fn git_access(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        service: GitService,
+    ) -> Result<RepositoryRow> {
         let role = match service {
             GitService::UploadPack => Role::Viewer,
             GitService::ReceivePack => Role::Member,

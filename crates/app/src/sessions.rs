@@ -4,16 +4,17 @@ use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, Role, SessionId,
-    SessionState, TurnId,
+    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, Role,
+    SessionId, SessionState, TurnId,
 };
 use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason};
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
 use greenroom_wire::{
-    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, PROTOCOL, Receipt,
-    SessionStatus, SessionView, SubmitCommand,
+    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, PROTOCOL,
+    Receipt, SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::Instant;
 
 const LISTED: u32 = 200;
@@ -24,10 +25,28 @@ const EXEC_OUTPUT_LIMIT: u64 = 1024 * 1024;
 const DIFF_LIMIT: u64 = 8 * 1024 * 1024;
 const TITLE_LIMIT: usize = 80;
 
+/// Counts and patches of the working tree, new files included, without touching the person's own index.
+const DIFF: &str = r#"set -eu
+export GIT_INDEX_FILE=/tmp/greenroom-diff-index
+trap 'rm -f "$GIT_INDEX_FILE"' EXIT
+cp .git/index "$GIT_INDEX_FILE"
+git add -A
+set -- --cached -M --no-color --no-ext-diff --no-textconv "$BASE"
+git diff --numstat -z "$@"
+printf '\000\000\000\000'
+git diff --patch --unified=3 "$@"
+"#;
+/// Never in what `--numstat -z` prints.
+const DIFF_BOUNDARY: &str = "\0\0\0\0";
+
 impl App {
-    /// Makes a session, with its first prompt where given, and claims its sandbox. The key makes a repetition answer
-    /// the same session.
-    pub async fn create_session(&self, caller: &Person, key: &CommandId, body: CreateSession) -> Result<SessionView> {
+    /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.
+    pub async fn create_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        body: CreateSession,
+    ) -> Result<SessionView> {
         let arrived = Instant::now();
         require(caller, Role::Member)?;
         let digest = body_digest(&body);
@@ -52,13 +71,15 @@ impl App {
                 }
             }
             Remembered::Different => {
-                return Err(Problem::new(ErrorCode::KeyReused, "This idempotency key was used for another session.")
-                    .hint("Make a new key for every new session."));
+                return Err(Problem::new(
+                    ErrorCode::KeyReused,
+                    "This idempotency key was used for another session.",
+                )
+                .hint("Make a new key for every new session."));
             }
         };
         self.inner.arrivals.note(session, arrived);
         let handle = self.inner.sessions().create(session, events).await?;
-        self.inner.start_sandbox(&handle);
         self.inner.session_view(&handle).await
     }
 
@@ -74,18 +95,34 @@ impl App {
     }
 
     /// Carries out a command once per key. A refusal is in the receipt, as the answer to every repetition.
-    pub async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt> {
+    pub async fn submit_command(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        body: SubmitCommand,
+    ) -> Result<Receipt> {
         let arrived = Instant::now();
         let handle = self.open(caller, Role::Member, id).await?;
         let asking = self.inner.asking(caller, &handle, &body.command).await?;
-        if matches!(body.command, Command::Prompt { .. }) {
+        let is_prompt = matches!(body.command, Command::Prompt { .. });
+        if is_prompt {
             self.inner.arrivals.note(id, arrived);
         }
-        let stored = handle.command(body.key.clone(), body.command, asking).await?;
-        Ok(receipt_of(body.key, stored))
+        let stored = handle.command(body.key.clone(), body.command, asking).await;
+        let is_refused = stored.as_ref().map_or(true, |stored| stored.problem.is_some());
+        if is_prompt && is_refused {
+            self.inner.arrivals.forget(id, arrived);
+        }
+        Ok(receipt_of(body.key, stored?))
     }
 
-    pub async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage> {
+    pub async fn entries(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<EntryPage> {
         let handle = self.open(caller, Role::Viewer, id).await?;
         let entries = handle.entries(after, limit.clamp(1, PAGE_LIMIT)).await?;
         Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
@@ -115,17 +152,19 @@ impl App {
         let handle = self.open(caller, Role::Viewer, id).await?;
         self.inner.ensure_sandbox(&handle).await?;
         let base = handle.state().await?.workspace.base_commit.ok_or_else(|| {
-            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.").hint("Try again shortly.")
+            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
+                .hint("Try again shortly.")
         })?;
-        let command = format!(
-            "export GIT_INDEX_FILE=/tmp/greenroom-diff-index; cp .git/index $GIT_INDEX_FILE && git add -A && \
-             git diff --cached --no-color --no-ext-diff --find-renames {base}; code=$?; rm -f $GIT_INDEX_FILE; exit $code"
-        );
-        let run = Shell { command: &command, env: vec![], timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
+        let env = vec![("BASE".to_owned(), base.to_string())];
+        let run = Shell { command: DIFF, env, timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
         let result = self.inner.run_in_session(&handle, run).await?;
-        match result.exit_code {
-            Some(0) => Ok(greenroom_forge::parse_diff(&result.output).into_iter().map(crate::changes::diff_view).collect()),
-            _ => Err(Problem::new(ErrorCode::SandboxFailed, "The session's files could not be compared.")
+        let parts = result.output.split_once(DIFF_BOUNDARY).filter(|_| result.exit_code == Some(0));
+        match parts {
+            Some((counts, patches)) => {
+                let files = greenroom_forge::read_diff(counts.as_bytes(), patches, result.is_truncated);
+                Ok(files.into_iter().map(crate::changes::diff_view).collect())
+            }
+            None => Err(Problem::new(ErrorCode::SandboxFailed, "The session's files could not be compared.")
                 .detail(result.output)),
         }
     }
@@ -140,7 +179,19 @@ impl App {
         }
         self.inner.end_sandbox(&handle, "the session was deleted").await;
         self.inner.sessions().remove(id).await?;
+        self.inner.memories.forget(id);
         Ok(self.inner.directory.remove_session(id).await?)
+    }
+
+    /// Shows the people of a session what its sandbox was refused.
+    pub async fn record_denial(&self, session: SessionId, host: String, port: u16) {
+        let recorded = match self.inner.sessions().get(session).await {
+            Ok(handle) => handle.record(vec![Event::EgressDenied { host, port }]).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = recorded {
+            tracing::warn!(%session, %problem, "a refused connection could not be shown");
+        }
     }
 
     async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
@@ -161,7 +212,12 @@ pub(crate) struct Shell<'a> {
 }
 
 impl Inner {
-    async fn first_events(&self, caller: &Person, session: SessionId, body: CreateSession) -> Result<Vec<Event>> {
+    async fn first_events(
+        &self,
+        caller: &Person,
+        session: SessionId,
+        body: CreateSession,
+    ) -> Result<Vec<Event>> {
         let repository = self.repository_row(&body.repository).await?;
         let base_branch = match body.base_branch {
             Some(name) => self.known_branch(repository.id, &name).await?,
@@ -196,14 +252,20 @@ impl Inner {
         Ok(events)
     }
 
-    async fn known_branch(&self, repository: greenroom_domain::RepositoryId, name: &str) -> Result<BranchName> {
-        let branch: BranchName = name
-            .parse()
-            .map_err(|error| Problem::new(ErrorCode::InvalidRequest, format!("{error}.")))?;
+    async fn known_branch(
+        &self,
+        repository: greenroom_domain::RepositoryId,
+        name: &str,
+    ) -> Result<BranchName> {
+        let branch: BranchName =
+            name.parse().map_err(|error| Problem::new(ErrorCode::InvalidRequest, format!("{error}.")))?;
         match self.forge.branch_head(repository, &branch).await? {
             Some(_) => Ok(branch),
-            None => Err(Problem::new(ErrorCode::InvalidRequest, format!("The repository has no branch {branch}."))
-                .hint("Leave the branch out to begin at the default one.")),
+            None => Err(Problem::new(
+                ErrorCode::InvalidRequest,
+                format!("The repository has no branch {branch}."),
+            )
+            .hint("Leave the branch out to begin at the default one.")),
         }
     }
 
@@ -239,14 +301,21 @@ impl Inner {
             model: origin.model.clone(),
             queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
             usage: state.usage,
-            change: state.change.as_ref().map(|change| change_ref(change.change, change.number, change.is_merged)),
+            change: state
+                .change
+                .as_ref()
+                .map(|change| change_ref(change.change, change.number, change.is_merged)),
             head_seq: state.head_seq,
             created_at_ms: origin.created_at_ms,
             updated_at_ms: state.updated_at_ms,
         })
     }
 
-    pub(crate) async fn run_in_session(&self, handle: &SessionHandle, run: Shell<'_>) -> Result<ExecResult> {
+    pub(crate) async fn run_in_session(
+        self: &Arc<Self>,
+        handle: &SessionHandle,
+        run: Shell<'_>,
+    ) -> Result<ExecResult> {
         let sandbox = self.ensure_sandbox(handle).await?;
         let (_, random) = self.id_parts();
         let call = format!("exec-{random:032x}");
@@ -269,7 +338,10 @@ impl Inner {
             }
         }
         let exit = exit.ok_or_else(|| {
-            Problem::new(ErrorCode::SandboxLost, "The sandbox ended while the command ran; its outcome is unknown.")
+            Problem::new(
+                ErrorCode::SandboxLost,
+                "The sandbox ended while the command ran; its outcome is unknown.",
+            )
         })?;
         // Only frees memory in the sandbox: nothing depends on it.
         let _ = sandbox.acknowledge(&call).await;
@@ -311,12 +383,19 @@ impl FrameStream {
     pub async fn next(&mut self) -> Option<Frame> {
         if !self.has_greeted {
             self.has_greeted = true;
-            return Some(Frame::Hello { protocol: PROTOCOL, head_seq: self.inner.head_seq, epoch: self.inner.epoch });
+            return Some(Frame::Hello {
+                protocol: PROTOCOL,
+                head_seq: self.inner.head_seq,
+                epoch: self.inner.epoch,
+            });
         }
         match self.inner.next().await {
             Ok(live) => live.map(frame_of),
             Err(error) => Some(Frame::Error {
-                problem: Problem::new(ErrorCode::Internal, format!("The session's log cannot be read: {error}.")),
+                problem: Problem::new(
+                    ErrorCode::Internal,
+                    format!("The session's log cannot be read: {error}."),
+                ),
             }),
         }
     }
@@ -327,7 +406,9 @@ fn frame_of(live: Live) -> Frame {
         Live::Entry(entry) => Frame::Entry { entry: (*entry).clone() },
         Live::CaughtUp { seq } => Frame::CaughtUp { seq },
         Live::Delta { block, offset, text } => Frame::Delta { block, offset, text: text.to_string() },
-        Live::Output { call, offset, text } => Frame::Output { call: call.to_string(), offset, text: text.to_string() },
+        Live::Output { call, offset, text } => {
+            Frame::Output { call: call.to_string(), offset, text: text.to_string() }
+        }
         Live::Lagged { after_seq } => Frame::Resume { after_seq },
     }
 }

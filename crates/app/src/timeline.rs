@@ -24,6 +24,14 @@ impl Arrivals {
         }
     }
 
+    /// Takes back an arrival whose prompt was refused.
+    pub(crate) fn forget(&self, session: SessionId, at: Instant) {
+        let mut arrivals = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrivals.get(&session) == Some(&at) {
+            arrivals.remove(&session);
+        }
+    }
+
     pub(crate) fn take(&self, session: SessionId) -> Option<Instant> {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session)
     }

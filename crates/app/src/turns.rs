@@ -10,7 +10,8 @@ use greenroom_agent::ports::{Changes, Hands, Log, OpenedChange};
 use greenroom_agent::{Finished, Instructions, Skill, Speakers, TurnContext, TurnEnded, Used};
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::{
-    Author, BlockId, ChangeId, CommitHash, Durability, ErrorCode, Event, PersonId, Problem, SessionId, SessionState,
+    Author, BlockId, ChangeId, CommitHash, Durability, ErrorCode, Event, PersonId, Problem, SessionId,
+    SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
@@ -180,7 +181,9 @@ impl Inner {
         let found = match state.workspace.image.or(origin.image) {
             Some(image) => self.manifest(image).await?.instructions.clone(),
             None => match self.forge.branch_head(origin.repository, &origin.base_branch).await? {
-                Some(head) => greenroom_image::instructions::read(self.forge.as_ref(), origin.repository, &head).await?,
+                Some(head) => {
+                    greenroom_image::instructions::read(self.forge.as_ref(), origin.repository, &head).await?
+                }
                 None => return Ok(Instructions::default()),
             },
         };
@@ -325,7 +328,8 @@ impl Ports {
     async fn publish_branch(&self, state: &SessionState, title: &str, body: &str) -> Result<CommitHash> {
         let origin = state.origin.as_ref().ok_or_else(no_session)?;
         let base = state.workspace.base_commit.clone().ok_or_else(|| {
-            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.").hint("Try again shortly.")
+            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
+                .hint("Try again shortly.")
         })?;
         let mut env = self.tool_env();
         let message = message_of(title, body, &self.author, state);
@@ -338,9 +342,15 @@ impl Ports {
         let result = self.app.run_in_session(self.turn.session(), run).await?;
         match result.exit_code {
             Some(0) => Ok(base),
-            Some(NOTHING) => Err(Problem::new(ErrorCode::NothingToPropose, "There is nothing to propose: no file was changed.")
-                .hint("Change something first.")),
-            _ => Err(Problem::new(ErrorCode::PushRefused, "The branch could not be pushed.").detail(result.output)),
+            Some(NOTHING) => Err(Problem::new(
+                ErrorCode::NothingToPropose,
+                "There is nothing to propose: no file was changed.",
+            )
+            .hint("Change something first.")),
+            _ => {
+                Err(Problem::new(ErrorCode::PushRefused, "The branch could not be pushed.")
+                    .detail(result.output))
+            }
         }
     }
 }
@@ -358,9 +368,11 @@ git push -q origin "+HEAD:refs/heads/$CHANGE_BRANCH"
 /// The commit's message; others whose prompts contributed are named as co-authors.
 fn message_of(title: &str, body: &str, author: &Author, state: &SessionState) -> String {
     let others = state.prompters.iter().filter(|other| other.on_behalf_of != author.on_behalf_of);
-    let trailers: Vec<_> = others.map(|other| format!("Co-authored-by: {} <{}>", other.name, other.email)).collect();
+    let trailers: Vec<_> =
+        others.map(|other| format!("Co-authored-by: {} <{}>", other.name, other.email)).collect();
     let parts = [title.to_owned(), body.to_owned(), trailers.join("\n")];
-    parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n") + "\n"
+    parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+        + "\n"
 }
 
 fn prompters(state: &SessionState) -> Vec<PersonId> {

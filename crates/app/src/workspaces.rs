@@ -2,7 +2,6 @@
 //! The workspace directory outlives it: a later claim finds the same files.
 
 use crate::{Inner, Result};
-use greenroom_broker::SandboxPolicy;
 use greenroom_domain::event::SandboxPhase;
 use greenroom_domain::{CommitHash, ErrorCode, Event, ImageId, Problem, SessionId, SessionState};
 use greenroom_image::{ImageManifest, WORKSPACE};
@@ -75,7 +74,9 @@ impl Workspaces {
 
     fn idle(&self, now: Instant) -> Vec<SessionId> {
         let is_idle = |entry: &Entry| now.saturating_duration_since(entry.last_used) > IDLE_LIMIT;
-        self.with(|entries| entries.iter().filter(|(_, entry)| is_idle(entry)).map(|(session, _)| *session).collect())
+        self.with(|entries| {
+            entries.iter().filter(|(_, entry)| is_idle(entry)).map(|(session, _)| *session).collect()
+        })
     }
 
     /// Takes the entry away if it is still of this generation.
@@ -126,7 +127,7 @@ impl Inner {
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox was ended: {reason}."));
         entry.slot.send_replace(Slot::Failed(problem));
         if let Some(sandbox) = ready {
-            self.policies.remove(sandbox.id());
+            self.policies.revoke(&handle.id().to_string(), entry.generation);
             if let Err(error) = sandbox.destroy().await {
                 tracing::warn!(session = %handle.id(), %error, "a sandbox did not end in order");
             }
@@ -163,12 +164,16 @@ impl Inner {
     /// Waits for the end of a sandbox; one that nobody ended is lost, and said to be.
     async fn watch_end(self: &Arc<Self>, handle: SessionHandle, generation: u64, sandbox: Arc<dyn Sandbox>) {
         let reason = sandbox.ended().await;
-        self.policies.remove(sandbox.id());
+        self.policies.revoke(&handle.id().to_string(), generation);
         if self.workspaces.forget(handle.id(), generation) {
             let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox ended: {reason}."))
                 .hint("Its files are kept; the next command starts it again.");
-            let lost =
-                Event::SandboxChanged { state: SandboxPhase::Lost, image: None, commit: None, problem: Some(problem) };
+            let lost = Event::SandboxChanged {
+                state: SandboxPhase::Lost,
+                image: None,
+                commit: None,
+                problem: Some(problem),
+            };
             let _ = handle.record(vec![lost]).await;
         }
     }
@@ -192,7 +197,11 @@ impl Inner {
     }
 
     /// The image the session's files stand on; for its first sandbox the newest good one, waited for if need be.
-    async fn image_of(self: &Arc<Self>, handle: &SessionHandle, state: &SessionState) -> Result<Arc<ImageManifest>> {
+    async fn image_of(
+        self: &Arc<Self>,
+        handle: &SessionHandle,
+        state: &SessionState,
+    ) -> Result<Arc<ImageManifest>> {
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         if let Some(image) = state.workspace.image.or(origin.image) {
             return self.manifest(image).await;
@@ -202,10 +211,11 @@ impl Inner {
             return self.manifest(image.id).await;
         }
         let _ = handle.record(vec![phase(SandboxPhase::WaitingForImage, None)]).await;
-        let image = tokio::time::timeout(IMAGE_DEADLINE, self.first_image(repository)).await.map_err(|_| {
-            Problem::new(ErrorCode::Deadline, "The repository's first image was not built in time.")
-                .hint("`greenroom image list` shows what it is doing.")
-        })??;
+        let image =
+            tokio::time::timeout(IMAGE_DEADLINE, self.first_image(repository)).await.map_err(|_| {
+                Problem::new(ErrorCode::Deadline, "The repository's first image was not built in time.")
+                    .hint("`greenroom image list` shows what it is doing.")
+            })??;
         self.manifest(image).await
     }
 
@@ -217,8 +227,9 @@ impl Inner {
         generation: u64,
     ) -> Result<(Arc<dyn Sandbox>, Stages)> {
         let spec = self.claim_spec(handle, manifest, generation).await?;
-        let id = spec.id.clone();
-        self.policies.set(id.clone(), self.policy_of(handle, state, manifest)?);
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
+        let allow = crate::policy::allowed(&manifest.egress_allow, &self.config.registry)?;
+        self.policies.grant_session(handle, origin, generation, allow);
         let claiming = handle.record(vec![phase(SandboxPhase::Claiming, Some(manifest.id))]);
         let (claimed, recorded) = tokio::join!(self.sandboxes.claim(spec), claiming);
         let started = match (claimed, recorded) {
@@ -235,14 +246,21 @@ impl Inner {
         match started {
             Ok((sandbox, claimed)) => Ok((sandbox, Stages { claimed, synced: Instant::now() })),
             Err(problem) => {
-                self.policies.remove(&id);
+                self.policies.revoke(&handle.id().to_string(), generation);
                 Err(problem)
             }
         }
     }
 
-    async fn claim_spec(&self, handle: &SessionHandle, manifest: &ImageManifest, generation: u64) -> Result<ClaimSpec> {
-        let parts = manifest.claim_parts(self.images.layers(), &self.images.setup()).map_err(|error| error.problem())?;
+    async fn claim_spec(
+        &self,
+        handle: &SessionHandle,
+        manifest: &ImageManifest,
+        generation: u64,
+    ) -> Result<ClaimSpec> {
+        let parts = manifest
+            .claim_parts(self.images.layers(), &self.images.setup())
+            .map_err(|error| error.problem())?;
         let session = handle.id();
         Ok(ClaimSpec {
             id: format!("{session}-{}-{generation}", handle.epoch()),
@@ -256,11 +274,6 @@ impl Inner {
             env: parts.env,
             is_background: false,
         })
-    }
-
-    fn policy_of(&self, handle: &SessionHandle, state: &SessionState, manifest: &ImageManifest) -> Result<SandboxPolicy> {
-        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
-        Ok(self.policies.of_session(handle, origin, &manifest.egress_allow, &self.config.registry))
     }
 
     /// Brings a first sandbox to the head of its base branch, on the session's own branch. A session that has begun
@@ -359,9 +372,12 @@ async fn fetch(sandbox: &Arc<dyn Sandbox>, head: &CommitHash, branch: &str, base
     let (exit, output) = run(sandbox, spec).await?;
     match exit {
         Some(ExitReason::Code { code: 0 }) => Ok(()),
-        _ => Err(Problem::new(ErrorCode::SandboxFailed, "The newest commits could not be fetched into the sandbox.")
-            .hint("Send the prompt again.")
-            .detail(output)),
+        _ => Err(Problem::new(
+            ErrorCode::SandboxFailed,
+            "The newest commits could not be fetched into the sandbox.",
+        )
+        .hint("Send the prompt again.")
+        .detail(output)),
     }
 }
 
@@ -403,13 +419,16 @@ fn unknown_session() -> Problem {
 
 // Taken by value so that it can stand in `map_err`.
 #[allow(clippy::needless_pass_by_value)]
-pub(crate) fn problem_of_sandbox(error: greenroom_sandbox::Error) -> Problem {
+/// The same in words for a person.
+pub fn problem_of_sandbox(error: greenroom_sandbox::Error) -> Problem {
     use greenroom_sandbox::Error as E;
     let message = format!("The sandbox failed: {error}.");
     match error {
         E::Unsupported { reason, remedy } => {
-            let problem =
-                Problem::new(ErrorCode::SandboxUnsupported, format!("This machine cannot make sandboxes: {reason}."));
+            let problem = Problem::new(
+                ErrorCode::SandboxUnsupported,
+                format!("This machine cannot make sandboxes: {reason}."),
+            );
             match remedy {
                 Some(remedy) => problem.hint(format!("Run as root: {remedy}")),
                 None => problem.hint("`greenroom serve` needs Linux with user namespaces and overlayfs."),
@@ -423,6 +442,8 @@ pub(crate) fn problem_of_sandbox(error: greenroom_sandbox::Error) -> Problem {
             .hint("Remove build output in the sandbox, or free space on the server's disk."),
         E::Deadline { .. } => Problem::new(ErrorCode::Deadline, message),
         E::Invalid { .. } => Problem::new(ErrorCode::InvalidRequest, message),
-        E::System { .. } | E::File { .. } | E::Protocol { .. } => Problem::new(ErrorCode::SandboxFailed, message),
+        E::System { .. } | E::File { .. } | E::Protocol { .. } => {
+            Problem::new(ErrorCode::SandboxFailed, message)
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod smart_http;
 mod types;
 
 pub use local::LocalForge;
+pub use local::diff::read_diff;
 pub use types::{
     Approval, Change, ChangeState, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Result,
 };

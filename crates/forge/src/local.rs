@@ -3,7 +3,7 @@
 //! compares old values. Owns no HTTP; `smart_http` reads the requests, `app` and `broker` decide who may make them.
 
 mod changes;
-mod diff;
+pub(crate) mod diff;
 mod git;
 mod import;
 mod pkt;

@@ -115,6 +115,22 @@ pub enum Error {
     Io { operation: &'static str, path: String, source: std::io::Error },
 }
 
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(problem) => problem,
+            Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(ErrorCode::DiskFull, "The forge's disk is full; nothing was changed.")
+                    .hint("Free some space.")
+            }
+            Error::Git { ref output, .. } => {
+                Self::new(ErrorCode::Internal, format!("The forge failed: {error}.")).detail(output.clone())
+            }
+            other => Self::new(ErrorCode::Internal, format!("The forge failed: {other}.")),
+        }
+    }
+}
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[async_trait]

@@ -13,6 +13,7 @@ use chacha20poly1305::{
     AeadCore, KeyInit, XChaCha20Poly1305,
     aead::{Aead, OsRng, Payload},
 };
+use greenroom_domain::{ErrorCode, Problem};
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -42,6 +43,23 @@ pub enum Error {
     Tampered { name: String },
     #[error("invalid secret: {reason}")]
     Invalid { reason: &'static str },
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(ErrorCode::DiskFull, "The disk of the vault is full.").hint("Free some space.")
+            }
+            Error::Io { .. } | Error::Database(_) => {
+                Self::new(ErrorCode::Internal, format!("The vault cannot be used: {error}."))
+            }
+            Error::Tampered { .. } | Error::Invalid { .. } => {
+                Self::new(ErrorCode::InvalidRequest, format!("The secret cannot be used: {error}."))
+            }
+            _ => Self::new(ErrorCode::SettingsInvalid, format!("The vault cannot be opened: {error}.")),
+        }
+    }
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -27,20 +27,26 @@ pub(crate) async fn diff(repository: &Path, base: &CommitHash, head: &CommitHash
         run(["--numstat", "-z"], ALL_PATCHES_LIMIT),
         run(["--patch", "--unified=3"], ALL_PATCHES_LIMIT)
     )?;
-    let mut files = read_counts(&counts.stdout);
-    let mut sections = split_patches(&String::from_utf8_lossy(&patches.stdout));
-    if patches.is_truncated {
-        sections.pop(); // cut in the middle
+    Ok(read_diff(&counts.stdout, &String::from_utf8_lossy(&patches.stdout), patches.is_truncated))
+}
+
+/// Joins what `git diff --numstat -z` and `git diff --patch` print of the same two trees. `is_cut`: the patches end in
+/// the middle of one.
+pub fn read_diff(counts: &[u8], patches: &str, is_cut: bool) -> Vec<FileDiff> {
+    let mut files = read_counts(counts);
+    let mut sections = split_patches(patches);
+    if is_cut {
+        sections.pop();
     }
     let is_complete = sections.len() == files.len();
     let mut sections = sections.into_iter();
     for file in &mut files {
         match sections.next() {
-            Some(patch) if is_complete || patches.is_truncated => set_patch(file, patch),
+            Some(patch) if is_complete || is_cut => set_patch(file, patch),
             _ => file.is_truncated = true,
         }
     }
-    Ok(files)
+    files
 }
 
 /// Oldest first.

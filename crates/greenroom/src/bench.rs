@@ -1,0 +1,44 @@
+//! `greenroom bench`: measurements that anyone can repeat, each beside a floor or a peer in the same run. Without
+//! `--json` a table. Everything runs in a data directory of its own, over the public HTTP API.
+
+mod disk;
+mod peers;
+mod start;
+mod stats;
+mod ttft;
+mod world;
+
+use crate::cli::Global;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use clap::Subcommand;
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// From creating a session to its first command's output, and a command in a running sandbox
+    Start {
+        /// Repetitions of each row
+        #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+        n: u32,
+    },
+    /// From sending a prompt to the model's server receiving the request
+    Ttft {
+        #[arg(short, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+        n: u32,
+    },
+}
+
+pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
+    let out = Output::new(global.json);
+    if cfg!(debug_assertions) {
+        out.progress("This is a debug build; measure with `cargo xtask bench …`, which builds for release.\n");
+    }
+    crate::serve::log_to_stderr(crate::settings::LogFormat::Text);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match bench {
+            Bench::Start { n } => start::run(global, out, n).await,
+            Bench::Ttft { n } => ttft::run(global, out, n).await,
+        }
+    })
+}

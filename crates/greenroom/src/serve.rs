@@ -1,0 +1,72 @@
+//! `greenroom serve`: settings, one server, until it is told to stop.
+
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::server::{self, Options, Server};
+use crate::settings::{LogFormat, ServeFlags, Settings};
+use greenroom_domain::{ErrorCode, Problem};
+use std::path::Path;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Result<Exit, Failure> {
+    let settings = Settings::load(data, flags)?;
+    log_to_stderr(settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = server::start(options(settings)?).await?;
+        greet(&server, out).await?;
+        stop_requested().await?;
+        out.progress("Stopping: running turns go on after the next start.\n");
+        server.stop().await;
+        Ok(Exit::Done)
+    })
+}
+
+fn options(settings: Settings) -> Result<Options, Problem> {
+    let public_origin = settings
+        .public_origin
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|error| Problem::new(ErrorCode::SettingsInvalid, format!("public_origin is not a URL: {error}.")))?;
+    Ok(Options {
+        data: settings.data,
+        listen: settings.listen,
+        public_origin,
+        budget: settings.budget,
+        provider: None,
+    })
+}
+
+async fn greet(server: &Server, out: Output) -> Result<(), Failure> {
+    out.text(&format!("Greenroom is at {}\n", server.origin))?;
+    if let Some(path) = server.app.first_admin_link().await? {
+        out.text(&format!("Sign in for the first time, and choose a password: {}{path}\n", server.origin))?;
+    }
+    let lost: Vec<_> =
+        server.app.machine().capabilities.into_iter().filter(|found| !found.is_available).collect();
+    for capability in lost {
+        let remedy = capability.remedy.map(|line| format!(" To change it, run: {line}")).unwrap_or_default();
+        out.text(&format!("Not on this machine: {}: {}.{remedy}\n", capability.name, capability.detail))?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C, or SIGTERM from a service manager.
+pub(crate) async fn stop_requested() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        stopped = tokio::signal::ctrl_c() => stopped,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// `RUST_LOG` chooses what is logged; without it, warnings.
+pub(crate) fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only when a subscriber is set already, as in tests.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

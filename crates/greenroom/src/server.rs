@@ -1,0 +1,166 @@
+//! Wiring: one server with everything embedded, from the data directory up to the listener. Read it downwards to see
+//! how the parts meet; the rules are in the crates it names.
+
+use crate::data_dir::DataDir;
+use greenroom_api::{ApiState, Settings as ApiSettings};
+use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies};
+use greenroom_broker::registry::RegistrySettings;
+use greenroom_broker::{Broker, Denial, DenyLog};
+use greenroom_directory::Directory;
+use greenroom_domain::money::Budget;
+use greenroom_domain::{ErrorCode, Problem};
+use greenroom_forge::{Forge, LocalForge};
+use greenroom_model::Provider;
+use greenroom_sandboxd::LocalProvider;
+use greenroom_session::SystemClock;
+use greenroom_vault::Vault;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// What a server is started with; `serve` reads it from settings, the demo and the benchmarks make it.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_origin: Option<Url>,
+    pub(crate) budget: Budget,
+    /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
+    pub(crate) provider: Option<Arc<dyn Provider>>,
+}
+
+/// A server that answers.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) app: App,
+    /// Scheme, host and port, for example `http://127.0.0.1:7878`.
+    pub(crate) origin: String,
+    /// Of the first admin; also in `run/local-token` while the server runs.
+    pub(crate) local_token: String,
+    address: SocketAddr,
+    data: DataDir,
+    stopping: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
+    let data = DataDir::open(&options.data)?;
+    // The port first: nothing is made or continued when the server cannot answer.
+    let listener = listen(options.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
+    let origin = options.public_origin.as_ref().map_or_else(
+        || format!("http://{address}"),
+        |url| url.as_str().trim_end_matches('/').to_owned(),
+    );
+    let app = open_app(&data, &options, &origin).await?;
+    app.ensure_admin(admin_from_system()).await?;
+    let local_token = app.renew_local_token().await?;
+    data.write_run_file("local-token", &local_token)?;
+    data.write_run_file("address", &format!("http://{address}"))?;
+    let stopping = CancellationToken::new();
+    let settings = ApiSettings { listen: address, public_origin: options.public_origin };
+    let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone());
+    let serving = tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
+    Ok(Server { app, origin, local_token, address, data, stopping, serving })
+}
+
+impl Server {
+    /// Where it listens, whatever address people use.
+    pub(crate) fn listening_on(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets plain requests finish, ends streams and sandboxes. Turns go on after the next start.
+    pub(crate) async fn stop(self) {
+        self.stopping.cancel();
+        self.app.shutdown().await;
+        if let Ok(Err(error)) = self.serving.await {
+            tracing::warn!(%error, "the listener ended with an error");
+        }
+        self.data.remove_run_file("local-token");
+        self.data.remove_run_file("address");
+    }
+}
+
+async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App, Problem> {
+    let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(data.path())?);
+    let policies = SandboxPolicies::default();
+    let denials = Arc::new(Denials::default());
+    let broker = Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
+    let tools = greenroom_sandboxd::host_tools();
+    let sandboxes = LocalProvider::start(data.path(), Arc::new(broker))
+        .await
+        .map_err(greenroom_app::problem_of_sandbox)?;
+    let config = AppConfig {
+        data_dir: data.path().to_owned(),
+        budget: options.budget,
+        provider: options.provider.clone(),
+        tool_binds: tools.binds,
+        tool_env: tools.env,
+        registry: RegistrySettings::collect(),
+        public_url: origin.to_owned(),
+        runtime_version: greenroom_sandboxd::RUNTIME_VERSION.to_owned(),
+    };
+    let ports = Ports {
+        directory: open_directory(data.path()).await?,
+        vault: Arc::new(Vault::open(data.path())?),
+        forge,
+        sandboxes: Arc::new(sandboxes),
+        policies,
+        clock: Arc::new(SystemClock),
+    };
+    let app = App::start(config, ports).await?;
+    denials.app.set(app.clone()).expect("set once, here");
+    Ok(app)
+}
+
+async fn open_directory(data: &Path) -> Result<Directory, Problem> {
+    Ok(Directory::open(&data.join("greenroom.db")).await?)
+}
+
+/// Hands what the broker refused to the session it concerns. The broker exists before the app does.
+#[derive(Debug, Default)]
+struct Denials {
+    app: OnceLock<App>,
+}
+
+impl DenyLog for Denials {
+    fn denied(&self, denial: Denial) {
+        let (Some(app), Some(session)) = (self.app.get().cloned(), denial.session) else { return };
+        tokio::spawn(async move { app.record_denial(session, denial.host, denial.port).await });
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            Problem::new(ErrorCode::PortInUse, format!("Another program already listens on {address}."))
+                .hint("Stop it, or choose another address with --listen, for example --listen 127.0.0.1:7979.")
+        }
+        _ => Problem::new(ErrorCode::SettingsInvalid, format!("The server cannot listen on {address}: {error}."))
+            .hint("Choose another address with --listen."),
+    }
+}
+
+/// The first admin is this machine's user, named as git knows them.
+fn admin_from_system() -> FirstAdmin {
+    let login = std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "admin".to_owned());
+    let login = login.to_lowercase();
+    let name = git_config("user.name").unwrap_or_else(|| login.clone());
+    let email = git_config("user.email").unwrap_or_else(|| format!("{login}@localhost"));
+    FirstAdmin { login, name, email }
+}
+
+fn git_config(key: &str) -> Option<String> {
+    let output = std::process::Command::new("git").args(["config", "--global", "--get", key]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}

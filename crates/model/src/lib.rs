@@ -11,6 +11,7 @@ mod openai_responses;
 mod probe;
 mod provider;
 mod refusal;
+pub mod scripted;
 mod secret;
 pub mod sse;
 #[cfg(feature = "testing")]

@@ -1,5 +1,7 @@
 //! Connections are made in advance, kept, replaced, and never needed at the moment of a request.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod support;
 
 use greenroom_model::testing::{Turn, WireServer, WireServerOptions};

@@ -1,5 +1,7 @@
 //! What goes back to the provider: its own items exactly as they came, and every request as an extension of the last.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod support;
 
 use greenroom_domain::message::{Message, StopReason, ToolResult};

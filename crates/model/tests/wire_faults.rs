@@ -1,5 +1,7 @@
 //! Every fault in every protocol gives exactly the right error, words and stop reason.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod support;
 
 use greenroom_domain::ErrorCode;

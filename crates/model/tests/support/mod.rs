@@ -1,6 +1,7 @@
 //! What the tests of this crate share: a provider at a scripted server, and its whole answer.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use greenroom_domain::message::Message;
 use greenroom_model::testing::{Turn, WireServer, WireServerOptions};

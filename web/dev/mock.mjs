@@ -26,7 +26,7 @@ const PATCH = `diff --git a/src/cart.rs b/src/cart.rs
 index 1111111..2222222 100644
 --- a/src/cart.rs
 +++ b/src/cart.rs
-@@ -12,9 +12,12 @@ impl Cart {
+@@ -12,9 +12,11 @@ impl Cart {
      }
  
      /// Sum of all items in cents, discounts included.
@@ -60,10 +60,11 @@ index 3333333..4444444 100644
  fn an_empty_cart_costs_nothing() {
 `;
 const files = [
-  { path: "src/cart.rs", old_path: null, additions: 5, deletions: 2, is_binary: false, patch: PATCH, is_truncated: false },
+  { path: "src/cart.rs", old_path: null, additions: 4, deletions: 2, is_binary: false, patch: PATCH, is_truncated: false },
   { path: "tests/cart.rs", old_path: null, additions: 8, deletions: 0, is_binary: false, patch: TEST_PATCH, is_truncated: false },
   { path: "docs/logo.png", old_path: null, additions: 0, deletions: 0, is_binary: true, patch: "", is_truncated: false },
 ];
+const THOUGHT = "The test name points at discounts. I should run the suite first and read the failure before touching anything.";
 const TEST_OUTPUT = `\x1b[1m\x1b[32m   Compiling\x1b[0m sample v0.1.0 (/workspace)
 \x1b[1m\x1b[32m    Finished\x1b[0m test profile [unoptimized + debuginfo] target(s) in 1.84s
 \x1b[1m\x1b[32m     Running\x1b[0m tests/cart.rs
@@ -169,10 +170,10 @@ class Session {
     await wait(1200);
     this.append({ type: "model_requested", turn, model: "claude-opus-4-5", attempt: 2 });
     this.append({ type: "start_timeline", turn, marks: [{ stage: "committed", at_us: 820 }, { stage: "model_called", at_us: 1310 }, { stage: "claimed", at_us: 7400 }, { stage: "restored", at_us: 21_500 }, { stage: "synced", at_us: 143_000 }, { stage: "first_token", at_us: 412_000 }] });
-    await this.say(turn, "thinking", "The test name points at discounts. I should run the suite first and read the failure before touching anything.", 12);
+    const thought = await this.say(turn, "thinking", THOUGHT, 12);
     const text = "I'll run the test suite first to see **what fails**, then look at `Cart::total`.";
     const block = await this.say(turn, "text", text);
-    this.append({ type: "assistant_message", turn, content: [{ type: "text", text }], blocks: [block], raw: null, stop_reason: "tool_use", usage: usage(2400, 80, 7000), model: "claude-opus-4-5" });
+    this.append({ type: "assistant_message", turn, content: [{ type: "thinking", text: THOUGHT }, { type: "text", text }], blocks: [thought, block], raw: null, stop_reason: "tool_use", usage: usage(2400, 80, 7000), model: "claude-opus-4-5" });
     this.append({ type: "todo_changed", turn, items: [{ text: "Run the tests and read the failure", status: "in_progress" }, { text: "Make the total saturate", status: "pending" }, { text: "Open a change", status: "pending" }] });
     await this.call(turn, "bash", "cargo test", { command: "cargo test" }, holds ? "hold" : "failed", "exit 101", { kind: "command", command: "cargo test", exit_code: 101, output: TEST_OUTPUT, is_truncated: false }, 3120, TEST_OUTPUT);
     if (stopped()) return;

@@ -63,7 +63,7 @@ function FileSection({ file, isSplit, opens }: { file: FileDiffView; isSplit: bo
     <li className="card" data-testid="file-diff">
       <button type="button" aria-expanded={isOpen} aria-controls={id} onClick={() => setOpen(!isOpen)} className={`sticky top-0 z-[1] flex min-h-11 w-full items-center gap-2 rounded-[12px] bg-raised px-3 text-left ${isOpen ? "rounded-b-none border-b border-line" : ""}`}>
         <Icon name="chevron" className={`size-4 text-ink-3 transition-transform ${isOpen ? "rotate-90" : ""}`} />
-        <span className="min-w-0 flex-1 break-all font-mono text-[13px]">
+        <span className="min-w-0 flex-1 wrap-anywhere font-mono text-[13px]">
           {file.old_path && file.old_path !== file.path && <span className="text-ink-3">{file.old_path} → </span>}
           {file.path}
         </span>

@@ -14,6 +14,7 @@ registerCustomTheme("pierre-dark", () => import("@pierre/theme/pierre-dark") as 
 
 const CSS = `
 :host { --diffs-font-family: var(--font-mono); --diffs-font-size: 12.5px; --diffs-line-height: 20px; }
+pre { --diffs-light-bg: var(--surface) !important; --diffs-dark-bg: var(--surface) !important; }
 `;
 
 export default function PrettyPatch({ path, patch, isSplit }: { path: string; patch: string; isSplit: boolean }) {

@@ -45,13 +45,13 @@ export function usageText(usage: Usage): string {
 }
 
 export const STAGE_NAMES: Record<StartStage, string> = {
-  queued: "Waited in the queue",
+  queued: "Left the queue",
   committed: "Prompt saved",
   model_called: "Model called",
   first_token: "First token",
   claimed: "Sandbox claimed",
   restored: "Files restored",
-  synced: "Synced with the base branch",
+  synced: "Synced with base",
 };
 
 export function microseconds(us: number): string {

@@ -51,7 +51,7 @@ function Row({ repository }: { repository: RepositoryView }) {
       <Link to="/repositories/$name" params={{ name: repository.name }} className="flex items-start gap-3 px-4 py-3 hover:bg-raised">
         <span className="min-w-0 flex-1">
           <span className="block font-medium">{repository.name}</span>
-          <span className="block break-all text-[13px] text-ink-3">{repository.source}</span>
+          <span className="block wrap-anywhere text-[13px] text-ink-3">{repository.source}</span>
         </span>
         <span className="flex flex-col items-end gap-1">
           <ImageBadge image={repository.build ?? repository.image} />

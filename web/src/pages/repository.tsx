@@ -48,7 +48,7 @@ function Top({ repository }: { repository: RepositoryView }) {
   return (
     <div>
       <div className="flex flex-wrap items-start gap-3">
-        <h1 className="min-w-0 flex-1 break-words text-[26px]">{repository.name}</h1>
+        <h1 className="min-w-0 flex-1 basis-full wrap-anywhere text-[26px] sm:basis-0">{repository.name}</h1>
         <Link to="/" search={{ repository: repository.name }} className="inline-flex min-h-10 items-center gap-2 rounded-[10px] bg-accent px-3.5 font-medium text-on-accent hover:bg-accent-strong">
           <Icon name="plus" className="size-[18px]" /> New session
         </Link>
@@ -61,9 +61,9 @@ function Top({ repository }: { repository: RepositoryView }) {
       <ErrorBox error={build.error} className="mt-3" />
       <dl className="mt-3 grid grid-cols-[8rem_1fr] gap-x-3 gap-y-1.5 text-[14.5px]">
         <dt className="text-ink-3">Mirrored from</dt>
-        <dd className="break-all">{repository.source}</dd>
+        <dd className="wrap-anywhere">{repository.source}</dd>
         <dt className="text-ink-3">Default branch</dt>
-        <dd className="break-all">
+        <dd className="wrap-anywhere">
           {repository.default_branch}
           {repository.head && <code className="ml-2 font-mono text-[13px] text-ink-3">{repository.head.slice(0, 10)}</code>}
         </dd>
@@ -71,7 +71,7 @@ function Top({ repository }: { repository: RepositoryView }) {
         <dd>{repository.required_approvals === 0 ? "None required" : `${repository.required_approvals} required to merge`}</dd>
         <dt className="pt-2 text-ink-3">Clone</dt>
         <dd className="flex flex-wrap items-center gap-2">
-          <code className="break-all font-mono text-[13px]">{clone}</code>
+          <code className="wrap-anywhere font-mono text-[13px]">{clone}</code>
           <CopyButton text={clone} look="ghost" />
         </dd>
       </dl>

@@ -85,7 +85,7 @@ function ModelRow({ model, isAdmin }: { model: ModelView; isAdmin: boolean }) {
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
         <span className="min-w-0 flex-1 basis-48">
           <span className="font-medium">{model.name}</span> {model.is_default && <Badge look="bg-accent-soft text-accent">Default</Badge>} {!model.has_key && <Badge>No key</Badge>}
-          <span className="block break-all text-[13px] text-ink-3">
+          <span className="block wrap-anywhere text-[13px] text-ink-3">
             {[PROVIDERS.find((provider) => provider.value === model.provider)?.label ?? model.provider, model.model, model.base_url].filter(Boolean).join(" · ")}
           </span>
         </span>

@@ -12,7 +12,7 @@ import { Mark } from "../ui/icon";
 function Frame({ title, children }: { title: string; children: ReactNode }) {
   useTitle(title);
   return (
-    <div className="grid min-h-dvh lg:grid-cols-[minmax(320px,5fr)_7fr]">
+    <div className="grid min-h-dvh grid-rows-[auto_1fr] lg:grid-cols-[minmax(320px,5fr)_7fr] lg:grid-rows-1">
       <div className="flex items-center gap-3 bg-side px-6 py-5 text-side-ink lg:flex-col lg:items-start lg:justify-between lg:p-12">
         <div className="flex items-center gap-3">
           <Mark className="size-10" />

@@ -78,7 +78,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
                   </Button>
                 )}
                 <Button type="submit" look="primary" icon="send" disabled={text.trim() === ""}>
-                  Send
+                  <span className={isRunning ? "max-sm:sr-only" : ""}>Send</span>
                 </Button>
               </span>
             </div>

@@ -38,8 +38,8 @@ function Facts({ id, state }: { id: string; state: SessionState }) {
   const price = cost(state.usage.cost_microusd);
   const rows: [string, ReactNode][] = [
     ["Repository", state.repository],
-    ["Branch", <code key="branch" className="break-all font-mono text-[13px]">{state.branch}</code>],
-    ["Base", <code key="base" className="break-all font-mono text-[13px]">{state.baseBranch}</code>],
+    ["Branch", <code key="branch" className="wrap-anywhere font-mono text-[13px]">{state.branch}</code>],
+    ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],
     ["Model", state.model ?? "The default at each turn"],
     ["Asked by", people.length > 0 ? people.join(", ") : (state.author?.name ?? "–")],
     ["Sandbox", state.sandbox ? phaseText(state.sandbox.phase) : "Not started yet"],

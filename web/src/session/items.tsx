@@ -63,13 +63,15 @@ function StartLine({ turn }: { turn: Turn }) {
     <details className="group mt-1.5 pl-1 text-[13px] text-ink-3" data-testid="start-timeline">
       <summary className="inline-flex min-h-8 list-none items-center gap-1.5 hover:text-ink">
         <Icon name="clock" className="size-4" />
-        <span>{parts.length > 0 ? parts.join(", ") : "Start timeline"}</span>
+        <span>{parts.length > 0 ? sentence(parts.join(", ")) : "Start timeline"}</span>
         <Icon name="chevron" className="size-3.5 transition-transform group-open:rotate-90" />
       </summary>
       <Timeline turn={turn} />
     </details>
   );
 }
+
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function Timeline({ turn }: { turn: Turn }) {
   return (
@@ -85,7 +87,7 @@ export function Timeline({ turn }: { turn: Turn }) {
       <tbody>
         {timelineRows(turn.marks).map((row) => (
           <tr key={row.stage}>
-            <th scope="row" className="w-44 py-0.5 pr-3 text-left font-normal text-ink-2">
+            <th scope="row" className="whitespace-nowrap py-0.5 pr-3 text-left font-normal text-ink-2">
               {STAGE_NAMES[row.stage] ?? row.stage}
             </th>
             <td aria-hidden="true" className="w-full">

@@ -69,7 +69,7 @@ export function SelectField({ label, value, choices, onChange, isLabelHidden, cl
       <label htmlFor={id} className={isLabelHidden ? "sr-only" : "mb-1 block text-sm font-medium"}>
         {label}
       </label>
-      <select id={id} className="field pr-8" value={value} onChange={(event) => onChange(event.target.value)} {...rest}>
+      <select id={id} className="field" value={value} onChange={(event) => onChange(event.target.value)} {...rest}>
         {choices.map((choice) => (
           <option key={choice.value} value={choice.value}>
             {choice.label}

@@ -36,7 +36,7 @@ function Top({ change, isInSession }: { change: ChangeView; isInSession: boolean
   return (
     <div>
       <Title className="text-[22px] leading-tight lg:text-[26px]">
-        {change.title} <span className="font-sans font-normal text-ink-3">#{change.number}</span>
+        {change.title} <span className="font-normal text-ink-3">#{change.number}</span>
       </Title>
       <p className="mt-2 flex flex-wrap items-center gap-x-2.5 gap-y-1 text-sm text-ink-2">
         <ChangeBadge state={change.state} />
@@ -46,7 +46,7 @@ function Top({ change, isInSession }: { change: ChangeView; isInSession: boolean
           </Badge>
         )}
         <span>{change.author_name}</span>
-        <span className="break-all">
+        <span className="wrap-anywhere">
           <code className="font-mono text-[12.5px]">{change.branch}</code> into <code className="font-mono text-[12.5px]">{change.base}</code> of {change.repository}
         </span>
         <Ago atMs={change.opened_at_ms} />

@@ -39,7 +39,7 @@ export type IconName = keyof typeof PATHS;
 export function Icon({ name, className = "size-5" }: { name: IconName; className?: string }) {
   return (
     <svg viewBox="0 0 20 20" className={`shrink-0 ${className}`} fill="none" stroke="currentColor" strokeWidth="1.6" strokeLinecap="round" strokeLinejoin="round" aria-hidden="true">
-      <path d={PATHS[name]} />
+      <path d={PATHS[name]} fill={name === "stop" ? "currentColor" : undefined} />
     </svg>
   );
 }

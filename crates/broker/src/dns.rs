@@ -74,8 +74,12 @@ mod tests {
     use std::str::FromStr;
 
     fn ask(name: &str, kind: RecordType) -> Message {
+        ask_name(Name::from_str(name).unwrap(), kind)
+    }
+
+    fn ask_name(name: Name, kind: RecordType) -> Message {
         let mut query = Message::query();
-        query.add_query(Query::query(Name::from_str(name).unwrap(), kind));
+        query.add_query(Query::query(name, kind));
         Message::from_vec(&answer(&query.to_vec().unwrap()).unwrap()).unwrap()
     }
 
@@ -96,7 +100,8 @@ mod tests {
     fn other_kinds_are_empty_and_strange_names_do_not_exist() {
         let text = ask("example.com.", RecordType::TXT);
         assert_eq!((text.metadata.response_code, text.answers.len()), (ResponseCode::NoError, 0));
-        let strange = ask("a\\032b.example.com.", RecordType::A);
+        let name = Name::from_labels([&b"a b"[..], b"example", b"com"]).unwrap();
+        let strange = ask_name(name, RecordType::A);
         assert_eq!(strange.metadata.response_code, ResponseCode::NXDomain);
     }
 

@@ -32,7 +32,8 @@ fn main() -> ExitCode {
 fn misused(error: &clap::Error) -> Exit {
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let message = said.split_whitespace().collect::<Vec<_>>().join(" ");
         return Failure::usage(format!("{message}."), "greenroom --help").report(Output::Json);
     }
     // Nothing can be done where the terminal is gone.

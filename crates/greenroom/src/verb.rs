@@ -2,12 +2,12 @@
 //! product is here.
 
 mod account;
-mod change;
+pub(crate) mod change;
 mod image;
 mod model;
 mod person;
-mod repository;
-mod run;
+pub(crate) mod repository;
+pub(crate) mod run;
 mod session;
 mod watching;
 

@@ -5,7 +5,7 @@ mod request;
 mod stream;
 
 use crate::config::Limits;
-use crate::exchange::Exchange;
+use crate::exchange::{Decoder, Exchange};
 use crate::provider::{Error, Provider, ProviderStream, Request};
 use async_trait::async_trait;
 
@@ -37,6 +37,11 @@ impl Provider for Anthropic {
     async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
         let request = self.limits.apply(request);
         let body = request::encode(&self.model_id, self.exchange.facts.thinking, &request);
-        self.exchange.start(&body, stream::MessageDecoder::default()).await
+        self.exchange.start(&body, decoder()).await
     }
+}
+
+/// Of one answer.
+pub(crate) fn decoder() -> impl Decoder {
+    stream::MessageDecoder::default()
 }

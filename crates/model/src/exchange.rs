@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 /// One event: a final event repeats the whole answer, encrypted reasoning included.
-const EVENT_LIMIT: usize = 8 * 1024 * 1024;
+pub(crate) const EVENT_LIMIT: usize = 8 * 1024 * 1024;
 const CHANNEL_SIZE: usize = 64;
 
 /// A protocol's answer, event by event. Pure.

@@ -6,6 +6,8 @@ mod assembly;
 pub mod catalog;
 mod config;
 mod exchange;
+#[cfg(test)]
+mod hostile_tests;
 mod openai_chat;
 mod openai_responses;
 mod probe;

@@ -5,7 +5,7 @@ mod request;
 mod stream;
 
 use crate::config::Limits;
-use crate::exchange::Exchange;
+use crate::exchange::{Decoder, Exchange};
 use crate::provider::{Error, Provider, ProviderStream, Request};
 use async_trait::async_trait;
 use greenroom_domain::message::{Content, Message};
@@ -46,9 +46,13 @@ impl Provider for OpenaiChat {
     async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
         let request = self.limits.apply(request);
         let body = request::encode(&self.model_id, self.dialect, &request);
-        let decoder = stream::ChatDecoder::new(used_call_ids(&request.messages));
-        self.exchange.start(&body, decoder).await
+        self.exchange.start(&body, decoder(&request.messages)).await
     }
+}
+
+/// Of one answer to `messages`.
+pub(crate) fn decoder(messages: &[Message]) -> impl Decoder + use<> {
+    stream::ChatDecoder::new(used_call_ids(messages))
 }
 
 fn used_call_ids(messages: &[Message]) -> HashSet<String> {

@@ -56,6 +56,8 @@ pub enum Delta {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
+    /// Every tool call in it was finished by the model and may be executed, also with `StopReason::MaxTokens`: a call
+    /// that the limit cut off is neither here nor in `raw`.
     pub content: Vec<Content>,
     pub raw: Option<RawItems>,
     pub stop_reason: StopReason,

@@ -5,7 +5,7 @@
 mod authority;
 mod proxy;
 mod record;
-mod render;
+pub(crate) mod render;
 mod script;
 mod server;
 

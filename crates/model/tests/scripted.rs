@@ -175,12 +175,8 @@ fn edit(path: &Path, old: &str, new: &str) -> Result<String, String> {
 }
 
 fn bash(root: &Path, command: &str) -> String {
-    let output = Command::new("bash")
-        .args(["-c", &format!("{command} 2>&1")])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .current_dir(root)
-        .output()
-        .unwrap();
+    let output =
+        Command::new("bash").args(["-c", &format!("{command} 2>&1")]).current_dir(root).output().unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     if let Some(code @ 1..) = output.status.code() {
         text.push_str(&format!("\n[exit code {code}]"));
@@ -245,7 +241,6 @@ async fn is_repaired(from: &str, to: &str) {
     assert!(outcome.words.starts_with("Done."), "{}", outcome.words);
     let directory = repository(&outcome.cart);
     assert!(!bash(directory.path(), "python3 -m unittest").contains("[exit code"), "{to}");
-    println!("{to}: {} runs: {title}", outcome.runs);
 }
 
 #[tokio::test]

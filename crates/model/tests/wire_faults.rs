@@ -15,12 +15,12 @@ use support::{Answer, KEY, answer_to, ask, prompt, provider};
 const WORDS: &str = "one two three four";
 
 fn options() -> EndpointOptions {
-    EndpointOptions {
-        silence_timeout: Duration::from_millis(300),
-        headers_timeout: Duration::from_millis(300),
-        answer_limit: 64 * 1024,
-        ..EndpointOptions::default()
-    }
+    EndpointOptions { answer_limit: 64 * 1024, ..EndpointOptions::default() }
+}
+
+fn impatient() -> EndpointOptions {
+    let limit = Duration::from_secs(1);
+    EndpointOptions { silence_timeout: limit, headers_timeout: limit, ..options() }
 }
 
 async fn in_each_protocol(turn: Turn, check: impl Fn(ProviderKind, Answer)) {
@@ -210,14 +210,21 @@ async fn a_pause_asks_to_be_called_again() {
 
 #[tokio::test]
 async fn silence_ends_after_its_deadline_before_and_inside_an_answer() {
-    fails(Turn::fault(Fault::Silence), Error::Silent { seconds: 0 }).await;
-    fails(Turn::fault(Fault::SilenceBeforeHeaders), Error::Silent { seconds: 0 }).await;
+    for fault in [Fault::Silence, Fault::SilenceBeforeHeaders] {
+        let asking = ProviderKind::ALL.map(|kind| answer_to(kind, Turn::fault(fault.clone()), impatient()));
+        for answer in futures::future::join_all(asking).await {
+            assert_eq!(answer.end.unwrap_err(), Error::Silent { seconds: 1 }, "{fault:?}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn slow_words_are_not_silence() {
-    let turn = Turn::text(WORDS).with_pace(Duration::from_millis(60));
-    in_each_protocol(turn, |kind, answer| assert_eq!(done(kind, answer).content, [text(WORDS)])).await;
+    let turn = Turn::text(WORDS).with_pace(Duration::from_millis(200));
+    let asking = ProviderKind::ALL.map(|kind| answer_to(kind, turn.clone(), impatient()));
+    for (kind, answer) in ProviderKind::ALL.into_iter().zip(futures::future::join_all(asking).await) {
+        assert_eq!(done(kind, answer).content, [text(WORDS)]);
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ impl Failure {
     pub(super) fn comparison(&self) -> Option<(&str, &str)> {
         let (first, second) = self.message.strip_prefix("AssertionError: ")?.split_once(" != ")?;
         let second = second.split(" : ").next().unwrap_or(second);
+        // "Lists differ: [1] != [2]"
+        let first = first.split_once(" differ: ").map_or(first, |(_, first)| first);
         let code = self.frames.last().map(|frame| frame.code.as_str()).unwrap_or_default();
         let arguments = code.split_once('(').map(|(_, arguments)| arguments).unwrap_or_default();
         let is_first_computed = arguments.split(", ").next().is_some_and(|argument| {
@@ -179,5 +181,8 @@ FAILED (failures=1, errors=1)
         failure.frames[0].code = "self.assertEqual(3, total([1, 2]))".into();
         failure.message = "AssertionError: 3 != 2".into();
         assert_eq!(failure.comparison(), Some(("2", "3")));
+        failure.frames[0].code = "self.assertEqual(names(x), ['a'])".into();
+        failure.message = "AssertionError: Lists differ: [] != ['a']".into();
+        assert_eq!(failure.comparison(), Some(("[]", "['a']")));
     }
 }

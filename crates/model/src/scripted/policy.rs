@@ -196,7 +196,13 @@ impl Job<'_, '_> {
             let at = self.sources.iter().position(|source| source.path == candidate.path);
             let Some(at) = at else { continue };
             let (old, new) = edit_texts(&self.sources[at].lines, candidate.line, &candidate.after);
-            let say = suggestion(index, candidate);
+            let is_next_failure = index == 0 && !self.kept.is_empty();
+            let before_it = if is_next_failure {
+                format!("That repaired one. {} ", described(failure))
+            } else {
+                String::new()
+            };
+            let say = before_it + &suggestion(index, candidate);
             self.edit(&say, &candidate.path, &old, &new)?;
             let report = run_tests(self.replay, "Does that help? I'll run the tests again.", &self.command)?;
             if report.is_success || report.improves(before, failure) {

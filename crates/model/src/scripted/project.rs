@@ -60,6 +60,7 @@ impl Project {
         None
     }
 
+    /// `-B`: compiled files are told apart by whole seconds and sizes, too coarse for quick changes of one character.
     fn python_command(&self) -> Option<TestCommand> {
         let tests: Vec<&str> =
             self.paths.iter().map(String::as_str).filter(|path| is_test_file(path)).collect();
@@ -71,9 +72,9 @@ impl Project {
             ""
         };
         let command = if self.is_package(directory) {
-            format!("{source}python3 -m unittest")
+            format!("{source}python3 -B -m unittest")
         } else {
-            format!("{source}python3 -m unittest discover -s {directory}")
+            format!("{source}python3 -B -m unittest discover -s {directory}")
         };
         let because = match tests.len() {
             1 => format!("The tests are in `{first}`, so this is a Python project."),
@@ -109,11 +110,11 @@ mod tests {
     #[test]
     fn the_test_command_follows_from_the_files() {
         let is = |text: &str| Some(text.to_owned());
-        assert_eq!(command("a.py\ntest_a.py"), is("python3 -m unittest"));
-        assert_eq!(command("a.py\ntests/__init__.py\ntests/test_a.py"), is("python3 -m unittest"));
-        assert_eq!(command("./a.py\n./tests/test_a.py"), is("python3 -m unittest discover -s tests"));
+        assert_eq!(command("a.py\ntest_a.py"), is("python3 -B -m unittest"));
+        assert_eq!(command("a.py\ntests/__init__.py\ntests/test_a.py"), is("python3 -B -m unittest"));
+        assert_eq!(command("./a.py\n./tests/test_a.py"), is("python3 -B -m unittest discover -s tests"));
         let source = "/workspace/src/p/__init__.py\n/workspace/tests/test_a.py";
-        assert_eq!(command(source), is("PYTHONPATH=src python3 -m unittest discover -s tests"));
+        assert_eq!(command(source), is("PYTHONPATH=src python3 -B -m unittest discover -s tests"));
         assert_eq!(command("Cargo.toml\nsrc/lib.rs"), is("cargo test"));
         assert_eq!(command("[no files]\n(none)"), None);
     }

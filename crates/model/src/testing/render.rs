@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 /// One event's bytes and what it is, so that faults find their place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) kind: PieceKind,
-    pub(super) bytes: String,
+pub(crate) struct Piece {
+    pub(crate) kind: PieceKind,
+    pub(crate) bytes: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PieceKind {
+pub(crate) enum PieceKind {
     Start,
     Text,
     CallJson,
@@ -26,7 +26,7 @@ pub(super) enum PieceKind {
 
 /// How the connection behaves after the last piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     Close,
     Abort,
     Hang,
@@ -42,7 +42,7 @@ impl Piece {
     }
 }
 
-pub(super) fn render(protocol: ProviderKind, model: &str, turn: &Turn) -> (Vec<Piece>, Ending) {
+pub(crate) fn render(protocol: ProviderKind, model: &str, turn: &Turn) -> (Vec<Piece>, Ending) {
     let mut pieces = match protocol {
         ProviderKind::Anthropic => anthropic::pieces(model, turn),
         ProviderKind::Openai => responses::pieces(model, turn),
@@ -105,7 +105,7 @@ fn last_of_first(pieces: &[Piece], kind: PieceKind, count: usize) -> usize {
 }
 
 /// The body of an HTTP error.
-pub(super) fn error_body(protocol: ProviderKind, kind: &str, message: &str) -> Value {
+pub(crate) fn error_body(protocol: ProviderKind, kind: &str, message: &str) -> Value {
     match protocol {
         ProviderKind::Anthropic => {
             json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": "req_1" })

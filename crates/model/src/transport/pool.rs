@@ -69,6 +69,12 @@ impl Pool {
         self.idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < options.idle_lifetime);
     }
 
+    /// Nobody asked for long: an unused connection would be pinged for ever.
+    fn close(&mut self) {
+        self.shared = None;
+        self.idle.clear();
+    }
+
     fn is_wanted(&self) -> bool {
         self.wanted_until.is_some_and(|until| Instant::now() < until)
     }
@@ -82,7 +88,10 @@ pub(super) async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
         let Some(inner) = inner.upgrade() else { return };
         let is_missing = {
             let mut pool = inner.pool();
-            !pool.has_ready(&inner.options) && pool.is_wanted()
+            if !pool.is_wanted() {
+                pool.close();
+            }
+            pool.is_wanted() && !pool.has_ready(&inner.options)
         };
         if !is_missing {
             continue;

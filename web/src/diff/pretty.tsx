@@ -13,8 +13,13 @@ registerCustomTheme("pierre-light", () => import("@pierre/theme/pierre-light") a
 registerCustomTheme("pierre-dark", () => import("@pierre/theme/pierre-dark") as unknown as Promise<Theme>);
 
 const CSS = `
-:host { --diffs-font-family: var(--font-mono); --diffs-font-size: 12.5px; --diffs-line-height: 20px; }
-pre { --diffs-light-bg: var(--surface) !important; --diffs-dark-bg: var(--surface) !important; }
+:host {
+  --diffs-font-family: var(--font-mono);
+  --diffs-font-size: 12.5px;
+  --diffs-line-height: 20px;
+  --diffs-light-bg: var(--surface);
+  --diffs-dark-bg: var(--surface);
+}
 `;
 
 export default function PrettyPatch({ path, patch, isSplit }: { path: string; patch: string; isSplit: boolean }) {

@@ -8,7 +8,10 @@ import type { Item, SessionState } from "./state";
 import type { Outgoing } from "./store";
 
 const NEAR_PX = 60;
+/** Items further than this from the end are laid out only near the screen. */
 const FAR_FROM = 60;
+/** Items drawn at first, and with each step back. */
+const PAGE = 300;
 
 export function Conversation({ state, outgoing }: { state: SessionState; outgoing: readonly Outgoing[] }) {
   const { box, content, isFollowing, jump } = useFollow(state, outgoing);
@@ -43,16 +46,27 @@ export function Conversation({ state, outgoing }: { state: SessionState; outgoin
 }
 
 function Items({ state }: { state: SessionState }) {
-  const far = state.order.length - FAR_FROM;
-  return state.order.map((key, index) => {
-    const item = state.items.get(key);
-    if (!item) return null;
-    return (
-      <div key={key} className={index < far ? "far" : undefined}>
-        <ItemView item={item} turn={startsTurn(item, state)} />
-      </div>
-    );
-  });
+  const [page, setPage] = useState(1);
+  const hidden = Math.max(0, state.order.length - page * PAGE);
+  const far = state.order.length - FAR_FROM - hidden;
+  return (
+    <>
+      {hidden > 0 && (
+        <p className="mb-4 text-center">
+          <Button onClick={() => setPage(page + 1)}>Show {Math.min(hidden, PAGE)} earlier entries</Button>
+        </p>
+      )}
+      {state.order.slice(hidden).map((key, index) => {
+        const item = state.items.get(key);
+        if (!item) return null;
+        return (
+          <div key={key} className={index < far ? "far" : undefined}>
+            <ItemView item={item} turn={startsTurn(item, state)} />
+          </div>
+        );
+      })}
+    </>
+  );
 }
 
 /** The turn whose start is shown with this item: its first prompt. */

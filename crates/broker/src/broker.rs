@@ -72,12 +72,13 @@ impl Guest {
 }
 
 impl Broker {
-    /// Resolves as the host does and dials directly.
+    /// Resolves as the host does, and dials as it does: through the proxy of its environment where there is one.
     pub fn new(policies: Arc<dyn PolicySource>, forge: Arc<dyn Forge>, log: Arc<dyn DenyLog>) -> Self {
-        Self::with(policies, forge, log, Arc::new(SystemResolver), UpstreamProxy::default())
+        let proxy = UpstreamProxy::from_environment(|name| std::env::var(name).ok());
+        Self::with(policies, forge, log, Arc::new(SystemResolver), proxy)
     }
 
-    /// With another resolver, or through the proxy of the host's environment.
+    /// With another resolver or proxy.
     pub fn with(
         policies: Arc<dyn PolicySource>,
         forge: Arc<dyn Forge>,

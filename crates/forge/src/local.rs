@@ -265,7 +265,14 @@ impl Forge for LocalForge {
             (GitService::ReceivePack, Some(policy)) => {
                 let _permit = permit(&self.inner.pushes).await?;
                 let lock = self.lock(id);
-                let target = receive::Target { repository: &repository, default_branch, policy, lock: &lock };
+                let target = receive::Target {
+                    repository: &repository,
+                    default_branch,
+                    policy,
+                    forge: self,
+                    id,
+                    lock: &lock,
+                };
                 receive::receive(target, input, output).await
             }
             (GitService::ReceivePack, None) => Err(Error::Refused(
@@ -285,16 +292,35 @@ async fn permit(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>> {
     }
 }
 
+/// Half-made repositories, and quarantines of pushes that were running when the program ended.
 fn clear_unfinished(repositories: &Path) -> Result<()> {
-    let read = |source| io("reading", repositories, source);
-    for entry in std::fs::read_dir(repositories).map_err(read)? {
-        let entry = entry.map_err(read)?;
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
-            std::fs::remove_dir_all(&path).map_err(|source| io("removing", &path, source))?;
+    for path in entries(repositories)? {
+        if named(&path, UNFINISHED_PREFIX) {
+            remove(&path)?;
+            continue;
+        }
+        let objects = path.join("objects");
+        if objects.is_dir() {
+            let mut left =
+                entries(&objects)?.into_iter().filter(|path| named(path, receive::QUARANTINE_PREFIX));
+            left.try_for_each(|path| remove(&path))?;
         }
     }
     Ok(())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let listed = std::fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    listed.map_err(|source| io("reading", directory, source))
+}
+
+fn named(path: &Path, prefix: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_dir_all(path).map_err(|source| io("removing", path, source))
 }
 
 fn sync_directory(path: &Path) -> Result<()> {

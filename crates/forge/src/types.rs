@@ -22,7 +22,7 @@ pub struct Change {
     pub head: CommitHash,
     /// In whose name it was opened.
     pub author: Author,
-    /// Everyone whose prompts produced it: none of them may approve.
+    /// Everyone whose prompts produced it, or who pushed to its branch: none of them may approve.
     pub prompters: Vec<PersonId>,
     pub state: ChangeState,
     pub approvals: Vec<Approval>,

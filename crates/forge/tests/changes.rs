@@ -4,7 +4,7 @@
 mod support;
 
 use greenroom_domain::ErrorCode;
-use greenroom_forge::{ChangeState, Error, Forge, LocalForge};
+use greenroom_forge::{ChangeState, Error, Forge, LocalForge, PushPolicy};
 use support::*;
 
 fn code(error: &Error) -> ErrorCode {
@@ -206,4 +206,21 @@ async fn a_merge_that_a_crash_interrupted_is_finished_by_the_repeat() {
     let forge = LocalForge::open(&data).unwrap();
     assert_eq!(forge.merge(change.id, &ann, 9).await.unwrap(), merged);
     assert_eq!(git_ok(&world.bare(), &["rev-list", "--count", "--merges", "main"]).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_pushes_to_the_branch_may_not_approve_it() {
+    let world = World::new().await;
+    let (ann, bob, cem) = (person(1, "ann"), person(2, "bob"), person(3, "cem"));
+    world.server.allow(Some(PushPolicy::Person(bob.id)));
+    let tree = world.pushed_branch("greenroom/one", "a.txt", "a").await;
+    let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
+    assert_eq!(code(&world.forge.approve(change.id, &bob, 1).await.unwrap_err()), ErrorCode::SelfApproval);
+    world.server.allow(Some(PushPolicy::Person(cem.id)));
+    commit_file(&tree, "b.txt", "b").await;
+    git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
+    assert_eq!(code(&world.forge.approve(change.id, &cem, 2).await.unwrap_err()), ErrorCode::SelfApproval);
+    let dan = person(4, "dan");
+    world.forge.approve(change.id, &dan, 3).await.unwrap();
+    world.forge.merge(change.id, &bob, 4).await.unwrap();
 }

@@ -340,3 +340,15 @@ async fn demand_credentials(world: &World) -> (String, std::sync::Arc<std::sync:
     });
     (format!("http://ann:hunter2secret@{address}/{path}"), seen)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_program_left_is_cleared_when_the_forge_opens() {
+    let world = World::new().await;
+    let quarantine = world.bare().join("objects/tmp_objdir-incoming-x");
+    let unfinished = world.bare().parent().unwrap().join("unfinished-x");
+    for path in [&quarantine, &unfinished] {
+        std::fs::create_dir_all(path.join("pack")).unwrap();
+    }
+    LocalForge::open(&world.scratch.path().join("data")).unwrap();
+    assert!(!quarantine.exists() && !unfinished.exists() && world.bare().exists());
+}

@@ -7,12 +7,13 @@
 //! A push is all or nothing, even when it names several branches without `--atomic`.
 
 use super::{
+    LocalForge,
     git::{Git, read_tail},
     pkt::{self, Packet, PktError},
     policy::{self, Refusal},
 };
 use crate::{Error, PushPolicy, Result};
-use greenroom_domain::BranchName;
+use greenroom_domain::{BranchName, RepositoryId};
 use rustix::process::{Resource, Rlimit};
 use std::{
     collections::HashMap,
@@ -30,7 +31,7 @@ const UNPACK_MEMORY: u64 = 3 * 1024 * 1024 * 1024;
 const CAPABILITIES: &str = "report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 \
     agent=greenroom";
 /// The prefix by which git itself recognises and prunes left-over quarantines.
-const QUARANTINE_PREFIX: &str = "tmp_objdir-incoming-";
+pub(crate) const QUARANTINE_PREFIX: &str = "tmp_objdir-incoming-";
 const MOVED: &str =
     "the branch moved in the meantime (or its name clashes with another); fetch and push again";
 pub(crate) const ZERO: &str = "0000000000000000000000000000000000000000";
@@ -78,6 +79,8 @@ pub(crate) struct Target<'a> {
     pub(crate) repository: &'a Path,
     pub(crate) default_branch: BranchName,
     pub(crate) policy: PushPolicy,
+    pub(crate) forge: &'a LocalForge,
+    pub(crate) id: RepositoryId,
     /// Serialises what moves references with merges of the same repository.
     pub(crate) lock: &'a tokio::sync::Mutex<()>,
 }
@@ -193,8 +196,18 @@ async fn take_in(
     }
     let _held = target.lock.lock().await;
     check_old_values(target.repository, &request.updates).await?;
+    record_pusher(target, &request.updates).await?;
     quarantine.migrate()?;
     update_references(target.repository, &request.updates).await
+}
+
+/// Before the references move: nobody may approve what they pushed themselves, whatever a crash leaves.
+async fn record_pusher(target: &Target<'_>, updates: &[RefUpdate]) -> Result<()> {
+    let PushPolicy::Person(person) = target.policy else { return Ok(()) };
+    let branch = |update: &RefUpdate| update.name.strip_prefix("refs/heads/")?.parse::<BranchName>().ok();
+    let branches: Vec<BranchName> = updates.iter().filter_map(branch).collect();
+    let id = target.id;
+    target.forge.store(move |store| store.add_pusher(id, &branches, person)).await
 }
 
 fn size_limit(policy: &PushPolicy) -> u64 {

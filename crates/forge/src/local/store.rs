@@ -56,6 +56,14 @@ const MIGRATIONS: &[&str] = &["
         at_ms INTEGER NOT NULL,
         PRIMARY KEY (change, person, commit_hash)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- People who pushed to a branch themselves: they may not approve what it proposes either.
+    CREATE TABLE pusher (
+        repository TEXT NOT NULL REFERENCES repository(id) ON DELETE CASCADE,
+        branch TEXT NOT NULL,
+        person TEXT NOT NULL,
+        PRIMARY KEY (repository, branch, person)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 const COLUMNS: &str = "c.id, c.repository, c.number, c.session, c.title, c.body, c.branch, c.base, c.base_commit, \
@@ -174,6 +182,31 @@ impl Store {
             ],
         )?;
         add_prompters(&transaction, open.id, open)?;
+        let pushers = "INSERT INTO prompter (change, person) SELECT ?1, person FROM pusher \
+            WHERE repository = ?2 AND branch = ?3 ON CONFLICT DO NOTHING";
+        transaction.execute(pushers, params![open.id.to_string(), repository, open.branch.as_str()])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Somebody pushes to branches with their own hands, which makes them a prompter of what these propose.
+    pub(crate) fn add_pusher(
+        &self,
+        id: RepositoryId,
+        branches: &[BranchName],
+        person: PersonId,
+    ) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let pusher =
+            "INSERT INTO pusher (repository, branch, person) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        let prompter = "INSERT INTO prompter (change, person) SELECT id, ?3 FROM change \
+            WHERE repository = ?1 AND branch = ?2 AND state = 'open' ON CONFLICT DO NOTHING";
+        let (id, person) = (id.to_string(), person.to_string());
+        for branch in branches {
+            transaction.execute(pusher, params![id, branch.as_str(), person])?;
+            transaction.execute(prompter, params![id, branch.as_str(), person])?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -234,7 +267,13 @@ impl Store {
             updated_at_ms = MAX(updated_at_ms, ?5), pending_commit = NULL, pending_by = NULL, pending_at_ms = NULL \
             WHERE id = ?1 AND state = 'open'";
         let (commit, by) = (merge.commit.as_str(), merge.by.to_string());
-        self.lock().execute(update, params![id.to_string(), commit, by, is_unreviewed, merge.at_ms])?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(update, params![id.to_string(), commit, by, is_unreviewed, merge.at_ms])?;
+        // The branch ends with its change; another one of this name starts anew.
+        let forget = "DELETE FROM pusher WHERE (repository, branch) = (SELECT repository, branch FROM change WHERE id = ?1)";
+        transaction.execute(forget, [id.to_string()])?;
+        transaction.commit()?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ export interface Snapshot {
 const KEPT_STORES = 8;
 const SUBMIT_TRIES = 5;
 const RETRY_MS = 800;
+const REPLAY_STEP_MS = 200;
 
 export class SessionStore {
   readonly id: string;
@@ -117,9 +118,12 @@ export class SessionStore {
 
   private enqueue(frame: Frame): void {
     this.pending.push(frame);
-    if (this.isScheduled) return;
+    if (frame.type === "caught_up") this.flush();
+    if (this.isScheduled || this.pending.length === 0) return;
     this.isScheduled = true;
-    if (document.visibilityState === "hidden") setTimeout(this.flush, 200);
+    // A replay is drawn in few large steps; live frames with the screen's rhythm, which stands still in a hidden page.
+    const isReplay = !this.snapshot.state.isCaughtUp;
+    if (isReplay || document.visibilityState === "hidden") setTimeout(this.flush, REPLAY_STEP_MS);
     else requestAnimationFrame(this.flush);
   }
 

@@ -210,5 +210,12 @@ fn is_plain_value(text: &str) -> bool {
     text.len() <= 200 && text.chars().all(is_fine)
 }
 
+/// A directory or file of the base system that every sandbox over it can read.
+fn is_system_path(text: &str) -> bool {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
+    let is_below = ["/usr", "/opt"].iter().any(|top| text == *top || text.starts_with(&format!("{top}/")));
+    is_below && !text.contains("..") && text.chars().all(is_fine)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! npm, yarn and pnpm: `.npmrc` and `npm_config_*`. Registries and how to talk to them; never `_auth`, `_authToken`,
 //! `_password`, `username`, keys or certificates of a client.
 
-use super::{NPMRC, RegistryInputs, RegistrySettings, is_plain_value};
+use super::{NPMRC, RegistryInputs, RegistrySettings, is_plain_value, is_system_path};
 use std::{collections::BTreeMap, fmt::Write};
 
 const PLAIN_KEYS: &[&str] = &[
@@ -13,7 +13,13 @@ const PLAIN_KEYS: &[&str] = &[
     "fetch-timeout",
     "maxsockets",
     "replace-registry-host",
+    "omit-lockfile-registry-resolved",
+    "fund",
+    "audit",
+    "update-notifier",
 ];
+/// Directories of the base system, which stay readable inside.
+const PATH_KEYS: &[&str] = &["nodedir"];
 
 pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
     let mut entries = BTreeMap::new();
@@ -49,6 +55,8 @@ fn keep(key: &str, value: &str, entries: &mut BTreeMap<String, String>, settings
         && key.strip_suffix(":registry").is_some_and(|scope| scope[1..].chars().all(is_scope_letter));
     let kept = if key == "registry" || is_scope {
         settings.mirror(value)
+    } else if PATH_KEYS.contains(&key) {
+        Some(value.to_owned()).filter(|value| is_system_path(value))
     } else {
         Some(value.to_owned()).filter(|value| PLAIN_KEYS.contains(&key) && is_plain_value(value))
     };

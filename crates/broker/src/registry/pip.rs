@@ -1,6 +1,6 @@
 //! pip and uv: `pip.conf`, `PIP_*` and `UV_*`. Indexes and how to talk to them.
 
-use super::{PIP_CONF, RegistryInputs, RegistrySettings, is_plain_value};
+use super::{PIP_CONF, RegistryInputs, RegistrySettings, is_plain_value, is_system_path};
 use std::{collections::BTreeMap, fmt::Write};
 
 const INDEX_KEYS: &[&str] = &["index-url", "extra-index-url"];
@@ -52,10 +52,6 @@ fn keep(key: &str, value: &str, settings: &mut RegistrySettings) -> Option<Strin
         return Some(kept.join(" ")).filter(|kept| !kept.is_empty());
     }
     Some(value.to_owned()).filter(|value| PLAIN_KEYS.contains(&key) && is_plain_value(value))
-}
-
-fn is_system_path(text: &str) -> bool {
-    ["/opt/", "/usr/"].iter().any(|start| text.starts_with(start)) && !text.contains("..")
 }
 
 /// Keys of `[global]` and `[install]`; indented lines go on with the value before.

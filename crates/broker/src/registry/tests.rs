@@ -21,7 +21,7 @@ fn inputs() -> RegistryInputs {
         ("GITHUB_TOKEN", "canary7f3a"),
     ];
     let npmrc = "//npm.corp/:_authToken=canary7f3a\n_password=canary7f3a\nregistry = \"https://u:canary7f3a@old.corp\"\n\
-        @team:registry=https://canary7f3a@team.corp/\nstrict-ssl=false\ncafile=/home/x/canary7f3a\n\
+        @team:registry=https://canary7f3a@team.corp/\nstrict-ssl=false\nnodedir=/usr\ncafile=/home/x/canary7f3a\n\
         email=canary7f3a@x.org\nproxy=http://u:canary7f3a@p:1\nusername=canary7f3a\nkey=\"canary7f3a\"\n";
     let pip = "[global]\nindex-url = https://u:canary7f3a@pip.corp/simple\nextra-index-url =\n    https://u:canary7f3a@e1.corp\n\
         \x20   https://e2.corp/?key=canary7f3a\nclient-cert = /x/canary7f3a.pem\nproxy = http://canary7f3a@x\n\
@@ -100,6 +100,7 @@ fn mirrors_survive_and_are_allowed_exactly() {
         npm.contains("registry=https://npm.corp/\n") && npm.contains("@team:registry=https://team.corp/"),
         "{npm}"
     );
+    assert!(npm.contains("nodedir=/usr\n"), "{npm}");
     assert_eq!(env("NPM_CONFIG_GLOBALCONFIG"), Some(NPMRC));
     assert_eq!(env("PIP_INDEX_URL"), Some("https://pypi.corp:8443/simple"));
     assert_eq!(env("PIP_EXTRA_INDEX_URL"), Some("https://a.corp/x https://b.corp/y"));

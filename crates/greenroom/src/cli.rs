@@ -2,12 +2,16 @@
 
 mod arguments;
 
+use crate::bench::Bench;
+use crate::demo::Demo;
+use crate::settings::ServeFlags;
 pub(crate) use arguments::*;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
+  greenroom serve
   greenroom repository add sample ./sample --wait
   greenroom model add claude --provider anthropic --model NAME --key-env ANTHROPIC_API_KEY --default
   greenroom run sample \"make the failing test pass\"
@@ -42,6 +46,14 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Run the server
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<ServeFlags>),
+    /// Show the whole loop on this machine: a prompt, an agent's work, a change, its merge
+    Demo(Demo),
+    /// Measure this machine, each figure beside a floor or a peer
+    #[command(subcommand)]
+    Bench(Bench),
     /// Ask an agent for a change in a new session, and watch
     #[command(after_help = RUN_HELP)]
     Run(Run),
@@ -75,6 +87,14 @@ pub(crate) enum Verb {
     #[command(hide = true)]
     Reference { what: Reference },
 }
+
+const SERVE_HELP: &str = "\
+The first start prints a one-time link for the first admin. No setting is needed; docs/settings.md lists them with their
+names in the environment and in the file.
+
+Examples:
+  greenroom serve
+  greenroom serve --data /srv/greenroom --listen 0.0.0.0:7878 --public-origin https://greenroom.example.org";
 
 const RUN_HELP: &str = "\
 Ctrl-C ends the watching, not the work: `greenroom session follow` shows it again.

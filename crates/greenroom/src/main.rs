@@ -2,13 +2,17 @@
 //! runtime is started only by the verbs that need one, so that `--version` and `--help` answer at once.
 
 mod ask;
+mod bench;
 mod cli;
 mod client_file;
 mod connection;
+mod data_dir;
+mod demo;
 mod exit;
 mod output;
 mod render;
-#[allow(dead_code, reason = "used by the server's roles")]
+mod serve;
+mod server;
 mod settings;
 mod verb;
 mod watch;
@@ -43,6 +47,9 @@ fn misused(error: &clap::Error) -> Exit {
 
 fn perform(global: &Global, verb: Verb) -> Result<Exit, Failure> {
     match verb {
+        Verb::Serve(flags) => serve::serve(global.data.as_deref(), *flags, Output::new(global.json)),
+        Verb::Demo(arguments) => demo::demo(global, arguments),
+        Verb::Bench(measure) => bench::bench(global, measure),
         Verb::Reference { what } => {
             Output::Human.text(&reference(what))?;
             Ok(Exit::Done)
@@ -55,5 +62,9 @@ fn reference(what: Reference) -> String {
     match what {
         Reference::Cli => cli::reference(),
         Reference::Settings => settings::reference(),
+        Reference::Openapi => {
+            let document = greenroom_api::openapi();
+            document.to_pretty_json().expect("the document is JSON") + "\n"
+        }
     }
 }

@@ -55,7 +55,12 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         Verb::Model(verb) => model::perform(desk, verb).await,
         Verb::Person(verb) => person::perform(desk, verb).await,
         Verb::Token(verb) => person::token(desk, verb).await,
-        Verb::SignIn(_) | Verb::SignOut | Verb::Reference { .. } => {
+        Verb::SignIn(_)
+        | Verb::SignOut
+        | Verb::Serve(_)
+        | Verb::Demo(_)
+        | Verb::Bench(_)
+        | Verb::Reference { .. } => {
             unreachable!("verbs without a connection are performed before")
         }
     }

@@ -340,4 +340,5 @@ pub(crate) struct SignIn {
 pub(crate) enum Reference {
     Cli,
     Settings,
+    Openapi,
 }

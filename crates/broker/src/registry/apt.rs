@@ -6,7 +6,7 @@ use super::{RegistryInputs, RegistrySettings};
 const PLAIN_OPTIONS: &[&str] = &["acquire::retries", "acquire::check-valid-until", "acquire::forceipv4"];
 
 pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
-    for (path, text) in &inputs.apt {
+    for (path, text) in inputs.apt.iter().filter(|(path, _)| is_read_by_apt(path)) {
         let is_options = path.contains("/apt.conf");
         let cleaned = match is_options {
             true => options(text),
@@ -56,7 +56,13 @@ fn options(text: &str) -> String {
     kept.fold(String::new(), |text, line| text + line + "\n")
 }
 
+/// Comments aside.
 fn holds_urls(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    ["://", "proxy", "login", "password", "sslkey"].iter().any(|word| lower.contains(word))
+    let mut lines = text.lines().map(|line| line.trim().to_ascii_lowercase());
+    let words = ["://", "proxy", "login", "password", "sslkey"];
+    lines.any(|line| !line.starts_with(['#', '/']) && words.iter().any(|word| line.contains(word)))
+}
+
+fn is_read_by_apt(path: &str) -> bool {
+    !path.contains("/sources.list.d/") || path.ends_with(".list") || path.ends_with(".sources")
 }

@@ -103,7 +103,12 @@ impl App {
     }
 
     /// What this machine can enforce.
-    pub fn machine(&self) -> greenroom_wire::Machine {
+    pub fn machine(&self, caller: &Person) -> Result<greenroom_wire::Machine> {
+        require(caller, Role::Viewer)?;
+        Ok(self.capabilities())
+    }
+
+    pub fn capabilities(&self) -> greenroom_wire::Machine {
         let found = self.inner.sandboxes.capabilities();
         let view = |entry: greenroom_sandbox::Capability| greenroom_wire::CapabilityView {
             name: entry.name,

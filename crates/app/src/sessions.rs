@@ -4,14 +4,14 @@ use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, Role,
-    SessionId, SessionState, TurnId,
+    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
+    Role, SessionId, SessionState, TurnId,
 };
 use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason};
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
 use greenroom_wire::{
-    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, PROTOCOL,
-    Receipt, SessionStatus, SessionView, SubmitCommand,
+    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, Receipt,
+    SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -83,9 +83,19 @@ impl App {
         self.inner.session_view(&handle).await
     }
 
-    pub async fn sessions(&self, caller: &Person) -> Result<Vec<SessionView>> {
+    /// Newest first.
+    pub async fn sessions(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+        limit: u32,
+    ) -> Result<Vec<SessionView>> {
         require(caller, Role::Viewer)?;
-        let rows = self.inner.directory.sessions(None, LISTED).await?;
+        let repository = match repository {
+            Some(name) => Some(self.inner.repository_row(name).await?.id),
+            None => None,
+        };
+        let rows = self.inner.directory.sessions(repository, limit.clamp(1, LISTED)).await?;
         Ok(rows.into_iter().map(view_of_row).collect())
     }
 
@@ -131,7 +141,7 @@ impl App {
     /// Everything after `after`, then live.
     pub async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<FrameStream> {
         let handle = self.open(caller, Role::Viewer, id).await?;
-        Ok(FrameStream { inner: handle.subscribe(after).await?, has_greeted: false })
+        Ok(FrameStream { inner: handle.subscribe(after).await? })
     }
 
     /// Runs a command in the session's sandbox in the caller's name.
@@ -371,7 +381,6 @@ fn ending(reason: ExitReason) -> (Option<i32>, Option<String>) {
 #[derive(Debug)]
 pub struct FrameStream {
     inner: Subscription,
-    has_greeted: bool,
 }
 
 impl FrameStream {
@@ -379,24 +388,18 @@ impl FrameStream {
         self.inner.head_seq
     }
 
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
     /// The next frame; `None` at the end. Cancel safe.
-    pub async fn next(&mut self) -> Option<Frame> {
-        if !self.has_greeted {
-            self.has_greeted = true;
-            return Some(Frame::Hello {
-                protocol: PROTOCOL,
-                head_seq: self.inner.head_seq,
-                epoch: self.inner.epoch,
-            });
-        }
+    pub async fn next(&mut self) -> Option<Result<Frame>> {
         match self.inner.next().await {
-            Ok(live) => live.map(frame_of),
-            Err(error) => Some(Frame::Error {
-                problem: Problem::new(
-                    ErrorCode::Internal,
-                    format!("The session's log cannot be read: {error}."),
-                ),
-            }),
+            Ok(live) => live.map(|live| Ok(frame_of(live))),
+            Err(error) => {
+                let message = format!("The session's log cannot be read: {error}.");
+                Some(Err(Problem::new(ErrorCode::Internal, message)))
+            }
         }
     }
 }

@@ -31,7 +31,9 @@ pub(crate) enum Bench {
 pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
     let out = Output::new(global.json);
     if cfg!(debug_assertions) {
-        out.progress("This is a debug build; measure with `cargo xtask bench …`, which builds for release.\n");
+        out.progress(
+            "This is a debug build; measure with `cargo xtask bench …`, which builds for release.\n",
+        );
     }
     crate::serve::log_to_stderr(crate::settings::LogFormat::Text);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

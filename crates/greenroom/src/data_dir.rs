@@ -17,7 +17,11 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Problem> {
         let path = std::path::absolute(path).map_err(|error| unusable(path, &error))?;
         let run = path.join("run");
-        DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(|error| unusable(&path, &error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&run)
+            .map_err(|error| unusable(&path, &error))?;
         refuse_overlay(&path)?;
         let lock = lock(&run.join("lock"), &path)?;
         Ok(Self { path, _lock: lock })
@@ -32,7 +36,8 @@ impl DataDir {
         let path = self.path.join("run").join(name);
         let write = || {
             let new = path.with_extension("new");
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(text.as_bytes())?;
             std::fs::rename(&new, &path)
         };
@@ -54,7 +59,10 @@ fn refuse_overlay(path: &Path) -> Result<(), Problem> {
     }
     Err(Problem::new(
         ErrorCode::DataOnOverlay,
-        format!("The data directory {} lies on an overlay file system, where sandboxes cannot be made.", path.display()),
+        format!(
+            "The data directory {} lies on an overlay file system, where sandboxes cannot be made.",
+            path.display()
+        ),
     )
     .hint("Choose a directory on a real disk with --data; in a container, mount a volume there."))
 }

@@ -16,7 +16,8 @@ use clap::Args;
 use greenroom_client::{Address, Client, Credential};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, LoginName, Problem, RepositoryName, Role};
-use greenroom_model::{ModelConfig, Provider, Scripted};
+use greenroom_model::scripted::Scripted;
+use greenroom_model::{ModelConfig, Provider};
 use greenroom_wire::{AddPerson, ChangeStatus, ChangeView, PersonAdded};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -109,7 +110,7 @@ fn choose_model(out: Output) -> Result<Arc<dyn Provider>, Failure> {
                 "No model is configured, so a script chooses the model's words; every tool call, file, process, commit \
                  and event is real. (Set ANTHROPIC_API_KEY, OPENAI_API_KEY or GREENROOM_MODEL_URL for a real one.)\n",
             )?;
-            Ok(Arc::new(Scripted::default()))
+            Ok(Arc::new(Scripted::new()))
         }
     }
 }

@@ -23,11 +23,9 @@ pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Resu
 }
 
 fn options(settings: Settings) -> Result<Options, Problem> {
-    let public_origin = settings
-        .public_origin
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|error| Problem::new(ErrorCode::SettingsInvalid, format!("public_origin is not a URL: {error}.")))?;
+    let public_origin = settings.public_origin.map(|text| text.parse()).transpose().map_err(|error| {
+        Problem::new(ErrorCode::SettingsInvalid, format!("public_origin is not a URL: {error}."))
+    })?;
     Ok(Options {
         data: settings.data,
         listen: settings.listen,
@@ -43,7 +41,7 @@ async fn greet(server: &Server, out: Output) -> Result<(), Failure> {
         out.text(&format!("Sign in for the first time, and choose a password: {}{path}\n", server.origin))?;
     }
     let lost: Vec<_> =
-        server.app.machine().capabilities.into_iter().filter(|found| !found.is_available).collect();
+        server.app.capabilities().capabilities.into_iter().filter(|found| !found.is_available).collect();
     for capability in lost {
         let remedy = capability.remedy.map(|line| format!(" To change it, run: {line}")).unwrap_or_default();
         out.text(&format!("Not on this machine: {}: {}.{remedy}\n", capability.name, capability.detail))?;

@@ -4,13 +4,14 @@
 use crate::data_dir::DataDir;
 use greenroom_api::{ApiState, Settings as ApiSettings};
 use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies};
-use greenroom_broker::registry::RegistrySettings;
+use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog};
 use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
+use greenroom_sandbox::SandboxProvider;
 use greenroom_sandboxd::LocalProvider;
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
@@ -52,10 +53,10 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     // The port first: nothing is made or continued when the server cannot answer.
     let listener = listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
-    let origin = options.public_origin.as_ref().map_or_else(
-        || format!("http://{address}"),
-        |url| url.as_str().trim_end_matches('/').to_owned(),
-    );
+    let origin = options
+        .public_origin
+        .as_ref()
+        .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
     let app = open_app(&data, &options, &origin).await?;
     app.ensure_admin(admin_from_system()).await?;
     let local_token = app.renew_local_token().await?;
@@ -64,7 +65,8 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let stopping = CancellationToken::new();
     let settings = ApiSettings { listen: address, public_origin: options.public_origin };
     let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone());
-    let serving = tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
+    let serving =
+        tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
     Ok(Server { app, origin, local_token, address, data, stopping, serving })
 }
 
@@ -90,7 +92,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(data.path())?);
     let policies = SandboxPolicies::default();
     let denials = Arc::new(Denials::default());
-    let broker = Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
+    let broker =
+        Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
     let tools = greenroom_sandboxd::host_tools();
     let sandboxes = LocalProvider::start(data.path(), Arc::new(broker))
         .await
@@ -101,9 +104,9 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,
-        registry: RegistrySettings::collect(),
+        registry: registry::collect(),
         public_url: origin.to_owned(),
-        runtime_version: greenroom_sandboxd::RUNTIME_VERSION.to_owned(),
+        runtime_version: greenroom_image::runtime_version(&sandboxes.capabilities()),
     };
     let ports = Ports {
         directory: open_directory(data.path()).await?,
@@ -142,17 +145,22 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            Problem::new(ErrorCode::PortInUse, format!("Another program already listens on {address}."))
-                .hint("Stop it, or choose another address with --listen, for example --listen 127.0.0.1:7979.")
+            Problem::new(ErrorCode::PortInUse, format!("Another program already listens on {address}.")).hint(
+                "Stop it, or choose another address with --listen, for example --listen 127.0.0.1:7979.",
+            )
         }
-        _ => Problem::new(ErrorCode::SettingsInvalid, format!("The server cannot listen on {address}: {error}."))
-            .hint("Choose another address with --listen."),
+        _ => Problem::new(
+            ErrorCode::SettingsInvalid,
+            format!("The server cannot listen on {address}: {error}."),
+        )
+        .hint("Choose another address with --listen."),
     }
 }
 
 /// The first admin is this machine's user, named as git knows them.
 fn admin_from_system() -> FirstAdmin {
-    let login = std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "admin".to_owned());
+    let login =
+        std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "admin".to_owned());
     let login = login.to_lowercase();
     let name = git_config("user.name").unwrap_or_else(|| login.clone());
     let email = git_config("user.email").unwrap_or_else(|| format!("{login}@localhost"));
@@ -160,7 +168,8 @@ fn admin_from_system() -> FirstAdmin {
 }
 
 fn git_config(key: &str) -> Option<String> {
-    let output = std::process::Command::new("git").args(["config", "--global", "--get", key]).output().ok()?;
+    let output =
+        std::process::Command::new("git").args(["config", "--global", "--get", key]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

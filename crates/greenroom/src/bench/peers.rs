@@ -28,11 +28,27 @@ pub(crate) fn bwrap(n: u32, directory: &Path) -> Option<Result<Vec<Duration>, Fa
     is_installed("bwrap").then(|| {
         timed(n, "bwrap", |script| {
             let mut command = Command::new("bwrap");
-            command.args(["--unshare-all", "--die-with-parent", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+            command.args([
+                "--unshare-all",
+                "--die-with-parent",
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+                "--tmpfs",
+                "/tmp",
+            ]);
             for path in system_directories() {
                 command.args(["--ro-bind", path, path]);
             }
-            command.arg("--bind").arg(directory).args(["/workspace", "--chdir", "/workspace", "/bin/sh", "-c", script]);
+            command.arg("--bind").arg(directory).args([
+                "/workspace",
+                "--chdir",
+                "/workspace",
+                "/bin/sh",
+                "-c",
+                script,
+            ]);
             command
         })
     })
@@ -48,7 +64,11 @@ pub(crate) fn runc(n: u32, directory: &Path) -> Option<Result<Vec<Duration>, Fai
             // A bundle that cannot be written shows as a failing run.
             let _ = write_bundle(bundle.path(), directory, script);
             let mut command = Command::new("runc");
-            command.arg("run").arg("--bundle").arg(bundle.path()).arg(format!("greenroom-bench-{}-{id}", std::process::id()));
+            command
+                .arg("run")
+                .arg("--bundle")
+                .arg(bundle.path())
+                .arg(format!("greenroom-bench-{}-{id}", std::process::id()));
             command
         })
     })
@@ -67,13 +87,17 @@ fn timed(n: u32, name: &str, mut command: impl FnMut(&str) -> Command) -> Result
                 return Ok(elapsed);
             }
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            Err(Problem::new(ErrorCode::Internal, format!("{name} did not do the same work here.")).detail(said).into())
+            Err(Problem::new(ErrorCode::Internal, format!("{name} did not do the same work here."))
+                .detail(said)
+                .into())
         })
         .collect()
 }
 
 fn system_directories() -> impl Iterator<Item = &'static str> {
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"].into_iter().filter(|path| Path::new(path).exists())
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"]
+        .into_iter()
+        .filter(|path| Path::new(path).exists())
 }
 
 fn write_bundle(bundle: &Path, directory: &Path, script: &str) -> std::io::Result<()> {
@@ -83,7 +107,9 @@ fn write_bundle(bundle: &Path, directory: &Path, script: &str) -> std::io::Resul
     for path in system_directories() {
         mounts.push(json!({"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]}));
     }
-    mounts.push(json!({"destination": "/workspace", "type": "bind", "source": directory, "options": ["rbind", "rw"]}));
+    mounts.push(
+        json!({"destination": "/workspace", "type": "bind", "source": directory, "options": ["rbind", "rw"]}),
+    );
     let namespaces: Vec<_> =
         ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({"type": kind})).collect();
     let config = json!({
@@ -99,5 +125,10 @@ fn write_bundle(bundle: &Path, directory: &Path, script: &str) -> std::io::Resul
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }

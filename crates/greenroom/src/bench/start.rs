@@ -38,7 +38,9 @@ async fn measure(world: &World, out: Output, n: u32) -> Result<Report, Failure> 
     let tracked = directory.path().join("tracked.txt");
     std::fs::write(&tracked, TRACKED)?;
     report.row("floor", peers::floor(n, &tracked)?);
-    for (name, samples) in [("bwrap", peers::bwrap(n, directory.path())), ("runc", peers::runc(n, directory.path()))] {
+    for (name, samples) in
+        [("bwrap", peers::bwrap(n, directory.path())), ("runc", peers::runc(n, directory.path()))]
+    {
         match samples {
             Some(samples) => report.row(name, samples?),
             None => report.fact(name, "not installed"),
@@ -89,5 +91,7 @@ async fn exec(world: &World, session: SessionId, nonce: &str) -> Result<(), Fail
     if result.output == format!("{nonce}\n{TRACKED}") && result.exit_code == Some(0) {
         return Ok(());
     }
-    Err(Problem::new(ErrorCode::Internal, "A command did not print what it should.").detail(result.output).into())
+    Err(Problem::new(ErrorCode::Internal, "A command did not print what it should.")
+        .detail(result.output)
+        .into())
 }

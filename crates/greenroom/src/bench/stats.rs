@@ -55,7 +55,13 @@ impl Report {
         let table = Table::new(&["MILLISECONDS", "P50", "P95", "P99", "N"], "Nothing was measured.");
         let table = table.right(&[1, 2, 3, 4]).rows(&self.rows, |(name, stats)| {
             let number = |value: f64| format!("{value:.3}");
-            vec![name.clone(), number(stats.p50_ms), number(stats.p95_ms), number(stats.p99_ms), stats.n.to_string()]
+            vec![
+                name.clone(),
+                number(stats.p50_ms),
+                number(stats.p95_ms),
+                number(stats.p99_ms),
+                stats.n.to_string(),
+            ]
         });
         let facts: String = self.facts.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         format!("{}\n{facts}", table.text())

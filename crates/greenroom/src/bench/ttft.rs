@@ -21,13 +21,17 @@ const SKILL_TEXT: &str = "How releases of the measured repository are made";
 const SKILL: &str = "---\nname: measured-release\ndescription: How releases of the measured repository are made\n---\nTag it.\n";
 
 pub(crate) async fn run(global: &Global, out: Output, n: u32) -> Result<Exit, Failure> {
-    let server = WireServer::start(WireServerOptions { tls: true, http2: true, round_trip: ROUND_TRIP }).await?;
+    let server =
+        WireServer::start(WireServerOptions { tls: true, http2: true, round_trip: ROUND_TRIP }).await?;
     server.respond_with(|_| Turn::text("Done."));
     let config = server.config(ProviderKind::Anthropic);
     let provider = connect_with(&config, Some(Secret::new("measured")), server.endpoint_options())?;
     out.progress("Building the image to measure with…\n");
-    let files =
-        [("AGENTS.md", AGENTS_TEXT), (".greenroom/skills/measured-release/SKILL.md", SKILL), ("tracked.txt", "x\n")];
+    let files = [
+        ("AGENTS.md", AGENTS_TEXT),
+        (".greenroom/skills/measured-release/SKILL.md", SKILL),
+        ("tracked.txt", "x\n"),
+    ];
     let world = World::start(global, out, Some(provider), &files).await?;
     let measured = measure(&world, &server, n).await;
     world.stop().await;

@@ -32,7 +32,10 @@ impl World {
         files: &[(&str, &str)],
     ) -> Result<Self, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let parent = global.data.clone().unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
+        let parent = global
+            .data
+            .clone()
+            .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
         let data = parent.join(format!("bench-{now}"));
         let server = server::start(Options {
             data: data.clone(),
@@ -94,11 +97,17 @@ fn make_repository(directory: &Path, files: &[(&str, &str)]) -> Result<(), Failu
         }
         std::fs::write(path, text)?;
     }
-    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "Files to measure with"]] {
+    for arguments in
+        [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "Files to measure with"]]
+    {
         let identity = ["-c", "user.name=Greenroom", "-c", "user.email=bench@demo.invalid"];
         let status = Command::new("git").args(identity).args(arguments).current_dir(directory).status()?;
         if !status.success() {
-            return Err(Problem::new(ErrorCode::Internal, "git could not make the repository to measure with.").into());
+            return Err(Problem::new(
+                ErrorCode::Internal,
+                "git could not make the repository to measure with.",
+            )
+            .into());
         }
     }
     Ok(())

@@ -7,10 +7,9 @@ import { useTheme } from "../lib/theme";
 import { bundledLanguages } from "./languages";
 import { PlainPatch } from "./plain";
 
-type Theme = Awaited<ReturnType<Parameters<typeof registerCustomTheme>[1]>>;
-// The theme package types its lists as read-only, the renderer as mutable; neither changes them.
-registerCustomTheme("pierre-light", () => import("@pierre/theme/pierre-light") as unknown as Promise<Theme>);
-registerCustomTheme("pierre-dark", () => import("@pierre/theme/pierre-dark") as unknown as Promise<Theme>);
+// Their words stay readable on the red and green of a diff.
+registerCustomTheme("github-light-high-contrast", () => import("@shikijs/themes/github-light-high-contrast"));
+registerCustomTheme("github-dark-high-contrast", () => import("@shikijs/themes/github-dark-high-contrast"));
 
 const CSS = `
 :host {
@@ -31,7 +30,7 @@ export default function PrettyPatch({ path, patch, isSplit }: { path: string; pa
       overflow: "wrap" as const,
       disableFileHeader: true,
       themeType: theme === "device" ? ("system" as const) : theme,
-      theme: { light: "pierre-light", dark: "pierre-dark" },
+      theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
       hunkSeparators: "simple" as const,
       preferredHighlighter: "shiki-js" as const,
       unsafeCSS: CSS,
@@ -53,7 +52,7 @@ function parse(path: string, patch: string) {
 }
 
 const BY_EXTENSION: Record<string, keyof typeof bundledLanguages> = {
-  c: "c", h: "c", cc: "c", cpp: "c", hpp: "c", css: "css", go: "go", html: "html", java: "java", js: "javascript", mjs: "javascript", cjs: "javascript", json: "json", jsx: "jsx", kt: "kotlin", md: "markdown", php: "php", py: "python", rb: "ruby", rs: "rust", sh: "bash", sql: "sql", swift: "swift", toml: "toml", ts: "typescript", mts: "typescript", tsx: "tsx", yaml: "yaml", yml: "yaml",
+  c: "c", h: "c", cc: "c", cpp: "c", hpp: "c", css: "css", go: "go", html: "html", java: "java", js: "javascript", mjs: "javascript", cjs: "javascript", json: "json", jsx: "jsx", kt: "kotlin", md: "markdown", py: "python", rs: "rust", sh: "bash", sql: "sql", swift: "swift", toml: "toml", ts: "typescript", mts: "typescript", tsx: "tsx", yaml: "yaml", yml: "yaml",
 };
 
 function languageOf(path: string) {

@@ -39,8 +39,6 @@ function Session({ id }: { id: string }) {
   useTitle(state.title);
   useRefreshOnTurnEnd(id, state);
   const setTab = (value: string) => void navigate({ to: "/sessions/$id", params: { id }, search: value === "conversation" ? {} : { tab: value as SessionTab }, replace: true });
-  const showsPanel = tab !== "conversation";
-  const showsConversation = isWide || !showsPanel;
   if (connection.kind === "refused" && state.headSeq === 0) {
     return (
       <div className="mx-auto max-w-xl space-y-4 px-4 py-12">
@@ -55,14 +53,12 @@ function Session({ id }: { id: string }) {
     <Tabs.Root value={tab} onValueChange={setTab} className="flex h-full flex-col">
       <Header state={state} connection={connection} />
       <div className="flex min-h-0 flex-1">
-        {showsConversation && (
-          <section aria-label="Conversation" className="flex min-w-0 flex-1 flex-col">
-            <Conversation state={state} outgoing={outgoing} />
-            <Composer store={store} state={state} />
-          </section>
-        )}
-        {TABS.slice(1).map(({ value, label }) => (
-          <Tabs.Content key={value} value={value} aria-label={label} className={`min-w-0 overflow-y-auto bg-bg px-4 py-4 ${isWide ? "w-[46%] max-w-[820px] border-l border-line" : "flex-1"}`}>
+        <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
+          <Conversation state={state} outgoing={outgoing} />
+          <Composer store={store} state={state} />
+        </Tabs.Content>
+        {TABS.slice(1).map(({ value }) => (
+          <Tabs.Content key={value} value={value} className={`min-w-0 overflow-y-auto bg-bg px-4 py-4 data-[state=inactive]:hidden ${isWide ? "w-[46%] max-w-[820px] border-l border-line" : "flex-1"}`}>
             <Panel tab={value} id={id} state={state} />
           </Tabs.Content>
         ))}

@@ -13,14 +13,14 @@ function Frame({ title, children }: { title: string; children: ReactNode }) {
   useTitle(title);
   return (
     <div className="grid min-h-dvh grid-rows-[auto_1fr] lg:grid-cols-[minmax(320px,5fr)_7fr] lg:grid-rows-1">
-      <div className="flex items-center gap-3 bg-side px-6 py-5 text-side-ink lg:flex-col lg:items-start lg:justify-between lg:p-12">
+      <header className="flex items-center gap-3 bg-side px-6 py-5 text-side-ink lg:flex-col lg:items-start lg:justify-between lg:p-12">
         <div className="flex items-center gap-3">
           <Mark className="size-10" />
           <span className="font-serif text-2xl font-semibold tracking-tight">Greenroom</span>
         </div>
         <p className="hidden max-w-sm font-serif text-[28px] leading-snug text-side-ink lg:block">Describe a change. Watch it being made. Merge it.</p>
         <span />
-      </div>
+      </header>
       <main className="flex items-start justify-center px-5 py-10 lg:items-center">
         <div className="w-full max-w-sm">
           <h1 className="mb-6 text-[27px]">{title}</h1>

@@ -29,7 +29,8 @@ export function AccountMenu({ person, isWide = false }: { person: { name: string
   };
   return (
     <>
-      <button type="button" popoverTarget={id} aria-label={`Account of ${person.name}`} className={`flex min-h-11 items-center gap-2.5 rounded-[10px] px-2 text-left hover:bg-side-active ${isWide ? "w-full" : ""}`}>
+      <button type="button" popoverTarget={id} className={`flex min-h-11 items-center gap-2.5 rounded-[10px] px-2 text-left hover:bg-side-active ${isWide ? "w-full" : ""}`}>
+        <span className="sr-only">Account of{isWide ? " " : ` ${person.name}`}</span>
         <Avatar name={person.name} className="size-8 text-xs" />
         {isWide && (
           <span className="min-w-0 flex-1">

@@ -35,7 +35,7 @@ type PersonProps = { person: { name: string; login: string; role: string } };
 
 function Sidebar({ person }: PersonProps) {
   return (
-    <div className="on-side hidden w-72 shrink-0 flex-col bg-side text-side-ink lg:flex">
+    <aside aria-label="Sidebar" className="on-side hidden w-72 shrink-0 flex-col bg-side text-side-ink lg:flex">
       <Link to="/" className="mx-3 mt-3 flex items-center gap-2.5 rounded-[10px] px-2 py-2">
         <Mark />
         <span className="font-serif text-[21px] font-semibold tracking-tight">Greenroom</span>
@@ -54,7 +54,7 @@ function Sidebar({ person }: PersonProps) {
       <div className="border-t border-side-line p-2">
         <AccountMenu person={person} isWide />
       </div>
-    </div>
+    </aside>
   );
 }
 

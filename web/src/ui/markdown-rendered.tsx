@@ -11,6 +11,7 @@ const plugins = [remarkGfm];
 
 const components: Components = {
   a: ({ href, children }) => <OutsideLink href={href}>{children}</OutsideLink>,
+  table: ({ children }) => <table tabIndex={0}>{children}</table>,
   img: ({ src, alt }) => <OutsideLink href={typeof src === "string" ? src : undefined}>{alt || "picture"}</OutsideLink>,
 };
 

@@ -2,8 +2,12 @@
 //! errors. Owns no Linux detail; `sandboxd` implements it on one machine. Bytes go in and out: no descriptor, path of a
 //! runtime or kernel type shows here, so that the same traits can be served over a network.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod egress;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod spec;
 
 pub use egress::{EgressHandler, EgressStream, Origin};

@@ -1,1 +1,21 @@
-//! (being written)
+//! The Linux runtime of sandboxes: `LocalProvider` implements `greenroom_sandbox::SandboxProvider` on this machine with
+//! namespaces, overlays and cgroups. It owns processes, mounts and limits; it knows no session, policy or HTTP. The
+//! privileged work is done by a zygote process, started from the static program of crate `stage`.
+#![allow(unsafe_code, reason = "a few system calls that no crate wraps; every block carries its proof")]
+
+mod capabilities;
+mod cgroup;
+mod channel;
+mod datagram;
+mod egress;
+mod floor;
+mod program;
+mod provider;
+mod sandbox;
+mod tools;
+mod workspace;
+mod zygote;
+
+pub use floor::floor_exec;
+pub use provider::{LocalProvider, LocalSettings, Mode};
+pub use tools::{HostTools, host_tool_binds};

@@ -1,0 +1,92 @@
+//! What this machine can enforce, in sentences for `greenroom doctor`.
+
+use crate::cgroup::Layout;
+use greenroom_sandbox::{Capabilities, Capability};
+use greenroom_stage::protocol::Gap;
+
+/// Watchers that a few dozen sandboxes use.
+const WANTED_INOTIFY: u64 = 1024;
+const WANTED_KEYS: u64 = 1000;
+
+pub(crate) fn describe(is_user_mode: bool, cgroups: &Layout, gaps: &[Gap]) -> Capabilities {
+    let mut entries = vec![
+        yes("namespaces", "user, mount, process, network, IPC, host name and cgroup namespaces; system call filter"),
+        yes("egress", "no interface but lo; TCP 22, 80, 443, 3128, 9418 and DNS lead to the broker"),
+    ];
+    entries.extend(limits(is_user_mode, cgroups));
+    entries.push(no("disk_limit", "what a sandbox writes is not bounded yet; watch the data directory's disk", None));
+    entries.push(ids(is_user_mode));
+    entries.push(kernel_bound(
+        "inotify",
+        "/proc/sys/fs/inotify/max_user_instances",
+        "fs.inotify.max_user_instances",
+        WANTED_INOTIFY,
+        "file watchers of all sandboxes together",
+    ));
+    entries.push(kernel_bound(
+        "keyrings",
+        "/proc/sys/kernel/keys/maxkeys",
+        "kernel.keys.maxkeys",
+        WANTED_KEYS,
+        "kernel keys of all sandboxes together (sandboxes themselves use none)",
+    ));
+    entries.extend(gaps.iter().map(|gap| no(&gap.name, &gap.detail, None)));
+    let mode = if is_user_mode { "user" } else { "root" };
+    Capabilities { mode: mode.into(), entries }
+}
+
+fn yes(name: &str, detail: &str) -> Capability {
+    Capability { name: name.into(), is_available: true, detail: detail.into(), remedy: None }
+}
+
+fn no(name: &str, detail: &str, remedy: Option<&str>) -> Capability {
+    Capability { name: name.into(), is_available: false, detail: detail.into(), remedy: remedy.map(Into::into) }
+}
+
+fn limits(is_user_mode: bool, cgroups: &Layout) -> Vec<Capability> {
+    let by = match cgroups {
+        Layout::V1(_) => "cgroup v1",
+        Layout::V2(_) => "cgroup v2",
+        Layout::None { reason } => return without_cgroups(is_user_mode, reason),
+    };
+    vec![
+        yes("memory_limit", &format!("{by}; 4 GiB unless a recipe says otherwise")),
+        yes("cpu_limit", &format!("{by}; 2 cores unless a recipe says otherwise")),
+        yes("process_limit", &format!("{by}; 1024 unless a recipe says otherwise")),
+    ]
+}
+
+fn without_cgroups(is_user_mode: bool, reason: &str) -> Vec<Capability> {
+    let remedy = if is_user_mode {
+        "run greenroom as root: sudo greenroom serve"
+    } else {
+        "mount -t cgroup2 none /sys/fs/cgroup, or in a container: docker run --privileged --cgroupns=host"
+    };
+    vec![
+        no("memory_limit", &format!("a sandbox may use all memory of the machine ({reason})"), Some(remedy)),
+        no("cpu_limit", "a sandbox may use all processors", Some(remedy)),
+        yes("process_limit", "RLIMIT_NPROC of the sandbox's user namespace; 1024 unless a recipe says otherwise"),
+    ]
+}
+
+fn ids(is_user_mode: bool) -> Capability {
+    if is_user_mode {
+        return no(
+            "id_range",
+            "one user id inside (root): no system packages can be installed, /usr is read-only, no other users",
+            Some("run greenroom as root: sudo greenroom serve"),
+        );
+    }
+    yes("id_range", "65536 ids from 100000; root inside is nobody outside")
+}
+
+fn kernel_bound(name: &str, path: &str, key: &str, wanted: u64, what: &str) -> Capability {
+    let now = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    match now {
+        Some(now) if now < wanted => {
+            no(name, &format!("{what}: {now}"), Some(&format!("sysctl -w {key}={}", wanted * 8)))
+        }
+        Some(now) => yes(name, &format!("{what}: {now}")),
+        None => yes(name, &format!("{what}: no bound is known")),
+    }
+}

@@ -1,0 +1,128 @@
+//! The server's side of the zygote: start it, ask it for sandboxes one at a time, notice when it is gone.
+
+use crate::channel::{self, Channel};
+use crate::program;
+use greenroom_sandbox::{Error, Result};
+use greenroom_stage::protocol::{Fault, Gap, SpawnPlan, ZygoteReply, ZygoteRequest};
+use rustix::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// First id of the host's range that stands for root inside, and how many there are.
+pub(crate) const ID_BASE: u32 = 100_000;
+const ID_COUNT: u32 = 65_536;
+/// Preparing walks /etc, /usr/local and /opt once.
+const PREPARE_LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub(crate) struct Zygote {
+    channel: Channel,
+    process: Child,
+    pub(crate) gaps: Vec<Gap>,
+    /// Parts of the host's root that have overlays of their own.
+    pub(crate) volumes: Vec<String>,
+}
+
+/// What a spawn gave: the first process of the sandbox.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+pub(crate) fn protocol(reason: impl std::fmt::Display) -> Error {
+    Error::Protocol { reason: reason.to_string() }
+}
+
+pub(crate) fn system(operation: &'static str, path: impl Into<String>, source: std::io::Error) -> Error {
+    Error::System { operation, path: path.into(), source }
+}
+
+impl Zygote {
+    pub(crate) async fn start(is_user_mode: bool) -> Result<Self> {
+        let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "zygote", error))?;
+        let process = program::start("zygote", theirs).map_err(|error| system("start", "zygote", error))?;
+        let mut zygote = Self { channel, process, gaps: Vec::new(), volumes: Vec::new() };
+        let prepare =
+            ZygoteRequest::Prepare { user_mode: is_user_mode, id_base: ID_BASE, id_count: ID_COUNT };
+        match zygote.ask(&prepare, None, PREPARE_LIMIT).await? {
+            (ZygoteReply::Ready { gaps, volumes }, _) => {
+                zygote.gaps = gaps;
+                zygote.volumes = volumes;
+                Ok(zygote)
+            }
+            (ZygoteReply::Failed(fault), _) => Err(unsupported(&fault, is_user_mode)),
+            (reply, _) => Err(protocol(format!("the zygote answered {reply:?}"))),
+        }
+    }
+
+    /// `socket` becomes the stage's; its answer comes there.
+    pub(crate) async fn spawn(&self, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
+        match self.ask(&ZygoteRequest::Spawn(Box::new(plan)), Some(socket), limit).await? {
+            (ZygoteReply::Spawned { pid }, mut descriptors) => {
+                let pidfd = descriptors.pop().ok_or_else(|| protocol("no pidfd came with the sandbox"))?;
+                Ok(Spawned { pid, pidfd })
+            }
+            (ZygoteReply::Failed(fault), _) => Err(from_fault(&fault)),
+            (reply, _) => Err(protocol(format!("the zygote answered {reply:?}"))),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: &ZygoteRequest,
+        socket: Option<OwnedFd>,
+        limit: Duration,
+    ) -> Result<(ZygoteReply, Vec<OwnedFd>)> {
+        let descriptors: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+        let exchange = async {
+            self.channel.send(request, &[], &descriptors).await?;
+            self.channel.receive().await
+        };
+        let (message, received) = timeout(limit, exchange)
+            .await
+            .map_err(|_| Error::Deadline { what: "the zygote", limit_ms: limit.as_millis() as u64 })?
+            .map_err(|error| Error::Ended { reason: format!("the zygote is gone: {error}") })?;
+        Ok((message.header().map_err(protocol)?, received))
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // It ends by itself when its socket closes; this makes it certain, and leaves no zombie.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn from_fault(fault: &Fault) -> Error {
+    Error::System {
+        operation: "start a sandbox",
+        path: format!("{} {}", fault.operation, fault.path),
+        source: std::io::Error::from_raw_os_error(fault.errno),
+    }
+}
+
+/// Names the switch that an administrator has to turn.
+fn unsupported(fault: &Fault, is_user_mode: bool) -> Error {
+    let is_namespace = fault.operation == "unshare" || fault.operation == "clone3" || fault.errno == libc::EPERM;
+    let remedy = if is_namespace { namespace_remedy(is_user_mode) } else { None };
+    Error::Unsupported { reason: fault.to_string(), remedy }
+}
+
+fn namespace_remedy(is_user_mode: bool) -> Option<String> {
+    let value = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let is = |path: &str, wanted: &str| value(path).is_some_and(|value| value == wanted);
+    if is("/proc/sys/user/max_user_namespaces", "0") {
+        return Some("sysctl -w user.max_user_namespaces=15000".into());
+    }
+    if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        return Some("sysctl -w kernel.unprivileged_userns_clone=1".into());
+    }
+    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        return Some("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into());
+    }
+    let container = "in a container: give it CAP_SYS_ADMIN, and seccomp and AppArmor profiles that allow namespaces (docker run --privileged)";
+    Some(if is_user_mode { "run greenroom as root, or allow user namespaces".into() } else { container.into() })
+}

@@ -1,0 +1,303 @@
+//! The zygote: a small process in a nearly empty mount namespace that turns spawn requests into sandboxes. It holds the
+//! prepared base trees and a handle on the namespace the host's paths are resolved in. Ends when its socket closes;
+//! every sandbox dies with it.
+
+use crate::base::{self, IdRange, Ids, Volume};
+use crate::link::{Link, Received};
+use crate::spawn;
+use crate::sys::{self, At, Outcome, fault};
+use greenroom_stage::protocol::{Gap, ZygoteReply, ZygoteRequest};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the new root is put together before it becomes `/`.
+const WORKSHOP: &str = "/tmp";
+
+pub(crate) fn main() -> i32 {
+    let Ok(socket) = sys::take_stdin() else { return 71 };
+    let mut link = Link::new(socket);
+    let Received::Message(message, _) = link.receive() else { return 0 };
+    let Ok(ZygoteRequest::Prepare { user_mode, id_base, id_count }) = message.header() else { return 65 };
+    let ids = IdRange { base: id_base, count: id_count, is_user_mode: user_mode };
+    match Zygote::prepare(ids) {
+        Ok(mut zygote) => {
+            let volumes = zygote.volumes.iter().map(|volume| volume.name.clone()).collect();
+            let ready = ZygoteReply::Ready { gaps: std::mem::take(&mut zygote.gaps), volumes };
+            if link.send(&ready, &[], &[]).is_err() {
+                return 0;
+            }
+            zygote.serve(&mut link)
+        }
+        Err(fault) => {
+            // Whether or not anybody still listens, there is nothing else to do.
+            let _ = link.send(&ZygoteReply::Failed(fault), &[], &[]);
+            1
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Zygote {
+    pub(crate) ids: IdRange,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) image: OwnedFd,
+    /// A /proc of our own process id namespace, reachable after the pivot.
+    pub(crate) proc: OwnedFd,
+    /// A user namespace with the sandboxes' id map, for idmapped mounts. None where ids stay as they are.
+    idmap: Option<OwnedFd>,
+    host_namespace: OwnedFd,
+    own_namespace: OwnedFd,
+    gaps: Vec<Gap>,
+}
+
+impl Zygote {
+    fn prepare(ids: IdRange) -> Outcome<Self> {
+        sys::ignore_child_exits();
+        sys::leave_session_keyring();
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        let image = sys::own_image().at("open", "/proc/self/exe")?;
+        if ids.is_user_mode {
+            become_namespace_root()?;
+        }
+        let host_namespace = namespace_handle()?;
+        let proc = open_directory("/proc")?;
+        let mut gaps = Vec::new();
+        let idmap = if ids.is_user_mode { None } else { Some(map_template(ids, proc.as_fd())?) };
+        enter_private_namespace()?;
+        let mut volumes = base::volumes();
+        build_root(ids, idmap.as_ref(), &mut volumes, &mut gaps)?;
+        pivot_into_workshop()?;
+        let own_namespace = rustix::fs::openat(&proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .at("open", "/proc/self/ns/mnt")?;
+        Ok(Self { ids, volumes, image, proc, idmap, host_namespace, own_namespace, gaps })
+    }
+
+    fn serve(&self, link: &mut Link) -> i32 {
+        loop {
+            let Received::Message(message, mut descriptors) = link.receive() else { return 0 };
+            let Ok(ZygoteRequest::Spawn(plan)) = message.header() else { return 65 };
+            let sent = match descriptors.pop() {
+                None => link.send(&ZygoteReply::Failed(fault("spawn", "socket", libc::EBADF)), &[], &[]),
+                Some(socket) => match spawn::spawn(self, &plan, socket) {
+                    Ok((pid, pidfd)) => link.send(&ZygoteReply::Spawned { pid }, &[], &[pidfd.as_fd()]),
+                    Err(fault) => link.send(&ZygoteReply::Failed(fault), &[], &[]),
+                },
+            };
+            if sent.is_err() {
+                return 0;
+            }
+        }
+    }
+
+    /// Detached copies of host mounts, made where the host's paths mean what the server meant.
+    pub(crate) fn with_host<T>(&self, work: impl FnOnce(HostTrees<'_>) -> Outcome<T>) -> Outcome<T> {
+        let enter = |namespace: &OwnedFd| {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        };
+        enter(&self.host_namespace).at("setns", "host mounts")?;
+        let result = work(HostTrees { idmap: self.idmap.as_ref() });
+        enter(&self.own_namespace).at("setns", "own mounts")?;
+        result
+    }
+}
+
+/// Opens host trees for a sandbox.
+#[derive(Clone, Copy)]
+pub(crate) struct HostTrees<'a> {
+    idmap: Option<&'a OwnedFd>,
+}
+
+impl HostTrees<'_> {
+    /// As it is on the host: layers and workspaces already belong to the sandbox's ids.
+    pub(crate) fn plain(self, path: &str) -> Outcome<OwnedFd> {
+        clone_tree(Path::new(path), false)
+    }
+
+    /// Host root's files become the sandbox root's, where the file system can do that.
+    pub(crate) fn mapped(self, path: &str) -> Outcome<OwnedFd> {
+        let tree = clone_tree(Path::new(path), false)?;
+        if let Some(idmap) = self.idmap {
+            // Without idmapped mounts (old overlay, nfs) owners stay unknown inside: less works, nothing leaks.
+            let _ = sys::set_idmap(tree.as_fd(), idmap.as_fd());
+        }
+        Ok(tree)
+    }
+}
+
+fn become_namespace_root() -> Outcome<()> {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    // SAFETY: the program has one thread and keeps no descriptor or file system state across that this could confuse.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }.at("unshare", "user namespace")?;
+    write_now("/proc/self/setgroups", "deny")?;
+    write_now("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+    write_now("/proc/self/gid_map", &format!("0 {gid} 1"))
+}
+
+fn write_now(path: &str, text: &str) -> Outcome<()> {
+    fs::write(path, text).at("write", path)
+}
+
+fn namespace_handle() -> Outcome<OwnedFd> {
+    let path = "/proc/self/ns/mnt";
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open", path)
+}
+
+fn open_directory(path: &str) -> Outcome<OwnedFd> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open", path)
+}
+
+/// Keeps a user namespace with the map alive through its handle; the process that carried it ends.
+fn map_template(ids: IdRange, proc: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+    match sys::fork_into(libc::CLONE_NEWUSER).at("clone3", "user namespace")? {
+        sys::Forked::Child => loop {
+            rustix::thread::set_name(c"idmap").ok();
+            // SAFETY: waits for a signal; the parent kills this process.
+            unsafe { libc::pause() };
+        },
+        sys::Forked::Parent { pid, pidfd } => {
+            let template = write_maps(proc, pid, ids).and_then(|()| {
+                rustix::fs::openat(proc, format!("{pid}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .at("open", "user namespace of the template")
+            });
+            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).at("kill", "template")?;
+            template
+        }
+    }
+}
+
+/// Gives a child that waits in its new user namespace its ids.
+pub(crate) fn write_maps(proc: BorrowedFd<'_>, pid: i32, ids: IdRange) -> Outcome<()> {
+    let map = if ids.is_user_mode { "0 0 1".to_owned() } else { format!("0 {} {}", ids.base, ids.count) };
+    for name in ["uid_map", "gid_map"] {
+        let path = format!("{pid}/{name}");
+        let file = rustix::fs::openat(proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at("open", &path)?;
+        rustix::io::write(&file, map.as_bytes()).at("write", &path)?;
+    }
+    Ok(())
+}
+
+fn enter_private_namespace() -> Outcome<()> {
+    // SAFETY: one thread, see above.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.at("unshare", "mount namespace")?;
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).at("mount private", "/")
+}
+
+/// Puts the zygote's root together: `b/` holds what sandboxes share, `s/` is where each of them works.
+fn build_root(
+    ids: IdRange,
+    idmap: Option<&OwnedFd>,
+    volumes: &mut Vec<Volume>,
+    gaps: &mut Vec<Gap>,
+) -> Outcome<()> {
+    // The sources first: the workshop hides /tmp.
+    let trees = HostTrees { idmap };
+    let mut live = Vec::new();
+    volumes.retain(|volume| match host_tree(trees, volume) {
+        Ok(tree) => {
+            live.push((volume.clone(), tree));
+            true
+        }
+        Err(fault) => {
+            gaps.push(Gap { name: format!("base_{}", volume.name), detail: fault.to_string() });
+            false
+        }
+    });
+    let shared = [("proc", clone_tree(Path::new("/proc"), true)), ("sys", clone_tree(Path::new("/sys"), true))];
+    let devices = device_trees();
+    mount_tmpfs(WORKSHOP, "mode=755,size=64m,nr_inodes=200k")?;
+    for (name, tree) in shared {
+        attach(tree?.as_fd(), &make(name)?)?;
+    }
+    make("s")?;
+    base::write_skeleton(&make("b/skeleton")?, ids)?;
+    for (volume, tree) in &live {
+        if volume.ids == Ids::Foreign {
+            let skeleton = make(&format!("b/directories/{}", volume.name))?;
+            base::write_directories(Path::new(volume.path), &skeleton, ids)?;
+        }
+        attach(tree.as_fd(), &make(&format!("b/live/{}", volume.name))?)?;
+    }
+    build_dev(&devices)
+}
+
+fn host_tree(trees: HostTrees<'_>, volume: &Volume) -> Outcome<OwnedFd> {
+    match volume.ids {
+        Ids::Mapped => trees.mapped(volume.path),
+        Ids::Foreign => trees.plain(volume.path),
+    }
+}
+
+fn make(name: &str) -> Outcome<PathBuf> {
+    let path = Path::new(WORKSHOP).join(name);
+    fs::create_dir_all(&path).at("mkdir", &path)?;
+    Ok(path)
+}
+
+fn mount_tmpfs(target: &str, options: &str) -> Outcome<()> {
+    let options = sys::c_string(options).at("mount", target)?;
+    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(options.as_c_str())).at("mount tmpfs", target)
+}
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+fn device_trees() -> Vec<(&'static str, OwnedFd)> {
+    let tree = |name| clone_tree(&Path::new("/dev").join(name), false).ok().map(|tree| (name, tree));
+    DEVICES.into_iter().filter_map(tree).collect()
+}
+
+/// A read-only /dev shared by every sandbox; each adds its own pts and shm.
+fn build_dev(devices: &[(&str, OwnedFd)]) -> Outcome<()> {
+    let dev = make("b/dev")?;
+    mount_tmpfs(&dev.to_string_lossy(), "mode=755,size=64k,nr_inodes=64")?;
+    for name in ["pts", "shm"] {
+        make(&format!("b/dev/{name}"))?;
+    }
+    let links = [
+        ("pts/ptmx", "ptmx"),
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+    ];
+    for (target, name) in links {
+        std::os::unix::fs::symlink(target, dev.join(name)).at("symlink", dev.join(name))?;
+    }
+    for (name, tree) in devices {
+        let path = dev.join(name);
+        fs::write(&path, b"").at("write", &path)?;
+        attach(tree.as_fd(), &path)?;
+    }
+    let dev_tree = rustix::fs::open(&dev, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", &dev)?;
+    sys::set_mount_flags(dev_tree.as_fd(), sys::MOUNT_READ_ONLY | sys::MOUNT_NOEXEC, false).at("mount_setattr", &dev)
+}
+
+/// A detached copy of the mount at `path`. A mount below it makes the plain copy fail for ordinary users; then take all.
+pub(crate) fn clone_tree(path: &Path, is_recursive: bool) -> Outcome<OwnedFd> {
+    let plain = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let all = plain | OpenTreeFlags::AT_RECURSIVE;
+    let first = if is_recursive { all } else { plain };
+    rustix::mount::open_tree(CWD, path, first)
+        .or_else(|_| rustix::mount::open_tree(CWD, path, all))
+        .at("open_tree", path)
+}
+
+pub(crate) fn attach(tree: BorrowedFd<'_>, target: &Path) -> Outcome<()> {
+    rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("move_mount", target)
+}
+
+fn pivot_into_workshop() -> Outcome<()> {
+    rustix::process::chdir(WORKSHOP).at("chdir", WORKSHOP)?;
+    sys::pivot_root_here().at("pivot_root", WORKSHOP)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).at("umount", "old root")?;
+    rustix::process::chdir("/").at("chdir", "/")
+}
+
+/// The path of a descriptor, for calls that take only paths.
+pub(crate) fn descriptor_path(descriptor: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}

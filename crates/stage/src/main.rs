@@ -18,6 +18,7 @@ mod sys;
 mod zygote;
 
 fn main() {
+    sys::close_inherited();
     let role = std::env::args().nth(1).unwrap_or_default();
     let code = match role.as_str() {
         "zygote" => zygote::main(),

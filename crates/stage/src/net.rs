@@ -49,13 +49,17 @@ fn open_listener(listener: Listener) -> Outcome<(Listener, OwnedFd)> {
     Ok((listener, socket))
 }
 
-/// Each datagram then says which address it was sent to.
+/// Each datagram then says which address it was sent to, and answers may leave from an address no interface has.
 fn report_destination(socket: &OwnedFd, is_v6: bool) -> rustix::io::Result<()> {
-    let (level, option) = if is_v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_PKTINFO)
-    };
+    if is_v6 {
+        switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+        return switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND);
+    }
+    switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
+    switch_on(socket, libc::IPPROTO_IP, libc::IP_FREEBIND)
+}
+
+fn switch_on(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> rustix::io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: value and size describe one live integer.
     let result = unsafe {

@@ -124,7 +124,7 @@ pub enum StageOp {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum SearchPlan {
     Glob { root: String, pattern: String, limit: u64 },
     Grep {
@@ -219,4 +219,20 @@ pub struct EntryFacts {
     pub name: String,
     pub kind: Kind,
     pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_messages_keep_their_tags() {
+        let plan = SearchPlan::Glob { root: "/".into(), pattern: "*".into(), limit: 1 };
+        let text = serde_json::to_string(&StageRequest { id: 1, op: StageOp::Search(plan) }).unwrap();
+        assert!(matches!(serde_json::from_str(&text), Ok(StageRequest { op: StageOp::Search(_), .. })), "{text}");
+        let facts = FileFacts { kind: Kind::File, size: 1, mode: 2, modified_ns: 3 };
+        let text = serde_json::to_string(&StageReply { id: 1, result: StageResult::Stat(facts.clone()) }).unwrap();
+        let reply: StageReply = serde_json::from_str(&text).unwrap();
+        assert!(matches!(reply.result, StageResult::Stat(read) if read == facts), "{text}");
+    }
 }

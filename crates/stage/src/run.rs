@@ -312,6 +312,8 @@ extern "C" fn child_main(argument: *mut libc::c_void) -> libc::c_int {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         prefer_as_oom_victim();
+        const CLOSE_ON_EXEC: libc::c_uint = 4;
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_ON_EXEC);
         let is_wired = libc::dup2(child.stdin, 0) >= 0
             && libc::dup2(child.output, 1) >= 0
             && libc::dup2(child.output, 2) >= 0

@@ -1,1 +1,34 @@
-//! (being written)
+//! The HTTP interface: the routes of docs/openapi.json, the streams of sessions, git's smart HTTP and the web page.
+//!
+//! Owns everything between a socket and a use case: who is calling, whether a browser may call from where it does,
+//! bounds and deadlines, the shape of errors. Decides nothing about sessions or permissions: that is `app`'s, reached
+//! through [`UseCases`]. Knows no SQL.
+
+mod app;
+mod error;
+mod extract;
+mod git;
+mod layers;
+mod openapi;
+mod port;
+mod routes;
+mod serve;
+mod state;
+mod web;
+
+pub use openapi::openapi;
+pub use port::{BuildFrames, Frames, UseCases, WebSession};
+pub use serve::serve;
+pub use state::{ApiState, Settings};
+
+use axum::Router;
+
+/// Everything the server answers.
+pub fn router(state: ApiState) -> Router {
+    let (api, _document) = routes::documented(&state).split_for_parts();
+    let router = api
+        .merge(git::routes(&state))
+        .fallback(web::page_or_asset)
+        .method_not_allowed_fallback(error::method_not_allowed);
+    layers::around(router, &state).with_state(state)
+}

@@ -1,0 +1,200 @@
+//! The application behind the routes: each use case is the `App`'s method of the same name.
+
+use crate::port::{BuildFrames, Frames, Result, UseCases, WebSession};
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use greenroom_app::App;
+use greenroom_domain::{ChangeId, CommandId, ImageId, Person, RepositoryName, SessionId};
+use greenroom_forge::GitService;
+use greenroom_wire::*;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+#[async_trait]
+impl UseCases for App {
+    async fn machine(&self, caller: &Person) -> Result<Machine> {
+        App::machine(self, caller)
+    }
+
+    async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
+        App::person_of_cookie(self, secret).await
+    }
+
+    async fn person_of_token(&self, secret: &str) -> Result<Person> {
+        App::person_of_token(self, secret).await
+    }
+
+    async fn sign_in(&self, body: SignIn) -> Result<WebSession> {
+        App::sign_in(self, body).await.map(web_session)
+    }
+
+    async fn use_sign_in_link(&self, body: UseSignInLink) -> Result<WebSession> {
+        App::use_sign_in_link(self, body).await.map(web_session)
+    }
+
+    async fn sign_out(&self, secret: &str) -> Result<()> {
+        App::sign_out(self, secret).await
+    }
+
+    async fn people(&self, caller: &Person) -> Result<Vec<Person>> {
+        App::people(self, caller).await
+    }
+
+    async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded> {
+        App::add_person(self, caller, body).await
+    }
+
+    async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated> {
+        App::create_token(self, caller, body).await
+    }
+
+    async fn repositories(&self, caller: &Person) -> Result<Vec<RepositoryView>> {
+        App::repositories(self, caller).await
+    }
+
+    async fn add_repository(&self, caller: &Person, body: AddRepository) -> Result<RepositoryView> {
+        App::add_repository(self, caller, body).await
+    }
+
+    async fn repository(&self, caller: &Person, name: &RepositoryName) -> Result<RepositoryView> {
+        App::repository(self, caller, name).await
+    }
+
+    async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()> {
+        App::remove_repository(self, caller, name).await
+    }
+
+    async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView> {
+        App::build_image(self, caller, name).await
+    }
+
+    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>> {
+        App::images(self, caller, name).await
+    }
+
+    async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView> {
+        App::image(self, caller, id).await
+    }
+
+    async fn image_log(&self, caller: &Person, id: ImageId) -> Result<BuildFrames> {
+        let log = App::image_log(self, caller, id).await?;
+        Ok(Box::pin(stream::unfold(log, async |mut log| Some((log.next().await?, log)))))
+    }
+
+    async fn models(&self, caller: &Person) -> Result<Vec<ModelView>> {
+        App::models(self, caller).await
+    }
+
+    async fn add_model(&self, caller: &Person, body: AddModel) -> Result<ModelView> {
+        App::add_model(self, caller, body).await
+    }
+
+    async fn remove_model(&self, caller: &Person, name: &str) -> Result<()> {
+        App::remove_model(self, caller, name).await
+    }
+
+    async fn test_model(&self, caller: &Person, name: &str) -> Result<ModelTested> {
+        App::test_model(self, caller, name).await
+    }
+
+    async fn sessions(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+        limit: u32,
+    ) -> Result<Vec<SessionView>> {
+        App::sessions(self, caller, repository, limit).await
+    }
+
+    async fn create_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        body: CreateSession,
+    ) -> Result<SessionView> {
+        App::create_session(self, caller, key, body).await
+    }
+
+    async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
+        App::session(self, caller, id).await
+    }
+
+    async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
+        App::delete_session(self, caller, id).await
+    }
+
+    async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt> {
+        App::submit_command(self, caller, id, body).await
+    }
+
+    async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage> {
+        App::entries(self, caller, id, after, limit).await
+    }
+
+    async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<Frames> {
+        let frames = App::subscribe(self, caller, id, after).await?;
+        let hello = Frame::Hello { protocol: PROTOCOL, head_seq: frames.head_seq(), epoch: frames.epoch() };
+        let rest = stream::unfold(Some(frames), async |frames| {
+            let mut frames = frames?;
+            match frames.next().await? {
+                Ok(frame) => Some((frame, Some(frames))),
+                Err(problem) => Some((Frame::Error { problem }, None)),
+            }
+        });
+        Ok(Box::pin(stream::iter([hello]).chain(rest)))
+    }
+
+    async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
+        App::session_diff(self, caller, id).await
+    }
+
+    async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
+        App::exec(self, caller, id, body).await
+    }
+
+    async fn changes(&self, caller: &Person, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>> {
+        App::changes(self, caller, repository).await
+    }
+
+    async fn change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
+        App::change(self, caller, id).await
+    }
+
+    async fn change_diff(&self, caller: &Person, id: ChangeId) -> Result<Vec<FileDiffView>> {
+        App::change_diff(self, caller, id).await
+    }
+
+    async fn approve_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
+        App::approve_change(self, caller, id).await
+    }
+
+    async fn merge_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
+        App::merge_change(self, caller, id).await
+    }
+
+    async fn git_advertise(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        service: GitService,
+        protocol: Option<&str>,
+    ) -> Result<Vec<u8>> {
+        App::git_advertise(self, caller, name, service, protocol).await
+    }
+
+    async fn git_serve(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        service: GitService,
+        protocol: Option<&str>,
+        input: Box<dyn AsyncRead + Send + Unpin>,
+        output: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> Result<()> {
+        App::git_serve(self, caller, name, service, protocol, input, output).await
+    }
+}
+
+fn web_session(session: greenroom_app::WebSession) -> WebSession {
+    let greenroom_app::WebSession { person, secret, max_age_s } = session;
+    WebSession { person, secret, max_age_s }
+}

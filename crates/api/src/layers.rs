@@ -1,0 +1,24 @@
+//! What happens to every request before and after its handler.
+//!
+//! From the outside in: `request` (id, log, panics, shape of errors, security headers), `origin` (Host allow-list),
+//! then, by group of routes, `authenticate` (who, and whether this browser page may) and `bounds` (in flight, time).
+
+mod authenticate;
+mod bounds;
+mod origin;
+mod request;
+
+pub(crate) use authenticate::{
+    Credential, SESSION_COOKIE, authenticate, not_from_elsewhere, person_of, revoked,
+};
+pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
+
+use crate::ApiState;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+pub(crate) fn around(router: Router<ApiState>, state: &ApiState) -> Router<ApiState> {
+    router
+        .layer(from_fn_with_state(state.clone(), origin::known_host))
+        .layer(from_fn_with_state(state.clone(), request::answer))
+}

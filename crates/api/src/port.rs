@@ -1,0 +1,111 @@
+//! What the routes need of the application. `app` is behind it in the server, a fake in the tests of this crate.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
+use greenroom_forge::GitService;
+use greenroom_wire::{
+    AddModel, AddPerson, AddRepository, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
+    ExecResult, FileDiffView, Frame, ImageView, Machine, ModelTested, ModelView, PersonAdded, Receipt,
+    RepositoryView, SessionView, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
+
+/// A browser that signed in.
+#[derive(Clone)]
+pub struct WebSession {
+    pub person: Person,
+    /// For the cookie.
+    pub secret: String,
+    pub max_age_s: i64,
+}
+
+impl std::fmt::Debug for WebSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebSession").field("person", &self.person.login).finish_non_exhaustive()
+    }
+}
+
+/// A session's stream: `hello`, entries after the asked one, `caught_up`, then live, without gap. Ends with the session,
+/// after an `error`, or with `resume` when its reader was too slow.
+pub type Frames = BoxStream<'static, Frame>;
+
+/// A build's log from its beginning; ends after `finished`.
+pub type BuildFrames = BoxStream<'static, BuildFrame>;
+
+/// Each checks whether the caller may, and answers a `Problem` otherwise.
+#[async_trait]
+pub trait UseCases: Send + Sync + 'static {
+    async fn machine(&self, caller: &Person) -> Result<Machine>;
+
+    /// `not_signed_in` when the secret is not, or no longer, known.
+    async fn person_of_cookie(&self, secret: &str) -> Result<Person>;
+    async fn person_of_token(&self, secret: &str) -> Result<Person>;
+    async fn sign_in(&self, body: SignIn) -> Result<WebSession>;
+    async fn use_sign_in_link(&self, body: UseSignInLink) -> Result<WebSession>;
+    async fn sign_out(&self, secret: &str) -> Result<()>;
+    async fn people(&self, caller: &Person) -> Result<Vec<Person>>;
+    async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded>;
+    async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated>;
+
+    async fn repositories(&self, caller: &Person) -> Result<Vec<RepositoryView>>;
+    async fn add_repository(&self, caller: &Person, body: AddRepository) -> Result<RepositoryView>;
+    async fn repository(&self, caller: &Person, name: &RepositoryName) -> Result<RepositoryView>;
+    async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()>;
+    async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView>;
+    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>>;
+    async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView>;
+    async fn image_log(&self, caller: &Person, id: ImageId) -> Result<BuildFrames>;
+
+    async fn models(&self, caller: &Person) -> Result<Vec<ModelView>>;
+    async fn add_model(&self, caller: &Person, body: AddModel) -> Result<ModelView>;
+    async fn remove_model(&self, caller: &Person, name: &str) -> Result<()>;
+    async fn test_model(&self, caller: &Person, name: &str) -> Result<ModelTested>;
+
+    /// Newest first.
+    async fn sessions(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+        limit: u32,
+    ) -> Result<Vec<SessionView>>;
+    async fn create_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        body: CreateSession,
+    ) -> Result<SessionView>;
+    async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView>;
+    async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
+    async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
+    async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;
+    async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<Frames>;
+    async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>>;
+    async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult>;
+
+    async fn changes(&self, caller: &Person, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>>;
+    async fn change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
+    async fn change_diff(&self, caller: &Person, id: ChangeId) -> Result<Vec<FileDiffView>>;
+    async fn approve_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
+    async fn merge_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
+
+    async fn git_advertise(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        service: GitService,
+        protocol: Option<&str>,
+    ) -> Result<Vec<u8>>;
+    /// One exchange; returns when `output` is complete.
+    async fn git_serve(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        service: GitService,
+        protocol: Option<&str>,
+        input: Box<dyn AsyncRead + Send + Unpin>,
+        output: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> Result<()>;
+}

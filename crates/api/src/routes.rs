@@ -1,0 +1,100 @@
+//! The table of routes under `/api/v1`, in groups by what is around them.
+
+mod changes;
+mod exec;
+mod images;
+mod machine;
+mod models;
+mod people;
+mod repositories;
+mod sessions;
+mod sign_in;
+mod socket;
+mod sse;
+mod stream;
+mod tokens;
+
+use crate::ApiState;
+use crate::layers::{authenticate, deadline, in_flight, not_from_elsewhere};
+use crate::openapi::Document;
+use axum::middleware::{from_fn, from_fn_with_state};
+use std::time::Duration;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+type Routes = OpenApiRouter<ApiState>;
+
+const PLAIN: Duration = Duration::from_secs(60);
+/// Mirroring a repository, and commands of at most ten minutes.
+const LONG: Duration = Duration::from_secs(11 * 60);
+
+fn public() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(machine::health))
+        .routes(routes!(machine::document))
+        .routes(routes!(sign_in::with_password))
+        .routes(routes!(sign_in::with_link))
+}
+
+fn plain() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(machine::machine))
+        .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::me))
+        .routes(routes!(people::list, people::add))
+        .routes(routes!(tokens::create))
+        .routes(routes!(repositories::list))
+        .routes(routes!(repositories::show, repositories::remove))
+        .routes(routes!(images::list, images::build))
+        .routes(routes!(images::show))
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::remove))
+        .routes(routes!(models::test))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(sessions::submit))
+        .routes(routes!(sessions::entries))
+        .routes(routes!(sessions::diff))
+        .routes(routes!(changes::list))
+        .routes(routes!(changes::show))
+        .routes(routes!(changes::diff))
+        .routes(routes!(changes::approve))
+        .routes(routes!(changes::merge))
+}
+
+fn long() -> Routes {
+    OpenApiRouter::new().routes(routes!(repositories::add)).routes(routes!(exec::exec))
+}
+
+fn streams() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(images::log))
+        .routes(routes!(stream::stream))
+        .routes(routes!(socket::socket))
+}
+
+/// Every route with nothing around it: what the document is made from.
+pub(crate) fn table() -> Routes {
+    under_prefix(public().merge(plain()).merge(long()).merge(streams()))
+}
+
+pub(crate) fn documented(state: &ApiState) -> Routes {
+    let bounded = |routes: Routes, time| {
+        routes
+            .route_layer(from_fn(move |request, next| deadline(time, request, next)))
+            .route_layer(from_fn_with_state(state.clone(), in_flight))
+    };
+    let private = bounded(plain(), PLAIN)
+        .merge(bounded(long(), LONG))
+        .merge(streams())
+        .route_layer(from_fn_with_state(state.clone(), authenticate));
+    let public = public()
+        .route_layer(from_fn(move |request, next| deadline(PLAIN, request, next)))
+        .route_layer(from_fn_with_state(state.clone(), not_from_elsewhere));
+    under_prefix(public.merge(private))
+}
+
+fn under_prefix(routes: Routes) -> Routes {
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes)
+}

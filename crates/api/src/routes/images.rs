@@ -1,0 +1,87 @@
+//! Environment images: builds, their state and their logs.
+
+use super::sse;
+use crate::ApiState;
+use crate::error::{Answer, ApiError};
+use crate::extract::{Caller, PathOf};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use futures::StreamExt;
+use greenroom_domain::{ImageId, RepositoryName};
+use greenroom_wire::{BuildFrame, ErrorBody, ImageView};
+use http::StatusCode;
+
+/// Build an image
+///
+/// Of the default branch's head; answers the running build when there is one.
+#[utoipa::path(post, path = "/repositories/{name}/images", operation_id = "build_image", tag = "images",
+    params(("name" = RepositoryName, Path)),
+    responses(
+        (status = 202, body = ImageView),
+        (status = 404, description = "`repository_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn build(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(name): PathOf<RepositoryName>,
+) -> Result<(StatusCode, Json<ImageView>), ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(state.app.build_image(&caller.person, &name).await?)))
+}
+
+/// List a repository's images
+///
+/// Newest first.
+#[utoipa::path(get, path = "/repositories/{name}/images", operation_id = "images", tag = "images",
+    params(("name" = RepositoryName, Path)),
+    responses(
+        (status = 200, body = Vec<ImageView>),
+        (status = 404, description = "`repository_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(name): PathOf<RepositoryName>,
+) -> Answer<Vec<ImageView>> {
+    Ok(Json(state.app.images(&caller.person, &name).await?))
+}
+
+/// Show an image
+#[utoipa::path(get, path = "/images/{id}", operation_id = "image", tag = "images",
+    params(("id" = ImageId, Path)),
+    responses(
+        (status = 200, body = ImageView),
+        (status = 404, description = "`image_missing`", body = ErrorBody),
+    ))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<ImageId>,
+) -> Answer<ImageView> {
+    Ok(Json(state.app.image(&caller.person, id).await?))
+}
+
+/// Follow a build's log
+///
+/// Server-sent events, each a `BuildFrame`, from the log's beginning; the last is `finished`.
+#[utoipa::path(get, path = "/images/{id}/log", operation_id = "image_log", tag = "images",
+    params(("id" = ImageId, Path)),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = BuildFrame),
+        (status = 404, description = "`image_missing`", body = ErrorBody),
+    ))]
+pub(super) async fn log(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<ImageId>,
+) -> Result<Response, ApiError> {
+    let frames = state.app.image_log(&caller.person, id).await?;
+    let events = frames.map(|frame| {
+        let name = match frame {
+            BuildFrame::Output { .. } => "output",
+            BuildFrame::Finished { .. } => "finished",
+        };
+        sse::Event { name, id: None, data: sse::data_of(&frame) }
+    });
+    sse::answer(&state, caller, events)
+}

@@ -1,0 +1,165 @@
+//! Sessions: making them, commanding them, reading their log.
+
+use crate::ApiState;
+use crate::error::{Answer, ApiError};
+use crate::extract::{Caller, IdempotencyKey, JsonBody, PROMPT_BODY_LIMIT, PathOf, QueryOf};
+use axum::Json;
+use axum::extract::State;
+use greenroom_domain::{RepositoryName, SessionId};
+use greenroom_wire::{
+    CreateSession, EntryPage, ErrorBody, FileDiffView, Receipt, SessionView, SubmitCommand,
+};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+const ENTRIES: usize = 500;
+const SESSIONS: u32 = 200;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listed {
+    /// Only sessions of this repository.
+    #[param(value_type = Option<RepositoryName>)]
+    repository: Option<RepositoryName>,
+    /// At most 200; 200 when not said.
+    limit: Option<u32>,
+}
+
+/// List sessions
+///
+/// Newest first.
+#[utoipa::path(get, path = "/sessions", operation_id = "sessions", tag = "sessions", params(Listed),
+    responses(
+        (status = 200, body = Vec<SessionView>),
+        (status = 404, description = "`repository_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    QueryOf(listed): QueryOf<Listed>,
+) -> Answer<Vec<SessionView>> {
+    let limit = listed.limit.unwrap_or(SESSIONS);
+    Ok(Json(state.app.sessions(&caller.person, listed.repository.as_ref(), limit).await?))
+}
+
+/// Create a session
+///
+/// With its first prompt where one is given. The same key again answers the same session.
+#[utoipa::path(post, path = "/sessions", operation_id = "create_session", tag = "sessions",
+    params(("Idempotency-Key" = String, Header, description = "1 to 128 visible ASCII characters")),
+    request_body = CreateSession,
+    responses(
+        (status = 200, body = SessionView),
+        (status = 404, description = "`repository_unknown`, `model_unknown`", body = ErrorBody),
+        (status = 409, description = "`key_reused`", body = ErrorBody),
+    ))]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(body): JsonBody<CreateSession, PROMPT_BODY_LIMIT>,
+) -> Answer<SessionView> {
+    Ok(Json(state.app.create_session(&caller.person, &key, body).await?))
+}
+
+/// Show a session
+#[utoipa::path(get, path = "/sessions/{id}", operation_id = "session", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 200, body = SessionView),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+) -> Answer<SessionView> {
+    Ok(Json(state.app.session(&caller.person, id).await?))
+}
+
+/// Delete a session
+///
+/// With its log and its workspace. A change that it opened stays.
+#[utoipa::path(delete, path = "/sessions/{id}", operation_id = "delete_session", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 204),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    state.app.delete_session(&caller.person, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Command a session
+///
+/// Prompt, edit or withdraw a waiting prompt, stop. Done once per key: the same key again gets the same receipt. A
+/// command that the session refuses has a receipt with the problem.
+#[utoipa::path(post, path = "/sessions/{id}/commands", operation_id = "submit_command", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    request_body = SubmitCommand,
+    responses(
+        (status = 200, body = Receipt),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+        (status = 409, description = "`key_reused`", body = ErrorBody),
+    ))]
+pub(super) async fn submit(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    JsonBody(body): JsonBody<SubmitCommand, PROMPT_BODY_LIMIT>,
+) -> Answer<Receipt> {
+    Ok(Json(state.app.submit_command(&caller.person, id, body).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Page {
+    /// Entries after this one.
+    #[serde(default)]
+    after: u64,
+    /// At most 1000; 500 when not said.
+    limit: Option<usize>,
+}
+
+/// Read a session's log
+///
+/// A page of it, oldest first.
+#[utoipa::path(get, path = "/sessions/{id}/entries", operation_id = "entries", tag = "sessions",
+    params(("id" = SessionId, Path), Page),
+    responses(
+        (status = 200, body = EntryPage),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn entries(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    QueryOf(page): QueryOf<Page>,
+) -> Answer<EntryPage> {
+    let limit = page.limit.unwrap_or(ENTRIES);
+    Ok(Json(state.app.entries(&caller.person, id, page.after, limit).await?))
+}
+
+/// Compare a session's working tree with its base commit
+#[utoipa::path(get, path = "/sessions/{id}/diff", operation_id = "session_diff", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 200, body = Vec<FileDiffView>),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+        (status = 502, description = "`sandbox_lost`, `sandbox_failed`", body = ErrorBody),
+    ))]
+pub(super) async fn diff(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+) -> Answer<Vec<FileDiffView>> {
+    Ok(Json(state.app.session_diff(&caller.person, id).await?))
+}

@@ -1,0 +1,335 @@
+//! A session's stream over WebSocket: frames out, commands in, over one connection.
+//!
+//! `hello` from the client, then replay, `caught_up`, and live. One task owns the connection; what it does at each
+//! moment is the `select!` in [`Connection::serve`]. A client that reads too slowly loses ephemeral frames first, then
+//! is told to `resume` (see [`outbox`]); one that says nothing for a minute is gone.
+
+mod outbox;
+
+use crate::ApiState;
+use crate::error::{ApiError, invalid};
+use crate::extract::{Caller, PathOf};
+use crate::layers::{Slot, revoked};
+use crate::port::Frames;
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use greenroom_domain::{CommandId, ErrorCode, Problem, SessionId};
+use greenroom_wire::{ClientFrame, ErrorBody, Frame, PROTOCOL, Receipt, SubmitCommand};
+use outbox::Outbox;
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+const HELLO_TIME: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(60);
+const GOODBYE_TIME: Duration = Duration::from_secs(5);
+const FRAME_LIMIT: usize = 1024 * 1024;
+/// Above `FRAME_LIMIT`, so that a frame which is a little too large gets a reason; beyond this the reader itself stops.
+const READ_LIMIT: usize = 4 * FRAME_LIMIT;
+const BAD_FRAMES: u32 = 20;
+/// Commands that may wait; then nothing more is read until one is done.
+const COMMANDS: usize = 16;
+
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
+const TOO_LARGE: u16 = 1009;
+const FAILED: u16 = 1011;
+
+/// Follow and command a session
+///
+/// A WebSocket; each message is a `ClientFrame` or a `Frame` as JSON text. The first is `hello`, within ten seconds; it
+/// may be said again to go on from another entry. By cookie the handshake's `Origin` must be the server's own.
+#[utoipa::path(get, path = "/sessions/{id}/socket", operation_id = "session_socket", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 101, description = "From here on frames, not HTTP."),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn socket(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(session): PathOf<SessionId>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|_| {
+        invalid("This address takes WebSocket handshakes only.")
+            .hint("Plain HTTP clients read /api/v1/sessions/{id}/stream.")
+    })?;
+    state.app.session(&caller.person, session).await?;
+    let slot = state.streams.enter(caller.person.id)?;
+    let upgrade = upgrade.max_message_size(READ_LIMIT).max_frame_size(READ_LIMIT);
+    Ok(upgrade.on_upgrade(move |socket| Connection::new(state, caller, session, slot).run(socket)))
+}
+
+struct Connection {
+    state: ApiState,
+    caller: Caller,
+    session: SessionId,
+    _slot: Slot,
+    outbox: Outbox,
+    /// `None` until the client said hello, and after the stream ended.
+    frames: Option<Frames>,
+    hello_until: Instant,
+    heard_at: Instant,
+    commands: VecDeque<SubmitCommand>,
+    running: Option<JoinHandle<Receipt>>,
+    bad_frames: u32,
+}
+
+/// Why the connection is over.
+enum End {
+    /// The client closed it, or is gone.
+    Gone,
+    Closed(u16, &'static str),
+}
+
+type Step = Result<(), End>;
+
+impl Connection {
+    fn new(state: ApiState, caller: Caller, session: SessionId, slot: Slot) -> Self {
+        let now = Instant::now();
+        Self {
+            state,
+            caller,
+            session,
+            _slot: slot,
+            outbox: Outbox::default(),
+            frames: None,
+            hello_until: now + HELLO_TIME,
+            heard_at: now,
+            commands: VecDeque::new(),
+            running: None,
+            bad_frames: 0,
+        }
+    }
+
+    async fn run(mut self, socket: WebSocket) {
+        let (mut sink, mut source) = socket.split();
+        let end = self.serve(&mut sink, &mut source).await;
+        if let Err(End::Closed(code, reason)) = end {
+            let goodbye = say_goodbye(&mut self.outbox, &mut sink, &mut source, code, reason);
+            let _gave_up = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        sink: &mut SplitSink<WebSocket, Message>,
+        source: &mut SplitStream<WebSocket>,
+    ) -> Step {
+        let shutdown = self.state.shutdown.clone();
+        let revoked = revoked(self.state.clone(), self.caller.clone());
+        tokio::pin!(revoked);
+        let mut ping = pings();
+        let mut must_flush = false;
+        loop {
+            let may_take = self.outbox.may_take();
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(End::Closed(GOING_AWAY, "the server is stopping")),
+                () = &mut revoked => return Err(End::Closed(POLICY, "signed out")),
+                () = tokio::time::sleep_until(self.hello_until), if self.frames.is_none() => {
+                    return Err(End::Closed(POLICY, "no hello within 10 seconds"));
+                }
+                _ = ping.tick() => self.keep_alive()?,
+                message = source.next(), if self.commands.len() < COMMANDS => self.receive(message).await?,
+                receipt = finished(&mut self.running) => self.command_done(receipt),
+                frame = next_frame(&mut self.frames), if may_take => self.forward(frame),
+                sent = send_next(sink, &mut self.outbox, must_flush) => must_flush = sent?,
+            }
+        }
+    }
+
+    fn keep_alive(&mut self) -> Step {
+        if self.heard_at.elapsed() > SILENCE {
+            return Err(End::Gone);
+        }
+        self.outbox.ping();
+        Ok(())
+    }
+
+    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Step {
+        self.heard_at = Instant::now();
+        match message {
+            Some(Ok(Message::Text(text))) if text.len() > FRAME_LIMIT => {
+                Err(End::Closed(TOO_LARGE, "a frame has at most 1 MiB"))
+            }
+            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+                Ok(frame) => self.obey(frame).await,
+                Err(error) => self.refuse_frame(format!("The frame is not one of the protocol: {error}.")),
+            },
+            Some(Ok(Message::Binary(_))) => self.refuse_frame("Frames are JSON text, not bytes.".into()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
+            Some(Err(error)) if is_too_large(&error) => {
+                Err(End::Closed(TOO_LARGE, "a frame has at most 1 MiB"))
+            }
+            Some(Err(_)) => Err(End::Gone),
+        }
+    }
+
+    async fn obey(&mut self, frame: ClientFrame) -> Step {
+        match frame {
+            ClientFrame::Hello { protocol, .. } if protocol != PROTOCOL => {
+                let message = format!("This server speaks protocol {PROTOCOL}, not {protocol}.");
+                self.error(
+                    Problem::new(ErrorCode::InvalidFrame, message).hint("Reload or update the client."),
+                );
+                Err(End::Closed(POLICY, "unknown protocol"))
+            }
+            ClientFrame::Hello { after_seq, .. } => self.subscribe(after_seq).await,
+            ClientFrame::Command { .. } if self.frames.is_none() => {
+                self.refuse_frame("The first frame is `hello`.".into())
+            }
+            ClientFrame::Command { key, command } => {
+                self.commands.push_back(SubmitCommand { key, command });
+                self.run_next_command();
+                Ok(())
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, after_seq: u64) -> Step {
+        match self.state.app.subscribe(&self.caller.person, self.session, after_seq).await {
+            Ok(frames) => {
+                self.outbox.begin(after_seq);
+                self.frames = Some(frames);
+                Ok(())
+            }
+            Err(problem) => {
+                self.error(problem);
+                Err(End::Closed(FAILED, "the session cannot be followed"))
+            }
+        }
+    }
+
+    /// A frame of the session, or the end of its stream.
+    fn forward(&mut self, frame: Option<Frame>) {
+        let is_last = match &frame {
+            Some(frame) => {
+                matches!(frame, Frame::Resume { .. }) || self.outbox.push(frame) == outbox::Pushed::Overflow
+            }
+            None => true,
+        };
+        if is_last {
+            self.outbox.resume();
+            self.frames = None;
+            self.hello_until = Instant::now() + HELLO_TIME;
+        }
+    }
+
+    fn refuse_frame(&mut self, message: String) -> Step {
+        self.bad_frames += 1;
+        self.error(Problem::new(ErrorCode::InvalidFrame, message));
+        match self.bad_frames {
+            BAD_FRAMES.. => Err(End::Closed(POLICY, "20 malformed frames")),
+            _ => Ok(()),
+        }
+    }
+
+    fn error(&mut self, problem: Problem) {
+        self.outbox.answer(&Frame::Error { problem });
+    }
+
+    /// One at a time, in the order they came. A command runs to its end even when the client leaves.
+    fn run_next_command(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        if let Some(body) = self.commands.pop_front() {
+            let (app, person, session) = (self.state.app.clone(), self.caller.person.clone(), self.session);
+            self.running = Some(tokio::spawn(async move {
+                let key = body.key.clone();
+                app.submit_command(&person, session, body)
+                    .await
+                    .unwrap_or_else(|problem| refused(key, problem))
+            }));
+        }
+    }
+
+    fn command_done(&mut self, receipt: Option<Receipt>) {
+        self.running = None;
+        match receipt {
+            Some(receipt) => self.outbox.answer(&Frame::Receipt(receipt)),
+            None => self.error(crate::error::panicked()),
+        }
+        self.run_next_command();
+    }
+}
+
+fn pings() -> Interval {
+    let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping
+}
+
+fn refused(key: CommandId, problem: Problem) -> Receipt {
+    Receipt { key, seq: None, problem: Some(problem) }
+}
+
+async fn next_frame(frames: &mut Option<Frames>) -> Option<Frame> {
+    match frames {
+        Some(frames) => frames.next().await,
+        None => pending().await,
+    }
+}
+
+/// Hands the next message to the socket when it takes one, or flushes; answers whether a flush is due. Cancel safe:
+/// a message leaves the outbox only into the socket.
+async fn send_next(
+    sink: &mut SplitSink<WebSocket, Message>,
+    outbox: &mut Outbox,
+    must_flush: bool,
+) -> Result<bool, End> {
+    if outbox.is_empty() && !must_flush {
+        return pending().await;
+    }
+    let must_send = !outbox.is_empty();
+    if must_send {
+        poll_fn(|context| sink.poll_ready_unpin(context)).await.map_err(|_| End::Gone)?;
+        if let Some(message) = outbox.pop() {
+            sink.start_send_unpin(message).map_err(|_| End::Gone)?;
+        }
+    } else {
+        poll_fn(|context| sink.poll_flush_unpin(context)).await.map_err(|_| End::Gone)?;
+    }
+    Ok(must_send)
+}
+
+/// `None` when the command's task panicked.
+async fn finished(running: &mut Option<JoinHandle<Receipt>>) -> Option<Receipt> {
+    match running {
+        Some(task) => task.await.ok(),
+        None => pending().await,
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().contains("too long") || error.to_string().contains("too big")
+}
+
+/// Sends what still waits and the reason, then reads what the client still sends: a connection that is closed with
+/// unread data is reset, and the reason with it.
+async fn say_goodbye(
+    outbox: &mut Outbox,
+    sink: &mut SplitSink<WebSocket, Message>,
+    source: &mut SplitStream<WebSocket>,
+    code: u16,
+    reason: &'static str,
+) {
+    while let Some(message) = outbox.pop() {
+        if sink.feed(message).await.is_err() {
+            return;
+        }
+    }
+    let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    if sink.send(close).await.is_ok() {
+        while let Some(Ok(_)) = source.next().await {}
+    }
+}

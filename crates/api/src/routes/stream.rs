@@ -1,0 +1,68 @@
+//! A session's stream as server-sent events, for clients without WebSockets.
+
+use super::sse;
+use crate::ApiState;
+use crate::error::{ApiError, invalid};
+use crate::extract::{Caller, PathOf, QueryOf};
+use axum::extract::State;
+use axum::response::Response;
+use futures::StreamExt;
+use greenroom_domain::{Problem, SessionId};
+use greenroom_wire::{ErrorBody, Frame};
+use http::HeaderMap;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct After {
+    /// Entries after this one. The header `Last-Event-ID` counts before it.
+    #[serde(default)]
+    after: u64,
+}
+
+/// Follow a session
+///
+/// Server-sent events, each a `Frame`; the event's name is the frame's type, the id of an `entry` its sequence number.
+/// Replays what follows `after`, says `caught_up`, then is live. A reconnect with `Last-Event-ID` goes on where it was.
+#[utoipa::path(get, path = "/sessions/{id}/stream", operation_id = "session_stream", tag = "sessions",
+    params(
+        ("id" = SessionId, Path), After,
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last entry the client has"),
+    ),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = Frame),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn stream(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    QueryOf(query): QueryOf<After>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let after = last_event(&headers)?.unwrap_or(query.after);
+    let frames = state.app.subscribe(&caller.person, id, after).await?;
+    sse::answer(&state, caller, frames.map(|frame| event_of(&frame)))
+}
+
+fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let seq = value.to_str().ok().and_then(|text| text.parse().ok());
+    seq.map(Some).ok_or_else(|| invalid("`Last-Event-ID` is the sequence number of an entry."))
+}
+
+fn event_of(frame: &Frame) -> sse::Event {
+    let (name, id) = match frame {
+        Frame::Hello { .. } => ("hello", None),
+        Frame::Entry { entry } => ("entry", Some(entry.seq)),
+        Frame::CaughtUp { .. } => ("caught_up", None),
+        Frame::Delta { .. } => ("delta", None),
+        Frame::Output { .. } => ("output", None),
+        Frame::Receipt(_) => ("receipt", None),
+        Frame::Resume { .. } => ("resume", None),
+        Frame::Error { .. } => ("error", None),
+    };
+    sse::Event { name, id, data: sse::data_of(frame) }
+}

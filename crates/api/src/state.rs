@@ -1,0 +1,68 @@
+//! What every handler shares.
+
+use crate::layers::InFlight;
+use crate::port::UseCases;
+use greenroom_domain::RequestId;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Plain requests of one person at a time.
+const REQUESTS: u32 = 64;
+/// Open streams (WebSocket, SSE) of one person.
+const STREAMS: u32 = 256;
+/// Git exchanges of one person at a time.
+const GIT_EXCHANGES: u32 = 16;
+/// Sign-ins at a time, of anybody: each costs memory and time for the password hash.
+const SIGN_INS: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// The address people use, where it is another: scheme, host and port.
+    pub public_origin: Option<Url>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(crate) app: Arc<dyn UseCases>,
+    pub(crate) settings: Arc<Settings>,
+    /// Cancelled when the server begins to stop: streams end, plain requests finish.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) requests: InFlight,
+    pub(crate) streams: InFlight,
+    pub(crate) git_exchanges: InFlight,
+    pub(crate) sign_ins: Arc<Semaphore>,
+}
+
+impl ApiState {
+    pub fn new(app: Arc<dyn UseCases>, settings: Settings, shutdown: CancellationToken) -> Self {
+        Self {
+            app,
+            settings: Arc::new(settings),
+            shutdown,
+            requests: InFlight::new("requests at the same time", REQUESTS),
+            streams: InFlight::new("open streams", STREAMS),
+            git_exchanges: InFlight::new("git exchanges at the same time", GIT_EXCHANGES),
+            sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
+        }
+    }
+}
+
+impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiState").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn new_request_id() -> RequestId {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let random = u128::from(getrandom::u64().unwrap_or_default()) << 16
+        | u128::from(getrandom::u32().unwrap_or_default() & 0xffff);
+    RequestId::from_parts(u64::try_from(now.as_millis()).unwrap_or_default(), random)
+}

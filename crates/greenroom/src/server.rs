@@ -12,7 +12,7 @@ use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
 use greenroom_sandbox::SandboxProvider;
-use greenroom_sandboxd::LocalProvider;
+use greenroom_sandboxd::{LocalProvider, LocalSettings};
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
 use std::net::SocketAddr;
@@ -94,8 +94,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let denials = Arc::new(Denials::default());
     let broker =
         Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
-    let tools = greenroom_sandboxd::host_tools();
-    let sandboxes = LocalProvider::start(data.path(), Arc::new(broker))
+    let tools = greenroom_sandboxd::host_tool_binds();
+    let sandboxes = LocalProvider::start(LocalSettings::default(), Arc::new(broker))
         .await
         .map_err(greenroom_app::problem_of_sandbox)?;
     let config = AppConfig {
@@ -112,7 +112,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         directory: open_directory(data.path()).await?,
         vault: Arc::new(Vault::open(data.path())?),
         forge,
-        sandboxes: Arc::new(sandboxes),
+        sandboxes,
         policies,
         clock: Arc::new(SystemClock),
     };

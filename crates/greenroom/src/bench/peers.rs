@@ -17,8 +17,7 @@ pub(crate) fn floor(n: u32, file: &Path) -> Result<Vec<Duration>, Failure> {
     (0..n)
         .map(|i| {
             let script = script(&format!("nonce-{i}"), &file.display().to_string());
-            let argv = ["/bin/sh", "-c", &script].map(str::to_owned);
-            Ok(greenroom_sandboxd::floor_exec(&argv)?)
+            Ok(greenroom_sandboxd::floor_exec(&["/bin/sh", "-c", &script])?)
         })
         .collect()
 }

@@ -1,3 +1,5 @@
+//! Tests of `detect`.
+
 use super::*;
 use std::collections::HashMap;
 

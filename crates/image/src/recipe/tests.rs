@@ -1,3 +1,5 @@
+//! Tests of `recipe`.
+
 use super::*;
 use greenroom_domain::ErrorCode;
 

@@ -1,3 +1,5 @@
+//! Tests of `store`.
+
 use super::*;
 use std::time::{Duration, Instant};
 

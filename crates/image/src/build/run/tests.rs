@@ -1,3 +1,5 @@
+//! Tests of `run`.
+
 use super::*;
 use std::fs;
 use std::process::Command;

@@ -58,17 +58,23 @@ fn own(path: &Path, is_user_mode: bool) -> io::Result<()> {
     Ok(rustix::fs::chownat(CWD, path, Some(uid), Some(gid), at)?)
 }
 
-/// Holds overlay's temporary files and the mark that a `volatile` mount leaves; neither may outlive the mount.
+/// Holds overlay's temporary files and the mark that a `volatile` mount leaves; neither may outlive the mount. Overlay
+/// makes its directories with mode 000, which stops everyone but root.
 fn remove_work(work: &Path) -> io::Result<()> {
-    let Ok(volumes) = fs::read_dir(work) else { return Ok(()) };
-    for volume in volumes.flatten() {
-        // Overlay makes it with mode 000, which stops everyone but root.
-        let inner = volume.path().join("work");
-        if fs::symlink_metadata(&inner).is_ok_and(|facts| facts.is_dir()) {
-            fs::set_permissions(&inner, Permissions::from_mode(0o700))?;
+    let mut pending = vec![work.to_owned()];
+    while let Some(directory) = pending.pop() {
+        let Ok(facts) = fs::symlink_metadata(&directory) else { continue };
+        if facts.permissions().mode() & 0o700 != 0o700 {
+            fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
         }
+        let entries = fs::read_dir(&directory)?.flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        pending.extend(directories.map(|entry| entry.path()));
     }
-    fs::remove_dir_all(work)
+    match fs::remove_dir_all(work) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// The upper becomes a layer by its name alone. Volumes that nothing was written to are left out.

@@ -1,26 +1,9 @@
 //! The provider of this machine against the contract: as root, and as an ordinary user.
 
-use greenroom_sandbox::contract::{self, Recorder, Subject};
-use greenroom_sandboxd::{LocalProvider, LocalSettings, Mode};
-use std::sync::Arc;
+mod support;
 
-/// Each promise is a test of its own, with a provider of its own.
-async fn with_subject<F: AsyncFnOnce(&Subject)>(promise: F) {
-    let egress = Arc::new(Recorder::default());
-    let provider = LocalProvider::start(LocalSettings { mode: mode() }, egress.clone()).await.unwrap();
-    let scratch = tempfile::tempdir().unwrap();
-    let subject = Subject { provider: provider.clone(), scratch: scratch.path().to_owned(), egress };
-    promise(&subject).await;
-    greenroom_sandbox::SandboxProvider::shutdown(&*provider).await.unwrap();
-}
-
-/// `GREENROOM_TEST_MODE=user` takes the ordinary user's way even as root.
-fn mode() -> Mode {
-    match std::env::var("GREENROOM_TEST_MODE").as_deref() {
-        Ok("user") => Mode::User,
-        _ => Mode::Auto,
-    }
-}
+use greenroom_sandbox::contract;
+use support::with_subject;
 
 macro_rules! promises {
     ($($name:ident),* $(,)?) => {
@@ -52,4 +35,104 @@ promises! {
     memory_past_the_limit_ends_only_what_is_inside,
     a_fork_bomb_is_contained,
     nothing_inside_reaches_the_kernel_or_other_namespaces,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_of_the_host_is_visible() {
+    with_subject(async |subject| {
+        let data = subject.scratch.join("greenroom.db");
+        std::fs::write(&data, "canary").unwrap();
+        let mut canaries = Canaries(vec![data]);
+        for directory in ["/root", "/etc", "/usr/local/etc", "/opt", "/var", "/srv", "/home"] {
+            canaries.plant(directory);
+        }
+        contract::no_secret_of_the_host_is_visible(subject, &canaries.0).await;
+    })
+    .await;
+}
+
+/// Files of mode 0600 on the host, removed again.
+struct Canaries(Vec<std::path::PathBuf>);
+
+impl Canaries {
+    /// Where this user may write.
+    fn plant(&mut self, directory: &str) {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = std::path::Path::new(directory).join(format!("greenroom-canary-{}", std::process::id()));
+        let mut options = std::fs::OpenOptions::new();
+        if let Ok(mut file) = options.write(true).create_new(true).mode(0o600).open(&path) {
+            std::io::Write::write_all(&mut file, b"canary").unwrap();
+            self.0.push(path);
+        }
+    }
+}
+
+impl Drop for Canaries {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_tools_run_inside() {
+    with_subject(async |subject| {
+        let tools = greenroom_sandboxd::host_tool_binds();
+        let mut spec = subject.spec();
+        spec.binds = tools.binds;
+        spec.env = tools.env;
+        let sandbox = subject.claim_with(spec).await;
+        let found = contract::run(&*sandbox, "for tool in cargo python3 git; do command -v $tool && $tool --version; done; true").await;
+        assert!(found.contains("git version"), "{found}");
+        if std::env::var_os("HOME").is_some_and(|home| std::path::Path::new(&home).join(".cargo/bin/cargo").exists()) {
+            assert!(found.contains("/opt/greenroom/tools/cargo/bin/cargo\ncargo 1."), "{found}");
+        }
+        sandbox.destroy().await.unwrap();
+    })
+    .await;
+}
+
+/// All promises of this file once more, by a copy of this program without any right.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_an_ordinary_user_the_same_promises_hold() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65_534;
+    if std::env::var_os("GREENROOM_TEST_AS_USER").is_some() || std::fs::read_dir("/root").is_err() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("tests");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut tests = tokio::process::Command::new(&program);
+    tests
+        .args(["--test-threads", "2"])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .env("TMPDIR", home.path())
+        .env("GREENROOM_TEST_AS_USER", "1");
+    let output = tokio::time::timeout(contract::PATIENCE * 3, tests.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_user_is_told_exactly_these_gaps() {
+    if std::env::var_os("GREENROOM_TEST_AS_USER").is_none() {
+        return;
+    }
+    with_subject(async |subject| {
+        let capabilities = subject.provider.capabilities();
+        assert_eq!(capabilities.mode, "user");
+        let machine = ["inotify", "keyrings"];
+        let gaps = capabilities.entries.iter().filter(|entry| !entry.is_available);
+        let mut gaps: Vec<&str> =
+            gaps.map(|entry| entry.name.as_str()).filter(|name| !machine.contains(name)).collect();
+        gaps.sort_unstable();
+        assert_eq!(gaps, ["cpu_limit", "disk_limit", "id_range", "memory_limit"]);
+    })
+    .await;
 }

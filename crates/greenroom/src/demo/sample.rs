@@ -4,7 +4,8 @@ use greenroom_domain::{ErrorCode, Problem};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
+    (".greenroom/environment.toml", include_str!("sample/environment.toml")),
     ("README.md", include_str!("sample/README.md")),
     ("AGENTS.md", include_str!("sample/AGENTS.md")),
     ("basket.py", include_str!("sample/basket.py")),
@@ -34,7 +35,11 @@ pub(super) fn repository(given: Option<&Path>) -> Result<Sample, Problem> {
     }
     let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
     for (name, text) in FILES {
-        std::fs::write(directory.path().join(name), text).map_err(|error| failed(&error))?;
+        let path = directory.path().join(name);
+        let parent = path.parent().expect("a file lies in a directory");
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| failed(&error))?;
     }
     git(directory.path(), &["init", "-q", "-b", "main"])?;
     git(directory.path(), &["add", "-A"])?;

@@ -11,6 +11,7 @@ use greenroom_session::Clock;
 use greenroom_vault::Vault;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct AppConfig {
@@ -24,6 +25,10 @@ pub struct AppConfig {
     pub tool_env: Vec<(String, String)>,
     /// Mirrors and certificates of the installation, without credentials.
     pub registry: RegistrySettings,
+    /// Sandboxes of sessions that may be alive at the same time.
+    pub max_sandboxes: usize,
+    /// How often a repository whose branch moved gets a new image; `None`: only on demand.
+    pub image_schedule: Option<Duration>,
     /// Where people reach this server, for links in answers.
     pub public_url: String,
     /// Version of the runtime that images and snapshots must match.

@@ -9,7 +9,8 @@ use greenroom_wire::{BuildFrame, ImageView, StepView};
 use std::collections::HashMap;
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -213,6 +214,37 @@ impl Inner {
                 }))
             }
         }
+    }
+
+    /// Builds a new image of each repository whose default branch moved, until the app is gone. Repositories take
+    /// turns over the interval, so that their builds do not begin together.
+    pub(crate) async fn build_on_schedule(inner: Weak<Self>, every: Duration) {
+        loop {
+            let Some(app) = inner.upgrade() else { return };
+            let repositories = app.directory.repositories().await.unwrap_or_default();
+            drop(app);
+            let pause = every / u32::try_from(repositories.len().max(1)).unwrap_or(u32::MAX);
+            if repositories.is_empty() {
+                tokio::time::sleep(pause).await;
+            }
+            for repository in repositories {
+                tokio::time::sleep(pause).await;
+                let Some(app) = inner.upgrade() else { return };
+                if let Err(problem) = app.build_if_behind(&repository).await {
+                    tracing::warn!(repository = %repository.name, %problem, "a scheduled build could not start");
+                }
+            }
+        }
+    }
+
+    async fn build_if_behind(self: &Arc<Self>, repository: &RepositoryRow) -> Result<()> {
+        let head = self.forge.branch_head(repository.id, &repository.default_branch).await?;
+        let newest = self.directory.images(repository.id, 1).await?.pop();
+        let has_tried = newest.is_some_and(|image| image.commit == head && image.state != ImageState::Failed);
+        if head.is_some() && !has_tried {
+            self.start_build(repository).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn start_build(self: &Arc<Self>, repository: &RepositoryRow) -> Result<ImageView> {

@@ -90,6 +90,9 @@ impl App {
         app.fail_unfinished_images().await?;
         app.continue_sessions().await?;
         app.warm_models().await;
+        if let Some(every) = app.inner.config.image_schedule {
+            tokio::spawn(Inner::build_on_schedule(Arc::downgrade(&app.inner), every));
+        }
         Ok(app)
     }
 

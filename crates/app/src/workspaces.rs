@@ -79,6 +79,24 @@ impl Workspaces {
         })
     }
 
+    fn count(&self) -> usize {
+        self.with(|entries| entries.len())
+    }
+
+    /// With more than `most` entries, those whose sandbox is ready, longest unused first, without `session`'s.
+    fn oldest_beyond(&self, most: usize, session: SessionId) -> Vec<SessionId> {
+        self.with(|entries| {
+            if entries.len() <= most {
+                return vec![];
+            }
+            let is_ready = |entry: &Entry| matches!(*entry.slot.borrow(), Slot::Ready { .. });
+            let others = entries.iter().filter(|(other, entry)| **other != session && is_ready(entry));
+            let mut by_use: Vec<_> = others.map(|(other, entry)| (entry.last_used, *other)).collect();
+            by_use.sort_unstable();
+            by_use.into_iter().map(|(_, other)| other).collect()
+        })
+    }
+
     /// Takes the entry away if it is still of this generation.
     fn forget(&self, session: SessionId, generation: u64) -> bool {
         self.with(|entries| match entries.get(&session) {
@@ -185,6 +203,7 @@ impl Inner {
     ) -> Result<(Arc<dyn Sandbox>, Stages)> {
         let state = handle.state().await?;
         let manifest = self.image_of(handle, &state).await?;
+        self.make_room(handle.id()).await?;
         let work = self.claim_from(handle, &state, &manifest, generation);
         match tokio::time::timeout(START_DEADLINE, work).await {
             Ok(done) => done,
@@ -217,6 +236,25 @@ impl Inner {
                     .hint("`greenroom image list` shows what it is doing.")
             })??;
         self.manifest(image).await
+    }
+
+    /// Where the most sandboxes are alive already, ends the one that was used longest ago and has no running turn.
+    async fn make_room(self: &Arc<Self>, session: SessionId) -> Result<()> {
+        let most = self.config.max_sandboxes;
+        for candidate in self.workspaces.oldest_beyond(most, session) {
+            let Ok(handle) = self.sessions().get(candidate).await else { continue };
+            if handle.state().await.is_ok_and(|state| state.running.is_none()) {
+                self.end_sandbox(&handle, "another session needed its place").await;
+                return Ok(());
+            }
+        }
+        if self.workspaces.count() <= most {
+            return Ok(());
+        }
+        Err(Problem::new(ErrorCode::SessionBusy, format!("All {most} sandboxes of this server are at work."))
+            .hint(
+                "Send the prompt again when another turn has ended, or raise max_sandboxes in the settings.",
+            ))
     }
 
     async fn claim_from(

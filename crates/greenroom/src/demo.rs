@@ -14,12 +14,10 @@ use crate::settings::LogFormat;
 use crate::verb::{self, Desk};
 use clap::Args;
 use greenroom_client::{Address, Client, Credential};
-use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, LoginName, Problem, RepositoryName, Role};
 use greenroom_model::scripted::Scripted;
 use greenroom_model::{ModelConfig, Provider};
 use greenroom_wire::{AddPerson, ChangeStatus, ChangeView, PersonAdded};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,13 +114,7 @@ fn choose_model(out: Output) -> Result<Arc<dyn Provider>, Failure> {
 }
 
 async fn start(data: &Path, provider: Arc<dyn Provider>) -> Result<Server, Problem> {
-    let options = |port| Options {
-        data: data.to_owned(),
-        listen: SocketAddr::from(([127, 0, 0, 1], port)),
-        public_origin: None,
-        budget: Budget::default(),
-        provider: Some(Arc::clone(&provider)),
-    };
+    let options = |port| Options::local(data.to_owned(), port, Some(Arc::clone(&provider)));
     match server::start(options(PORT)).await {
         Err(problem) if problem.code == ErrorCode::PortInUse => server::start(options(0)).await,
         started => started,

@@ -6,6 +6,7 @@ use crate::server::{self, Options, Server};
 use crate::settings::{LogFormat, ServeFlags, Settings};
 use greenroom_domain::{ErrorCode, Problem};
 use std::path::Path;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Result<Exit, Failure> {
@@ -31,8 +32,15 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         listen: settings.listen,
         public_origin,
         budget: settings.budget,
+        max_sandboxes: settings.max_sandboxes as usize,
+        image_schedule: schedule(settings.image_schedule_minutes),
         provider: None,
     })
+}
+
+/// 0 minutes: on demand only.
+fn schedule(minutes: u32) -> Option<Duration> {
+    (minutes > 0).then(|| Duration::from_secs(60 * u64::from(minutes)))
 }
 
 async fn greet(server: &Server, out: Output) -> Result<(), Failure> {

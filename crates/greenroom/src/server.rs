@@ -18,6 +18,7 @@ use greenroom_vault::Vault;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +31,25 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     pub(crate) public_origin: Option<Url>,
     pub(crate) budget: Budget,
+    pub(crate) max_sandboxes: usize,
+    pub(crate) image_schedule: Option<Duration>,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
+}
+
+impl Options {
+    /// On loopback, with the limits that `serve` has by default, and no schedule.
+    pub(crate) fn local(data: PathBuf, port: u16, provider: Option<Arc<dyn Provider>>) -> Self {
+        Self {
+            data,
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            public_origin: None,
+            budget: Budget::default(),
+            max_sandboxes: 16,
+            image_schedule: None,
+            provider,
+        }
+    }
 }
 
 /// A server that answers.
@@ -101,6 +119,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let config = AppConfig {
         data_dir: data.path().to_owned(),
         budget: options.budget,
+        max_sandboxes: options.max_sandboxes,
+        image_schedule: options.image_schedule,
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,

@@ -7,11 +7,9 @@ use crate::output::Output;
 use crate::server::{self, Options, Server};
 use crate::verb::Desk;
 use greenroom_client::{Address, Client, Credential};
-use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem, RepositoryName};
 use greenroom_model::Provider;
 use greenroom_wire::{AddRepository, BuildFrame, ImageState};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -37,14 +35,7 @@ impl World {
             .clone()
             .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
         let data = parent.join(format!("bench-{now}"));
-        let server = server::start(Options {
-            data: data.clone(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            public_origin: None,
-            budget: Budget::default(),
-            provider,
-        })
-        .await?;
+        let server = server::start(Options::local(data.clone(), 0, provider)).await?;
         let address: Address = server.listening_on().parse().map_err(|error| {
             Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
         })?;

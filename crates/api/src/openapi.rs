@@ -7,7 +7,7 @@ use greenroom_wire::{BuildFrame, ClientFrame, ErrorBody, Frame};
 use std::sync::LazyLock;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
@@ -22,7 +22,7 @@ use utoipa::{Modify, OpenApi};
     servers((url = "/", description = "This server")),
     components(schemas(ClientFrame, Frame, BuildFrame, ErrorBody)),
     security(("cookie" = []), ("token" = [])),
-    modifiers(&SecuritySchemes, &CommonErrors),
+    modifiers(&SecuritySchemes),
 )]
 pub(crate) struct Document;
 
@@ -38,9 +38,7 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Ways to fail that every route has.
-struct CommonErrors;
-
+// Ways to fail that every route has.
 const OF_ALL: &[(&str, &str)] = &[
     ("400", "`invalid_request`"),
     ("403", "`origin_refused`, `not_allowed`"),
@@ -51,16 +49,26 @@ const OF_ALL: &[(&str, &str)] = &[
 const OF_PRIVATE: &[(&str, &str)] = &[("401", "`not_signed_in`"), ("429", "`too_many_requests`")];
 const OF_BODIES: &[(&str, &str)] = &[("413", "`too_large`")];
 
-impl Modify for CommonErrors {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
-            add_errors(operation, OF_ALL);
-            if !is_public(operation) {
-                add_errors(operation, OF_PRIVATE);
-            }
-            if operation.request_body.is_some() {
-                add_errors(operation, OF_BODIES);
-            }
+fn add_common_parts(document: &mut utoipa::openapi::OpenApi) {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        add_errors(operation, OF_ALL);
+        if !is_public(operation) {
+            add_errors(operation, OF_PRIVATE);
+        }
+        if operation.request_body.is_some() {
+            add_errors(operation, OF_BODIES);
+        }
+        describe_successes(operation);
+    }
+}
+
+/// The specification wants a description of every answer.
+fn describe_successes(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = "Done.".into();
         }
     }
 }
@@ -70,7 +78,7 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// `security(())` at the handler.
-pub(crate) fn is_public(operation: &Operation) -> bool {
+fn is_public(operation: &Operation) -> bool {
     operation.security.is_some()
 }
 
@@ -88,8 +96,7 @@ fn add_errors(operation: &mut Operation, errors: &[(&str, &str)]) {
 /// The document of this build.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes::table().split_for_parts().1;
-    SecuritySchemes.modify(&mut document);
-    CommonErrors.modify(&mut document);
+    add_common_parts(&mut document);
     document
 }
 

@@ -10,8 +10,8 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use greenroom_domain::{ErrorCode, Person, Problem};
-use http::header::{AUTHORIZATION, COOKIE, UPGRADE};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
 use std::time::Duration;
 
 const CHECK_AGAIN: Duration = Duration::from_secs(20);
@@ -80,7 +80,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let credential = Credential::of(request.headers()).ok_or_else(not_signed_in)?;
-    if matches!(credential, Credential::Cookie(_)) && changes_something(&request) {
+    if matches!(credential, Credential::Cookie(_)) {
         origin::check_page(&state.settings, &request)?;
     }
     let person = person_of(&state, &credential).await?;
@@ -94,9 +94,7 @@ pub(crate) async fn not_from_elsewhere(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if changes_something(&request) {
-        origin::check_not_foreign(&state.settings, &request)?;
-    }
+    origin::check_not_foreign(&state.settings, &request)?;
     Ok(next.run(request).await)
 }
 
@@ -109,11 +107,6 @@ pub(crate) async fn revoked(state: ApiState, caller: Caller) {
             return;
         }
     }
-}
-
-fn changes_something(request: &Request) -> bool {
-    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    !only_reads || request.headers().contains_key(UPGRADE)
 }
 
 #[cfg(test)]

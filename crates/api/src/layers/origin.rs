@@ -7,9 +7,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use greenroom_domain::{ErrorCode, Problem};
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
 
 /// Set by our page on every request that changes something: a foreign page cannot send it without being asked first.
@@ -30,11 +30,15 @@ pub(super) async fn known_host(
     Ok(next.run(request).await)
 }
 
-/// For requests that a cookie authorises and that change something, and for WebSockets.
+/// For requests that a cookie authorises: no foreign page may use it. What changes something must also say where it
+/// comes from, and carry the header that a foreign page cannot send.
 pub(super) fn check_page(settings: &Settings, request: &Request) -> Result<(), Problem> {
+    if !changes_something(request) {
+        return check_origin(settings, request, Absent::Accepted);
+    }
     check_origin(settings, request, Absent::Refused)?;
-    let is_socket = request.headers().contains_key(http::header::UPGRADE);
-    if !is_socket && request.headers().get(X_GREENROOM).is_none_or(|value| value != "1") {
+    let has_header = request.headers().get(X_GREENROOM).is_some_and(|value| value == "1");
+    if !has_header && !is_socket(request) {
         return Err(refused("The header `X-Greenroom: 1` is missing.")
             .hint("A program should use a token instead of the cookie."));
     }
@@ -44,6 +48,16 @@ pub(super) fn check_page(settings: &Settings, request: &Request) -> Result<(), P
 /// For requests without any credential, as sign-in is: a program sends no `Origin`, a foreign page sends its own.
 pub(super) fn check_not_foreign(settings: &Settings, request: &Request) -> Result<(), Problem> {
     check_origin(settings, request, Absent::Accepted)
+}
+
+fn changes_something(request: &Request) -> bool {
+    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    !only_reads || is_socket(request)
+}
+
+/// A browser opens one from any page, and cannot add headers to it.
+fn is_socket(request: &Request) -> bool {
+    request.headers().contains_key(UPGRADE)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

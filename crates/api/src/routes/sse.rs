@@ -2,7 +2,7 @@
 //! them, so that nothing is stored for a slow one here. Ends when the caller's credential does, or the server stops.
 
 use crate::ApiState;
-use crate::error::ApiError;
+use crate::error::{ApiError, shutting_down};
 use crate::extract::Caller;
 use crate::layers::revoked;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -31,6 +31,9 @@ pub(super) fn answer(
     caller: Caller,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    if state.shutdown.is_cancelled() {
+        return Err(shutting_down().into());
+    }
     let slot = state.streams.enter(caller.person.id)?;
     let shutdown = state.shutdown.clone();
     let over = Box::pin(future::select(

@@ -1,0 +1,18 @@
+//! The interface from outside, over a fake application: who gets in, what bad requests get, streams, git, the page.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "api/authorization.rs"]
+mod authorization;
+#[path = "api/bad_requests.rs"]
+mod bad_requests;
+#[path = "api/fake.rs"]
+mod fake;
+#[path = "api/git.rs"]
+mod git;
+#[path = "api/socket.rs"]
+mod socket;
+#[path = "api/stream.rs"]
+mod stream;
+#[path = "api/web.rs"]
+mod web;

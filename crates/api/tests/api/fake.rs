@@ -1,0 +1,315 @@
+//! An application with two people and sessions whose streams the test writes; and a server around it.
+
+use async_trait::async_trait;
+use axum::body::Body;
+use futures::stream::{self, StreamExt};
+use greenroom_api::{ApiState, BuildFrames, Frames, Settings, UseCases, WebSession, router, serve};
+use greenroom_domain::{
+    ChangeId, Command, CommandId, Entry, ErrorCode, Event, ImageId, Person, PersonId, Problem,
+    RepositoryName, Role, SessionId,
+};
+use greenroom_forge::GitService;
+use greenroom_wire::*;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
+
+pub(crate) const HOST: &str = "127.0.0.1:4400";
+pub(crate) const OWN_ORIGIN: &str = "http://127.0.0.1:4400";
+pub(crate) const COOKIE: &str = "greenroom_session=good-cookie";
+pub(crate) const BEARER: &str = "Bearer grt_good";
+/// Entries in the log of every session.
+pub(crate) const PAST: u64 = 3;
+
+type Result<T, E = Problem> = std::result::Result<T, E>;
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    is_signed_out: AtomicBool,
+    live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
+    pub(crate) commands: AtomicU64,
+    pub(crate) received: Mutex<Vec<u8>>,
+}
+
+impl Fake {
+    /// To everyone who follows a session.
+    pub(crate) fn publish(&self, frame: &Frame) {
+        self.live.lock().unwrap().retain(|viewer| viewer.send(frame.clone()).is_ok());
+    }
+
+    pub(crate) fn sign_everyone_out(&self) {
+        self.is_signed_out.store(true, Ordering::Relaxed);
+    }
+
+    fn known(&self, is_known: bool) -> Result<Person> {
+        let is_signed_out = self.is_signed_out.load(Ordering::Relaxed);
+        (is_known && !is_signed_out).then(ada).ok_or_else(|| problem(ErrorCode::NotSignedIn))
+    }
+}
+
+pub(crate) fn problem(code: ErrorCode) -> Problem {
+    Problem::new(code, "The fake says no.")
+}
+
+pub(crate) fn ada() -> Person {
+    Person {
+        id: PersonId::from_parts(1, 1),
+        login: "ada".parse().unwrap(),
+        name: "Ada".into(),
+        email: "ada@example.org".into(),
+        role: Role::Member,
+    }
+}
+
+pub(crate) fn session_id() -> SessionId {
+    SessionId::from_parts(1, 1)
+}
+
+pub(crate) fn entry(seq: u64) -> Frame {
+    let event = Event::TitleChanged { title: format!("title {seq}") };
+    Frame::Entry { entry: Entry { seq, at_ms: 1, epoch: 1, event } }
+}
+
+fn session_view(id: SessionId) -> SessionView {
+    SessionView {
+        id,
+        repository: "sample".parse().unwrap(),
+        title: "A session".into(),
+        status: SessionStatus::Idle,
+        created_by: None,
+        created_by_name: "Ada".into(),
+        branch: "greenroom/x".parse().unwrap(),
+        model: None,
+        queued_prompts: 0,
+        usage: greenroom_domain::money::Usage::default(),
+        change: None,
+        head_seq: PAST,
+        created_at_ms: 1,
+        updated_at_ms: 1,
+    }
+}
+
+fn unused<T>() -> Result<T> {
+    Err(problem(ErrorCode::Internal))
+}
+
+#[async_trait]
+impl UseCases for Fake {
+    async fn machine(&self, _: &Person) -> Result<Machine> {
+        Ok(Machine { mode: "fake".into(), capabilities: vec![] })
+    }
+    async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
+        self.known(secret == "good-cookie")
+    }
+    async fn person_of_token(&self, secret: &str) -> Result<Person> {
+        self.known(secret == "grt_good")
+    }
+    async fn sign_in(&self, body: SignIn) -> Result<WebSession> {
+        match body.password.as_str() {
+            "right" => Ok(WebSession { person: ada(), secret: "good-cookie".into(), max_age_s: 60 }),
+            "panic" => panic!("a bug"),
+            _ => Err(problem(ErrorCode::WrongCredentials)),
+        }
+    }
+    async fn use_sign_in_link(&self, _: UseSignInLink) -> Result<WebSession> {
+        unused()
+    }
+    async fn sign_out(&self, _: &str) -> Result<()> {
+        self.sign_everyone_out();
+        Ok(())
+    }
+    async fn people(&self, _: &Person) -> Result<Vec<Person>> {
+        Ok(vec![ada()])
+    }
+    async fn add_person(&self, _: &Person, _: AddPerson) -> Result<PersonAdded> {
+        Err(problem(ErrorCode::NotAllowed))
+    }
+    async fn create_token(&self, _: &Person, _: CreateToken) -> Result<TokenCreated> {
+        unused()
+    }
+    async fn repositories(&self, _: &Person) -> Result<Vec<RepositoryView>> {
+        Ok(vec![])
+    }
+    async fn add_repository(&self, _: &Person, _: AddRepository) -> Result<RepositoryView> {
+        unused()
+    }
+    async fn repository(&self, _: &Person, _: &RepositoryName) -> Result<RepositoryView> {
+        Err(problem(ErrorCode::RepositoryUnknown))
+    }
+    async fn remove_repository(&self, _: &Person, _: &RepositoryName) -> Result<()> {
+        unused()
+    }
+    async fn build_image(&self, _: &Person, _: &RepositoryName) -> Result<ImageView> {
+        unused()
+    }
+    async fn images(&self, _: &Person, _: &RepositoryName) -> Result<Vec<ImageView>> {
+        unused()
+    }
+    async fn image(&self, _: &Person, _: ImageId) -> Result<ImageView> {
+        unused()
+    }
+    async fn image_log(&self, _: &Person, _: ImageId) -> Result<BuildFrames> {
+        let frame = BuildFrame::Output { text: "one\ntwo\n".into() };
+        Ok(Box::pin(stream::iter([frame])))
+    }
+    async fn models(&self, _: &Person) -> Result<Vec<ModelView>> {
+        Ok(vec![])
+    }
+    async fn add_model(&self, _: &Person, _: AddModel) -> Result<ModelView> {
+        unused()
+    }
+    async fn remove_model(&self, _: &Person, _: &str) -> Result<()> {
+        unused()
+    }
+    async fn test_model(&self, _: &Person, _: &str) -> Result<ModelTested> {
+        unused()
+    }
+    async fn sessions(&self, _: &Person, _: Option<&RepositoryName>, _: u32) -> Result<Vec<SessionView>> {
+        Ok(vec![session_view(session_id())])
+    }
+    async fn create_session(&self, _: &Person, _: &CommandId, _: CreateSession) -> Result<SessionView> {
+        Ok(session_view(session_id()))
+    }
+    async fn session(&self, _: &Person, id: SessionId) -> Result<SessionView> {
+        if id == session_id() { Ok(session_view(id)) } else { Err(problem(ErrorCode::SessionUnknown)) }
+    }
+    async fn delete_session(&self, _: &Person, _: SessionId) -> Result<()> {
+        Ok(())
+    }
+    async fn submit_command(&self, _: &Person, _: SessionId, body: SubmitCommand) -> Result<Receipt> {
+        if body.command == (Command::Stop {}) {
+            return Err(problem(ErrorCode::NotRunning));
+        }
+        let seq = PAST + 1 + self.commands.fetch_add(1, Ordering::Relaxed);
+        Ok(Receipt { key: body.key, seq: Some(seq), problem: None })
+    }
+    async fn entries(&self, _: &Person, _: SessionId, _: u64, _: usize) -> Result<EntryPage> {
+        Ok(EntryPage { entries: vec![], head_seq: PAST })
+    }
+    async fn subscribe(&self, _: &Person, _: SessionId, after: u64) -> Result<Frames> {
+        let (viewer, live) = mpsc::unbounded_channel();
+        self.live.lock().unwrap().push(viewer);
+        let hello = Frame::Hello { protocol: PROTOCOL, head_seq: PAST, epoch: 1 };
+        let past = (after + 1..=PAST).map(entry);
+        let replay = std::iter::once(hello).chain(past).chain([Frame::CaughtUp { seq: PAST }]);
+        let live = stream::unfold(live, async |mut live| Some((live.recv().await?, live)));
+        Ok(Box::pin(stream::iter(replay.collect::<Vec<_>>()).chain(live)))
+    }
+    async fn session_diff(&self, _: &Person, _: SessionId) -> Result<Vec<FileDiffView>> {
+        Ok(vec![])
+    }
+    async fn exec(&self, _: &Person, _: SessionId, _: Exec) -> Result<ExecResult> {
+        unused()
+    }
+    async fn changes(&self, _: &Person, _: Option<&RepositoryName>) -> Result<Vec<ChangeView>> {
+        Ok(vec![])
+    }
+    async fn change(&self, _: &Person, _: ChangeId) -> Result<ChangeView> {
+        Err(problem(ErrorCode::ChangeUnknown))
+    }
+    async fn change_diff(&self, _: &Person, _: ChangeId) -> Result<Vec<FileDiffView>> {
+        unused()
+    }
+    async fn approve_change(&self, _: &Person, _: ChangeId) -> Result<ChangeView> {
+        Err(problem(ErrorCode::SelfApproval))
+    }
+    async fn merge_change(&self, _: &Person, _: ChangeId) -> Result<ChangeView> {
+        unused()
+    }
+    async fn git_advertise(
+        &self,
+        _: &Person,
+        name: &RepositoryName,
+        _: GitService,
+        protocol: Option<&str>,
+    ) -> Result<Vec<u8>> {
+        Ok(format!("refs of {name}, {}", protocol.unwrap_or_default()).into_bytes())
+    }
+    /// Keeps what it is sent and answers it; refuses the repository `locked`.
+    async fn git_serve(
+        &self,
+        _: &Person,
+        name: &RepositoryName,
+        _: GitService,
+        _: Option<&str>,
+        mut input: Box<dyn AsyncRead + Send + Unpin>,
+        mut output: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> Result<()> {
+        if name.as_str() == "locked" {
+            return Err(problem(ErrorCode::PushRefused));
+        }
+        let mut received = vec![];
+        input.read_to_end(&mut received).await.map_err(|_| problem(ErrorCode::Internal))?;
+        output.write_all(&received).await.map_err(|_| problem(ErrorCode::Internal))?;
+        *self.received.lock().unwrap() = received;
+        Ok(())
+    }
+}
+
+/// A router, without a listener.
+pub(crate) struct TestApp {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) router: axum::Router,
+    pub(crate) shutdown: CancellationToken,
+}
+
+pub(crate) fn app() -> TestApp {
+    let fake = Arc::new(Fake::default());
+    let shutdown = CancellationToken::new();
+    let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None };
+    let state = ApiState::new(fake.clone(), settings, shutdown.clone());
+    TestApp { fake, router: router(state), shutdown }
+}
+
+impl TestApp {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path).header("host", HOST)
+}
+
+/// A signed-in program's request.
+pub(crate) fn by_token(method: &str, path: &str) -> http::request::Builder {
+    request(method, path).header("authorization", BEARER)
+}
+
+pub(crate) async fn body_of(response: Response<Body>) -> Vec<u8> {
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
+}
+
+/// The error of an answer, after checking its shape.
+pub(crate) async fn error_of(response: Response<Body>) -> (StatusCode, ErrorView) {
+    let status = response.status();
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body: ErrorBody = serde_json::from_slice(&body_of(response).await).unwrap();
+    assert_eq!(body.error.request_id, id);
+    assert_eq!(body.error.code.http_status(), status.as_u16());
+    (status, body.error)
+}
+
+/// A server on a port of its own; stops when dropped.
+pub(crate) struct TestServer {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    _stop: DropGuard,
+}
+
+pub(crate) async fn server() -> TestServer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let TestApp { fake, router, shutdown } = app();
+    tokio::spawn(serve(listener, router, shutdown.clone()));
+    TestServer { fake, address, shutdown: shutdown.clone(), _stop: shutdown.drop_guard() }
+}

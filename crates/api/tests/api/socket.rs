@@ -1,0 +1,220 @@
+//! The WebSocket of a session, over a real connection.
+
+use crate::fake::{BEARER, PAST, TestServer, entry, server};
+use futures::{SinkExt, StreamExt};
+use greenroom_domain::ErrorCode;
+use greenroom_wire::Frame;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+const HELLO: &str = r#"{"type":"hello","protocol":1,"after_seq":1}"#;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+fn handshake(server: &TestServer, id: &str) -> tungstenite::handshake::client::Request {
+    let url = format!("ws://{}/api/v1/sessions/{id}/socket", server.address);
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("authorization", BEARER.parse().unwrap());
+    request
+}
+
+async fn connect(server: &TestServer) -> Client {
+    let request = handshake(server, "ses_00000000010000000000000001");
+    Client(tokio_tungstenite::connect_async(request).await.unwrap().0)
+}
+
+async fn greeted(server: &TestServer) -> Client {
+    let mut client = connect(server).await;
+    client.send(HELLO).await;
+    while !matches!(client.frame().await, Frame::CaughtUp { .. }) {}
+    client
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn message(&mut self) -> Option<Result<Message, tungstenite::Error>> {
+        timeout(PATIENCE, self.0.next()).await.expect("a message in time")
+    }
+
+    async fn frame(&mut self) -> Frame {
+        loop {
+            match self.message().await.expect("open").expect("whole") {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn error(&mut self) -> ErrorCode {
+        match self.frame().await {
+            Frame::Error { problem } => problem.code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads to the end: code and reason.
+    async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Some(Ok(_)) => {}
+                other => panic!("closed without a reason: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_hello_the_past_is_replayed_then_the_stream_is_live() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    client.send(HELLO).await;
+    assert!(matches!(client.frame().await, Frame::Hello { head_seq: PAST, .. }));
+    assert_eq!(client.frame().await, entry(2));
+    assert_eq!(client.frame().await, entry(3));
+    assert_eq!(client.frame().await, Frame::CaughtUp { seq: PAST });
+    server.fake.publish(&entry(4));
+    assert_eq!(client.frame().await, entry(4));
+}
+
+#[tokio::test]
+async fn hello_again_on_the_same_connection_goes_on_from_there() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    client.send(r#"{"type":"hello","protocol":1,"after_seq":2}"#).await;
+    assert!(matches!(client.frame().await, Frame::Hello { .. }));
+    assert_eq!(client.frame().await, entry(3));
+}
+
+#[tokio::test]
+async fn commands_are_answered_in_order_and_refusals_are_receipts() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    for key in ["a", "b"] {
+        client
+            .send(&format!(r#"{{"type":"command","key":"{key}","command":{{"type":"prompt","text":"x"}}}}"#))
+            .await;
+    }
+    client.send(r#"{"type":"command","key":"c","command":{"type":"stop"}}"#).await;
+    let mut receipts = vec![];
+    while receipts.len() < 3 {
+        match client.frame().await {
+            Frame::Receipt(receipt) => receipts.push(receipt),
+            other => panic!("{other:?}"),
+        }
+    }
+    let keys: Vec<_> = receipts.iter().map(|receipt| (receipt.key.as_str(), receipt.seq)).collect();
+    assert_eq!(keys, [("a", Some(4)), ("b", Some(5)), ("c", None)]);
+    assert_eq!(receipts[2].problem.as_ref().unwrap().code, ErrorCode::NotRunning);
+}
+
+#[tokio::test]
+async fn a_malformed_frame_is_named_and_the_connection_stays() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    for bad in
+        ["{", r#"{"type":"dance"}"#, r#"{"type":"command","key":"a","command":{"type":"stop","now":1}}"#]
+    {
+        client.send(bad).await;
+        assert_eq!(client.error().await, ErrorCode::InvalidFrame, "{bad}");
+    }
+    client.0.send(Message::binary(vec![1])).await.unwrap();
+    assert_eq!(client.error().await, ErrorCode::InvalidFrame);
+    server.fake.publish(&entry(4));
+    assert_eq!(client.frame().await, entry(4));
+}
+
+#[tokio::test]
+async fn twenty_malformed_frames_end_the_connection_with_the_reason() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    for _ in 0..20 {
+        client.send("{").await;
+    }
+    assert_eq!(client.closed().await, (1008, "20 malformed frames".to_owned()));
+}
+
+#[tokio::test]
+async fn a_frame_over_one_mebibyte_ends_the_connection_with_the_reason() {
+    let server = server().await;
+    for mebibytes in [1, 3, 5] {
+        let mut client = greeted(&server).await;
+        client.send(&"x".repeat(mebibytes * 1024 * 1024 + 1)).await;
+        assert_eq!(client.closed().await, (1009, "a frame has at most 1 MiB".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_command_before_hello_is_refused_and_another_protocol_ends_the_connection() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    client.send(r#"{"type":"command","key":"a","command":{"type":"stop"}}"#).await;
+    assert_eq!(client.error().await, ErrorCode::InvalidFrame);
+    client.send(r#"{"type":"hello","protocol":2}"#).await;
+    assert_eq!(client.error().await, ErrorCode::InvalidFrame);
+    assert_eq!(client.closed().await.0, 1008);
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_hello_is_sent_away() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    assert_eq!(client.closed().await, (1008, "no hello within 10 seconds".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stopping_server_says_so() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    server.shutdown.cancel();
+    assert_eq!(client.closed().await, (1001, "the server is stopping".to_owned()));
+}
+
+#[tokio::test]
+async fn an_unknown_session_is_refused_before_the_upgrade() {
+    let server = server().await;
+    let request = handshake(&server, "ses_00000000010000000000000002");
+    match tokio_tungstenite::connect_async(request).await {
+        Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 404),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Frames far beyond what sockets and queue hold: the client is told where to go on, and gets everything after that.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_told_to_resume_and_loses_nothing() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    let text = "x".repeat(60 * 1024);
+    for seq in PAST + 1..PAST + 1001 {
+        let event = greenroom_domain::Event::TitleChanged { title: text.clone() };
+        let entry = greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event };
+        server.fake.publish(&Frame::Entry { entry });
+    }
+    let mut last = PAST;
+    let resumes_after = loop {
+        match client.frame().await {
+            Frame::Entry { entry } => {
+                assert_eq!(entry.seq, last + 1, "no gap");
+                last = entry.seq;
+            }
+            Frame::Resume { after_seq } => break after_seq,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(resumes_after, last);
+    assert!(last < PAST + 1000, "the queue was bounded");
+    client.send(HELLO).await;
+    assert!(matches!(client.frame().await, Frame::Hello { .. }));
+}

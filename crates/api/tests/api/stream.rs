@@ -1,0 +1,105 @@
+//! Server-sent events.
+
+use crate::fake::{PAST, TestApp, app, body_of, by_token, entry, error_of};
+use axum::body::{Body, BodyDataStream};
+use futures::StreamExt;
+use greenroom_domain::ErrorCode;
+use http::StatusCode;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const STREAM: &str = "/api/v1/sessions/ses_00000000010000000000000001/stream";
+
+async fn open(app: &TestApp, query: &str, last_event: Option<&str>) -> BodyDataStream {
+    let built = by_token("GET", &format!("{STREAM}{query}"));
+    let built = match last_event {
+        Some(id) => built.header("last-event-id", id),
+        None => built,
+    };
+    let response = app.send(built.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    response.into_body().into_data_stream()
+}
+
+/// Reads until the text has been seen.
+async fn read_until(events: &mut BodyDataStream, wanted: &str) -> String {
+    let mut seen = String::new();
+    while !seen.contains(wanted) {
+        let chunk =
+            timeout(Duration::from_secs(5), events.next()).await.expect(wanted).expect("more").unwrap();
+        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    seen
+}
+
+fn ids(events: &str) -> Vec<&str> {
+    events.lines().filter_map(|line| line.strip_prefix("id: ")).collect()
+}
+
+#[tokio::test]
+async fn the_past_is_replayed_and_then_the_stream_is_live() {
+    let app = app();
+    let mut events = open(&app, "", None).await;
+    let past = read_until(&mut events, "caught_up").await;
+    assert!(past.starts_with("event: hello\n"), "{past}");
+    assert_eq!(ids(&past), ["1", "2", "3"]);
+    app.fake.publish(&entry(PAST + 1));
+    assert_eq!(ids(&read_until(&mut events, "title 4").await), ["4"]);
+}
+
+#[tokio::test]
+async fn a_client_goes_on_after_the_entry_it_names() {
+    let app = app();
+    for (query, header) in [("?after=2", None), ("", Some("2")), ("?after=0", Some("2"))] {
+        let past = read_until(&mut open(&app, query, header).await, "caught_up").await;
+        assert_eq!(ids(&past), ["3"], "{query} {header:?}");
+    }
+    let bad = by_token("GET", STREAM).header("last-event-id", "latest").body(Body::empty()).unwrap();
+    assert_eq!(error_of(app.send(bad).await).await.1.code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_is_kept_alive_and_ends_soon_after_its_caller_signed_out() {
+    let app = app();
+    let mut events = open(&app, "", None).await;
+    read_until(&mut events, "caught_up").await;
+    let chunk = events.next().await.unwrap().unwrap();
+    assert!(chunk.starts_with(b":"), "{chunk:?}");
+    app.fake.sign_everyone_out();
+    while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_server_stops_and_none_begins_after() {
+    let app = app();
+    let mut events = open(&app, "", None).await;
+    read_until(&mut events, "caught_up").await;
+    app.shutdown.cancel();
+    assert!(timeout(Duration::from_secs(5), events.next()).await.unwrap().is_none());
+    let late = app.send(by_token("GET", STREAM).body(Body::empty()).unwrap()).await;
+    assert_eq!(error_of(late).await.1.code, ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn one_person_may_have_many_streams_but_not_any_number() {
+    let app = app();
+    let mut open_streams = vec![];
+    for _ in 0..256 {
+        open_streams.push(open(&app, "", None).await);
+    }
+    let response = app.send(by_token("GET", STREAM).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(error_of(response).await.1.code, ErrorCode::TooManyRequests);
+    open_streams.pop();
+    drop(open(&app, "", None).await);
+}
+
+#[tokio::test]
+async fn a_builds_log_ends_with_the_build() {
+    let app = app();
+    let path = "/api/v1/images/img_00000000010000000000000001/log";
+    let body = body_of(app.send(by_token("GET", path).body(Body::empty()).unwrap()).await).await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(text, "event: output\ndata: {\"type\":\"output\",\"text\":\"one\\ntwo\\n\"}\n\n");
+}

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// From the claim to the synced sandbox, the wait for an image left out.
 const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -39,7 +40,16 @@ enum Slot {
 struct Entry {
     generation: u64,
     slot: watch::Sender<Slot>,
+    /// Nobody wants the sandbox any more: do not wait for its image.
+    give_up: CancellationToken,
     last_used: Instant,
+}
+
+/// The making of one sandbox.
+struct Begun {
+    generation: u64,
+    slot: watch::Sender<Slot>,
+    give_up: CancellationToken,
 }
 
 impl Entry {
@@ -66,10 +76,6 @@ impl Workspaces {
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<SessionId, Entry>) -> T) -> T {
         work(&mut self.by_session.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn is_current(&self, session: SessionId, generation: u64) -> bool {
-        self.with(|entries| entries.get(&session).is_some_and(|entry| entry.generation == generation))
     }
 
     fn idle(&self, now: Instant) -> Vec<SessionId> {
@@ -119,12 +125,13 @@ impl Inner {
             }
             let (slot, receiver) = watch::channel(Slot::Starting);
             let generation = self.workspaces.next_generation();
-            begin = Some((generation, slot.clone()));
-            entries.insert(session, Entry { generation, slot, last_used: Instant::now() });
+            let give_up = CancellationToken::new();
+            begin = Some(Begun { generation, slot: slot.clone(), give_up: give_up.clone() });
+            entries.insert(session, Entry { generation, slot, give_up, last_used: Instant::now() });
             receiver
         });
-        if let Some((generation, slot)) = begin {
-            tokio::spawn(Arc::clone(self).start(handle.clone(), generation, slot));
+        if let Some(begun) = begin {
+            tokio::spawn(Arc::clone(self).start(handle.clone(), begun));
         }
         SandboxWatch { slot }
     }
@@ -134,35 +141,35 @@ impl Inner {
         Ok(self.start_sandbox(handle).ready().await?.0)
     }
 
-    /// Ends the session's sandbox, if it has one; its files stay.
+    /// Ends the session's sandbox, if it has one; its files stay. One that is being made is waited for first.
     pub(crate) async fn end_sandbox(&self, handle: &SessionHandle, reason: &str) {
-        let entry = self.workspaces.with(|entries| entries.remove(&handle.id()));
-        let Some(entry) = entry else { return };
-        let ready = match &*entry.slot.borrow() {
-            Slot::Ready { sandbox, .. } => Some(Arc::clone(sandbox)),
-            _ => None,
-        };
+        let session = handle.id();
+        let begun = self.workspaces.with(|entries| {
+            entries.get(&session).map(|entry| {
+                entry.give_up.cancel();
+                SandboxWatch { slot: entry.slot.subscribe() }
+            })
+        });
+        let Some(begun) = begun else { return };
+        let ready = begun.ready().await.ok();
+        let Some(entry) = self.workspaces.with(|entries| entries.remove(&session)) else { return };
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox was ended: {reason}."));
         entry.slot.send_replace(Slot::Failed(problem));
-        if let Some(sandbox) = ready {
-            self.policies.revoke(&handle.id().to_string(), entry.generation);
-            if let Err(error) = sandbox.destroy().await {
-                tracing::warn!(session = %handle.id(), %error, "a sandbox did not end in order");
-            }
-            let _ = handle.record(vec![phase(SandboxPhase::Stopped, None)]).await;
+        self.policies.revoke(&session.to_string(), entry.generation);
+        let Some((sandbox, _)) = ready else { return };
+        if let Err(error) = sandbox.destroy().await {
+            tracing::warn!(%session, %error, "a sandbox did not end in order");
         }
+        // The end is a fact whether or not the session can still note it.
+        let _ = handle.record(vec![phase(SandboxPhase::Stopped, None)]).await;
     }
 
-    async fn start(self: Arc<Self>, handle: SessionHandle, generation: u64, slot: watch::Sender<Slot>) {
+    async fn start(self: Arc<Self>, handle: SessionHandle, begun: Begun) {
         let session = handle.id();
-        match self.claim_and_sync(&handle, generation).await {
+        match self.claim_and_sync(&handle, &begun).await {
             Ok((sandbox, stages)) => {
-                if !self.workspaces.is_current(session, generation) {
-                    let _ = sandbox.destroy().await;
-                    return;
-                }
-                slot.send_replace(Slot::Ready { sandbox: Arc::clone(&sandbox), stages });
-                self.watch_end(handle, generation, sandbox).await;
+                begun.slot.send_replace(Slot::Ready { sandbox: Arc::clone(&sandbox), stages });
+                self.watch_end(handle, begun.generation, sandbox).await;
             }
             Err(problem) => {
                 tracing::warn!(%session, %problem, "a sandbox could not be started");
@@ -173,8 +180,8 @@ impl Inner {
                     problem: Some(problem.clone()),
                 };
                 let _ = handle.record(vec![failed]).await;
-                slot.send_replace(Slot::Failed(problem));
-                self.workspaces.forget(session, generation);
+                begun.slot.send_replace(Slot::Failed(problem));
+                self.workspaces.forget(session, begun.generation);
             }
         }
     }
@@ -196,23 +203,21 @@ impl Inner {
         }
     }
 
+    /// Every step has its own deadline: the image, the claim, the sync.
     async fn claim_and_sync(
         self: &Arc<Self>,
         handle: &SessionHandle,
-        generation: u64,
+        begun: &Begun,
     ) -> Result<(Arc<dyn Sandbox>, Stages)> {
         let state = handle.state().await?;
-        let manifest = self.image_of(handle, &state).await?;
+        let manifest = tokio::select! {
+            manifest = self.image_of(handle, &state) => manifest?,
+            () = begun.give_up.cancelled() => {
+                return Err(Problem::new(ErrorCode::Interrupted, "The sandbox is not needed any more."));
+            }
+        };
         self.make_room(handle.id()).await?;
-        let work = self.claim_from(handle, &state, &manifest, generation);
-        match tokio::time::timeout(START_DEADLINE, work).await {
-            Ok(done) => done,
-            Err(_) => Err(Problem::new(
-                ErrorCode::Deadline,
-                format!("The sandbox was not ready within {} s.", START_DEADLINE.as_secs()),
-            )
-            .hint("Send the prompt again; `greenroom session show` says how far it came.")),
-        }
+        self.claim_from(handle, &state, &manifest, begun.generation).await
     }
 
     /// The image the session's files stand on; for its first sandbox the newest good one, waited for if need be.
@@ -271,13 +276,19 @@ impl Inner {
         let claiming = handle.record(vec![phase(SandboxPhase::Claiming, Some(manifest.id))]);
         let (claimed, recorded) = tokio::join!(self.sandboxes.claim(spec), claiming);
         let started = match (claimed, recorded) {
-            (Ok(sandbox), Ok(())) => {
+            (Ok(sandbox), recorded) => {
                 let claimed = Instant::now();
-                self.sync(handle, state, manifest, &sandbox).await.map(|()| (sandbox, claimed))
-            }
-            (Ok(sandbox), Err(problem)) => {
-                let _ = sandbox.destroy().await;
-                Err(problem)
+                let synced = match recorded {
+                    Ok(()) => self.sync(handle, state, manifest, &sandbox).await,
+                    Err(problem) => Err(problem),
+                };
+                match synced {
+                    Ok(()) => Ok((sandbox, claimed)),
+                    Err(problem) => {
+                        let _ = sandbox.destroy().await;
+                        Err(problem)
+                    }
+                }
             }
             (Err(error), _) => Err(problem_of_sandbox(error)),
         };

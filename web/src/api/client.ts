@@ -99,7 +99,7 @@ async function readJson(response: Response): Promise<unknown> {
   try {
     return await response.json();
   } catch {
-    throw new ApiError(response.status, { code: "answer_unreadable", message: "The server's answer could not be read." });
+    throw new ApiError(response.status, { code: "server_unexpected", message: "The server's answer could not be read." });
   }
 }
 
@@ -111,7 +111,7 @@ async function readError(response: Response): Promise<ApiError> {
     return new ApiError(response.status, problem as Problem, request_id);
   }
   return new ApiError(response.status, {
-    code: `http_${response.status}`,
+    code: "server_unexpected",
     message: `The server answered with status ${response.status}.`,
     hint: "Try again; the server's log says more.",
   });
@@ -169,7 +169,7 @@ export const api = {
 /** What to show for anything that was thrown. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ApiError) return error.problem;
-  return { code: "page_error", message: error instanceof Error ? error.message : "Something went wrong on this page." };
+  return { code: "internal", message: error instanceof Error ? error.message : "Something went wrong on this page." };
 }
 
 /** An idempotency key; `randomUUID` is missing on plain-http origins other than localhost. */

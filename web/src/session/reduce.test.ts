@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Author, Event, Frame, Usage } from "../api/types";
+import type { Author, Event, Frame, Problem, TurnOutcome, Usage } from "../api/types";
 import { reduce, reduceAll } from "./reduce";
 import { type BlockItem, initialState, type SessionState, type ToolItem } from "./state";
 
@@ -148,7 +148,7 @@ describe("tools", () => {
 
 describe("turns", () => {
   it("a retry is over once the model answers", () => {
-    const problem = { code: "model_overloaded", message: "Busy." };
+    const problem: Problem = { code: "model_overloaded", message: "Busy." };
     const waiting = fold(...started, ...entries(4, { type: "model_retry", turn: "t1", attempt: 2, wait_ms: 500, problem }));
     expect(waiting.items.get("e4")).toMatchObject({ kind: "retry", isOver: false });
     const over = reduceAll(waiting, entries(5, { type: "model_requested", turn: "t1", model: "m", attempt: 2 }));
@@ -157,7 +157,7 @@ describe("turns", () => {
 
   it("a finished turn keeps its outcome, usage and timeline", () => {
     const marks = [{ stage: "committed" as const, at_us: 900 }];
-    const outcome = { kind: "failed" as const, problem: { code: "model_unreachable", message: "No." } };
+    const outcome: TurnOutcome = { kind: "failed", problem: { code: "model_unreachable", message: "No." } };
     const state = fold(...started, ...entries(4, { type: "start_timeline", turn: "t1", marks }, { type: "turn_finished", turn: "t1", outcome, usage, duration_ms: 12 }));
     expect(state.running).toBeNull();
     expect(state.turns.get("t1")).toMatchObject({ marks, outcome, usage });

@@ -19,7 +19,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use greenroom_domain::{CommandId, ErrorCode, Problem, SessionId};
 use greenroom_wire::{ClientFrame, ErrorBody, Frame, PROTOCOL, Receipt, SubmitCommand};
-use outbox::Outbox;
+use outbox::{Outbox, Pushed};
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::time::Duration;
@@ -30,6 +30,7 @@ const HELLO_TIME: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(60);
 const GOODBYE_TIME: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 const FRAME_LIMIT: usize = 1024 * 1024;
 /// Above `FRAME_LIMIT`, so that a frame which is a little too large gets a reason; beyond this the reader itself stops.
 const READ_LIMIT: usize = 4 * FRAME_LIMIT;
@@ -140,7 +141,7 @@ impl Connection {
                 _ = ping.tick() => self.keep_alive()?,
                 message = source.next(), if self.commands.len() < COMMANDS => self.receive(message).await?,
                 receipt = finished(&mut self.running) => self.command_done(receipt),
-                frame = next_frame(&mut self.frames), if may_take => self.forward(frame),
+                frame = next_frame(&mut self.frames), if may_take => self.forward(frame.as_ref())?,
                 sent = send_next(sink, &mut self.outbox, must_flush) => must_flush = sent?,
             }
         }
@@ -210,18 +211,28 @@ impl Connection {
     }
 
     /// A frame of the session, or the end of its stream.
-    fn forward(&mut self, frame: Option<Frame>) {
-        let is_last = match &frame {
-            Some(frame) => {
-                matches!(frame, Frame::Resume { .. }) || self.outbox.push(frame) == outbox::Pushed::Overflow
+    fn forward(&mut self, frame: Option<&Frame>) -> Step {
+        match frame {
+            None => return Err(End::Closed(GOING_AWAY, "the session's stream ended")),
+            Some(Frame::Error { problem }) => {
+                self.error(problem.clone());
+                return Err(End::Closed(FAILED, "the session cannot be followed"));
             }
-            None => true,
-        };
-        if is_last {
-            self.outbox.resume();
-            self.frames = None;
-            self.hello_until = Instant::now() + HELLO_TIME;
+            Some(Frame::Resume { .. }) => self.await_hello(),
+            Some(frame) => {
+                if self.outbox.push(frame) == Pushed::Overflow {
+                    self.await_hello();
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// The client was too slow: it is told where to go on, and has to say hello again.
+    fn await_hello(&mut self) {
+        self.outbox.resume();
+        self.frames = None;
+        self.hello_until = Instant::now() + HELLO_TIME;
     }
 
     fn refuse_frame(&mut self, message: String) -> Step {
@@ -329,7 +340,15 @@ async fn say_goodbye(
         }
     }
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    if sink.send(close).await.is_ok() {
-        while let Some(Ok(_)) = source.next().await {}
+    if sink.send(close).await.is_err() {
+        return;
+    }
+    let mut is_answered = false;
+    while let Some(Ok(message)) = source.next().await {
+        is_answered |= matches!(message, Message::Close(_));
+    }
+    if !is_answered {
+        // A frame over `READ_LIMIT` is not read to its end. Who reads while writing still sees the reason.
+        tokio::time::sleep(LINGER).await;
     }
 }

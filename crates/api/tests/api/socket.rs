@@ -148,10 +148,30 @@ async fn twenty_malformed_frames_end_the_connection_with_the_reason() {
 #[tokio::test]
 async fn a_frame_over_one_mebibyte_ends_the_connection_with_the_reason() {
     let server = server().await;
-    for mebibytes in [1, 3, 5] {
+    for mebibytes in [1, 3] {
         let mut client = greeted(&server).await;
         client.send(&"x".repeat(mebibytes * 1024 * 1024 + 1)).await;
         assert_eq!(client.closed().await, (1009, "a frame has at most 1 MiB".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_far_over_the_limit_is_not_even_read_and_who_listens_hears_why() {
+    let server = server().await;
+    let (mut sink, mut source) = greeted(&server).await.0.split();
+    let writing = sink.send(Message::text("x".repeat(64 * 1024 * 1024)));
+    let reading = async {
+        loop {
+            match timeout(PATIENCE, source.next()).await.expect("a message in time") {
+                Some(Ok(Message::Close(Some(frame)))) => return u16::from(frame.code),
+                Some(Ok(_)) => {}
+                other => panic!("closed without a reason: {other:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        code = reading => assert_eq!(code, 1009),
+        Err(error) = writing => panic!("{error}"),
     }
 }
 
@@ -171,6 +191,15 @@ async fn a_client_that_never_says_hello_is_sent_away() {
     let server = server().await;
     let mut client = connect(&server).await;
     assert_eq!(client.closed().await, (1008, "no hello within 10 seconds".to_owned()));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_followed_any_more_says_why_and_closes() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    server.fake.publish(&Frame::Error { problem: crate::fake::problem(ErrorCode::DiskFull) });
+    assert_eq!(client.error().await, ErrorCode::DiskFull);
+    assert_eq!(client.closed().await.0, 1011);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
 
 #[derive(Embed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../web/dist"]
+#[folder = "../../web/dist"]
 #[allow_missing = true]
 struct Dist;
 
@@ -63,10 +63,13 @@ fn is_of_programs(path: &str) -> bool {
     matches!(path.split('/').nth(1), Some("api" | "git"))
 }
 
-/// A page's address has no extension; a missing file must not answer the page.
+/// A page's address has no extension, unless it ends with a name that people gave; a missing file must not answer the
+/// page.
 fn is_page(path: &str) -> bool {
+    let names = ["/sessions/", "/changes/", "/repositories/"];
     let last = path.rsplit('/').next().unwrap_or_default();
-    !path.starts_with("/assets/") && (last == INDEX || !last.contains('.'))
+    names.iter().any(|name| path.starts_with(name))
+        || (!path.starts_with("/assets/") && (last == INDEX || !last.contains('.')))
 }
 
 async fn index(headers: &HeaderMap) -> Response {
@@ -183,14 +186,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_have_no_extension_and_files_do() {
-        for page in ["/", "/sessions/ses_01", "/sign-in/link", "/index.html"] {
+    fn a_page_that_was_built_is_embedded() {
+        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/dist/index.html");
+        assert_eq!(Dist::get(INDEX).is_some(), std::path::Path::new(built).exists());
+    }
+
+    #[test]
+    fn files_have_an_extension_and_pages_only_in_given_names() {
+        for page in ["/", "/sessions/ses_01", "/repositories/left.pad", "/sign-in/link", "/index.html"] {
             assert!(is_page(page), "{page}");
         }
         for file in ["/assets/gone", "/favicon.ico", "/a/b.js"] {
             assert!(!is_page(file), "{file}");
         }
         assert!(is_of_programs("/api") && is_of_programs("/git/x") && !is_of_programs("/apiary"));
+    }
+
+    #[test]
+    fn a_built_page_is_embedded() {
+        let built = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web/dist").join(INDEX);
+        assert_eq!(Dist::get(INDEX).is_some(), built.exists());
     }
 
     #[tokio::test]

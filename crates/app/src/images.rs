@@ -405,12 +405,12 @@ impl BuildLogStream {
         let mut bytes = std::mem::take(&mut self.partial);
         let read = file.take(LOG_CHUNK).read_to_end(&mut bytes).await.ok()?;
         self.offset += read as u64;
-        if let Err(error) = std::str::from_utf8(&bytes) {
-            if error.error_len().is_none() && bytes.len() - error.valid_up_to() < 4 && read > 0 {
-                self.partial = bytes.split_off(error.valid_up_to());
-            }
+        if read == 0 {
+            return None;
         }
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+        let text = crate::text::take_complete(&mut bytes);
+        self.partial = bytes;
+        Some(text)
     }
 }
 

@@ -11,6 +11,7 @@ mod policy;
 mod repositories;
 mod secrets;
 mod sessions;
+mod text;
 mod timeline;
 mod turns;
 mod workspaces;

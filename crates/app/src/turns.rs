@@ -138,6 +138,7 @@ impl TurnRunner {
             timeline: Arc::clone(&self.timeline),
             author,
             speakers: Mutex::new(Speakers::after(entries.iter())),
+            tails: Mutex::default(),
         });
         let context = TurnContext {
             provider,
@@ -225,6 +226,8 @@ struct Ports {
     timeline: Arc<Timeline>,
     author: Author,
     speakers: Mutex<Speakers>,
+    /// Of each call's output, the beginning of a character that is still to be completed.
+    tails: Mutex<HashMap<String, Vec<u8>>>,
 }
 
 #[async_trait]
@@ -238,7 +241,14 @@ impl Log for Ports {
     }
 
     fn output(&self, call: &str, offset: u64, bytes: &[u8]) {
-        self.turn.output(call, offset, &String::from_utf8_lossy(bytes));
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = tails.entry(call.to_owned()).or_default();
+        let begin = offset.saturating_sub(tail.len() as u64);
+        tail.extend(bytes);
+        let text = crate::text::take_complete(tail);
+        if !text.is_empty() {
+            self.turn.output(call, begin, &text);
+        }
     }
 
     fn mark(&self, stage: StartStage) {

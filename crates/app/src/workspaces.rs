@@ -308,7 +308,7 @@ impl Inner {
         generation: u64,
     ) -> Result<ClaimSpec> {
         let parts = manifest
-            .claim_parts(self.images.layers(), &self.images.setup())
+            .claim_parts(self.images.layers(), self.images.setup())
             .map_err(|error| error.problem())?;
         let session = handle.id();
         Ok(ClaimSpec {

@@ -39,6 +39,12 @@ git diff --patch --unified=3 "$@"
 /// Never in what `--numstat -z` prints.
 const DIFF_BOUNDARY: &str = "\0\0\0\0";
 
+/// Counts and patches. The last count ends with a NUL of its own, which lies before the boundary.
+fn split_diff(output: &str) -> Option<(&str, &str)> {
+    let (counts, patches) = output.split_once(DIFF_BOUNDARY)?;
+    Some((counts, patches.trim_start_matches('\0')))
+}
+
 impl App {
     /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.
     pub async fn create_session(
@@ -168,8 +174,7 @@ impl App {
         let env = vec![("BASE".to_owned(), base.to_string())];
         let run = Shell { command: DIFF, env, timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
         let result = self.inner.run_in_session(&handle, run).await?;
-        let parts = result.output.split_once(DIFF_BOUNDARY).filter(|_| result.exit_code == Some(0));
-        match parts {
+        match split_diff(&result.output).filter(|_| result.exit_code == Some(0)) {
             Some((counts, patches)) => {
                 let files = greenroom_forge::read_diff(counts.as_bytes(), patches, result.is_truncated);
                 Ok(files.into_iter().map(crate::changes::diff_view).collect())
@@ -484,12 +489,22 @@ fn unknown_session() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::title_of;
+    use super::{split_diff, title_of};
 
     #[test]
     fn a_title_is_the_prompts_first_line_cut_at_a_word() {
         assert_eq!(title_of(None, Some("make the failing test pass\nplease")), "make the failing test pass");
         let title = title_of(None, Some(&"word ".repeat(40)));
         assert!(title.ends_with("word…") && title.chars().count() <= 80, "{title}");
+    }
+
+    #[test]
+    fn the_first_files_patch_is_kept() {
+        let output = "1\t1\tpricing.py\0\0\0\0\0diff --git a/pricing.py b/pricing.py\n@@ -1 +1 @@\n-a\n+b\n";
+        let (counts, patches) = split_diff(output).unwrap();
+        let files = greenroom_forge::read_diff(counts.as_bytes(), patches, false);
+        assert_eq!(files.len(), 1);
+        assert!(files[0].patch.contains("+b") && !files[0].is_truncated, "{files:?}");
+        assert_eq!(split_diff("\0\0\0\0"), Some(("", "")));
     }
 }

@@ -30,7 +30,13 @@ fn build(manifest: &Path, target: &str, directory: &Path) -> PathBuf {
         .args(["--config", "profile.release.debug=false", "--config", "profile.release.codegen-units=16"])
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     // The outer build's flags, wrappers (clippy) and coverage belong to the outer build.
-    for name in ["RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "LLVM_PROFILE_FILE"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET_DIR",
+        "LLVM_PROFILE_FILE",
+    ] {
         cargo.env_remove(name);
     }
     let status = cargo.status().expect("cargo can be started again");

@@ -1,8 +1,8 @@
 //! What every provider must do. Each function is one promise; a provider's tests call them with a `Subject`.
 
 use crate::{
-    Base, ClaimSpec, EgressHandler, EgressStream, ExecEvent, ExecSpec, Exit, ExitReason, Fence, Origin, Resources, Sandbox,
-    SandboxProvider, SearchQuery, Workspace,
+    Base, ClaimSpec, EgressHandler, EgressStream, ExecEvent, ExecSpec, Exit, ExitReason, Fence, Origin,
+    Resources, Sandbox, SandboxProvider, SearchQuery, Workspace,
 };
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -202,7 +202,9 @@ pub async fn files_are_written_read_and_listed(subject: &Subject) {
 
 pub async fn a_search_finds_names_and_lines(subject: &Subject) {
     let sandbox = subject.claim().await;
-    for (path, text) in [("src/one.rs", "fn alpha() {}\n"), ("src/two.rs", "fn beta() {}\n"), ("notes.md", "alpha\n")] {
+    for (path, text) in
+        [("src/one.rs", "fn alpha() {}\n"), ("src/two.rs", "fn beta() {}\n"), ("notes.md", "alpha\n")]
+    {
         sandbox.write_file(&format!("/workspace/{path}"), text.as_bytes()).await.expect("writes");
     }
     let glob = SearchQuery::Glob { root: "/workspace".into(), pattern: "src/*.rs".into(), limit: 10 };
@@ -293,7 +295,9 @@ pub async fn a_run_past_its_time_is_ended(subject: &Subject) {
     let mut spec = shell("slow", "echo started; sleep 1000");
     spec.timeout_ms = 300;
     let (output, exit) = finish(&*sandbox, spec).await;
-    assert_eq!((output.as_str(), exit.reason), ("started\n", ExitReason::TimedOut));
+    // The shell may still say that its child was terminated.
+    assert!(output.starts_with("started\n"), "{output}");
+    assert_eq!(exit.reason, ExitReason::TimedOut);
     sandbox.destroy().await.expect("destroys");
 }
 
@@ -344,10 +348,12 @@ pub async fn a_link_to_a_host_path_stays_inside(subject: &Subject) {
 pub async fn no_secret_of_the_host_is_visible(subject: &Subject, canaries: &[PathBuf]) {
     let sandbox = subject.claim().await;
     for canary in canaries {
-        let (output, exit) = finish(&*sandbox, shell(&canary.to_string_lossy(), &format!("cat {}", canary.display()))).await;
+        let (output, exit) =
+            finish(&*sandbox, shell(&canary.to_string_lossy(), &format!("cat {}", canary.display()))).await;
         assert_ne!(exit.reason, code(0), "{} shows {output}", canary.display());
     }
-    let shadow = run(&*sandbox, "cat /etc/shadow /etc/gshadow /etc/ssh/*_key /proc/kcore 2>/dev/null || true").await;
+    let shadow =
+        run(&*sandbox, "cat /etc/shadow /etc/gshadow /etc/ssh/*_key /proc/kcore 2>/dev/null || true").await;
     assert_eq!(shadow, "");
     let names = run(&*sandbox, "ls -A / /root /home /mnt /srv /run").await;
     for hidden in [".ssh", ".cargo", "docker.sock", "systemd"] {

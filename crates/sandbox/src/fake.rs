@@ -1,0 +1,409 @@
+//! A provider in memory, deterministic and without any isolation, for tests of the crates above. It keeps files in a map,
+//! and runs a scripted closure or, without one, the few shell commands that `interpret` lists. Passes
+//! `contract::basics`.
+
+use crate::{
+    Capabilities, ClaimSpec, DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
+    FileStat, Result, Sandbox, SandboxProvider, SearchQuery, SearchResult, SnapshotLayer,
+};
+use async_trait::async_trait;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+
+/// Absolute path to content. Directories exist by what lies in them.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What a run printed, and its exit code.
+pub type Outcome = (Vec<u8>, ExitReason);
+
+/// Answers a run; `None` leaves it to the built-in commands.
+pub type Script = dyn Fn(&ExecSpec, &mut Files) -> Option<Outcome> + Send + Sync;
+
+#[derive(Clone, Default)]
+pub struct FakeProvider {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    script: Option<Box<Script>>,
+}
+
+#[derive(Default)]
+struct State {
+    fences: HashMap<String, (u64, u64)>,
+    /// By directory: workspaces and layers alike.
+    trees: HashMap<PathBuf, Files>,
+    alive: HashMap<String, Arc<FakeSandbox>>,
+    layers: u64,
+}
+
+impl std::fmt::Debug for FakeProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeProvider").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FakeProvider {
+    pub fn scripted(
+        script: impl Fn(&ExecSpec, &mut Files) -> Option<Outcome> + Send + Sync + 'static,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default(), script: Some(Box::new(script)) }) }
+    }
+}
+
+#[async_trait]
+impl SandboxProvider for FakeProvider {
+    async fn claim(&self, spec: ClaimSpec) -> Result<Arc<dyn Sandbox>> {
+        let mut state = lock(&self.shared.state);
+        let fence = (spec.fence.epoch, spec.fence.generation);
+        let seen = state.fences.entry(spec.fence.session.clone()).or_insert(fence);
+        if *seen > fence {
+            return Err(Error::Fenced { seen: seen.0 });
+        }
+        *seen = fence;
+        if state.alive.contains_key(&spec.id) {
+            return Err(Error::Invalid { reason: format!("a sandbox {} exists already", spec.id) });
+        }
+        let mut lower = Files::new();
+        for layer in &spec.layers {
+            lower.extend(state.trees.get(layer).cloned().unwrap_or_default());
+        }
+        let written = state.trees.get(&spec.workspace.directory).cloned().unwrap_or_default();
+        lower.extend(written);
+        let inside = Inside { files: lower, runs: HashMap::new() };
+        let sandbox = Arc::new(FakeSandbox {
+            shared: self.shared.clone(),
+            inside: Mutex::new(inside),
+            end: watch::channel(None).0,
+            spec,
+        });
+        state.alive.insert(sandbox.spec.id.clone(), sandbox.clone());
+        Ok(Arc::new(Handle(sandbox)))
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        Ok(lock(&self.shared.state).alive.keys().cloned().collect())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { mode: "fake".into(), entries: Vec::new() }
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        let alive: Vec<_> = lock(&self.shared.state).alive.values().cloned().collect();
+        for sandbox in alive {
+            sandbox.finish("the provider shuts down");
+        }
+        Ok(())
+    }
+}
+
+struct FakeSandbox {
+    shared: Arc<Shared>,
+    spec: ClaimSpec,
+    inside: Mutex<Inside>,
+    end: watch::Sender<Option<String>>,
+}
+
+struct Inside {
+    files: Files,
+    runs: HashMap<String, (Vec<u8>, Exit)>,
+}
+
+struct Handle(Arc<FakeSandbox>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FakeSandbox({})", self.0.spec.id)
+    }
+}
+
+impl FakeSandbox {
+    fn check(&self) -> Result<()> {
+        let fence = &self.spec.fence;
+        let seen = lock(&self.shared.state).fences.get(&fence.session).copied();
+        match (seen, &*self.end.borrow()) {
+            (Some(seen), _) if seen > (fence.epoch, fence.generation) => Err(Error::Fenced { seen: seen.0 }),
+            (_, Some(reason)) => Err(Error::Ended { reason: reason.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&self, reason: &str) {
+        let files = lock(&self.inside).files.clone();
+        let mut state = lock(&self.shared.state);
+        state.alive.remove(&self.spec.id);
+        state.trees.insert(self.spec.workspace.directory.clone(), files);
+        self.end.send_if_modified(|end| end.get_or_insert_with(|| reason.to_owned()) == reason);
+    }
+
+    fn run(&self, spec: &ExecSpec) -> (Vec<u8>, Exit) {
+        let mut inside = lock(&self.inside);
+        if let Some(done) = inside.runs.get(&spec.call) {
+            return done.clone();
+        }
+        let scripted = self.shared.script.as_ref().and_then(|script| script(spec, &mut inside.files));
+        let (mut output, reason) = scripted.unwrap_or_else(|| self.interpret(spec, &mut inside.files));
+        let written = output.len() as u64;
+        output.truncate(spec.output_limit_bytes as usize);
+        let is_truncated = written > output.len() as u64;
+        let done = (output, Exit { reason, output_bytes: written, is_truncated, duration_ms: 1 });
+        inside.runs.insert(spec.call.clone(), done.clone());
+        done
+    }
+
+    /// `sh -c` with `echo`, `cat`, `pwd`, `true`, `false`, `exit`, separated by `;`, with `>`, `>>`, `>&2` and `$NAME`.
+    fn interpret(&self, spec: &ExecSpec, files: &mut Files) -> Outcome {
+        let [shell, flag, script] = spec.argv.as_slice() else { return (Vec::new(), MISSING) };
+        if !shell.ends_with("sh") || flag != "-c" {
+            return (Vec::new(), MISSING);
+        }
+        let mut output = Vec::new();
+        let mut code = 0;
+        for command in script.split(';').map(str::trim).filter(|command| !command.is_empty()) {
+            let words: Vec<String> = command.split_whitespace().map(|word| self.expand(word, spec)).collect();
+            if words[0] == "exit" {
+                code = words.get(1).and_then(|code| code.parse().ok()).unwrap_or(code);
+                break;
+            }
+            code = simple(&words, spec, files, &mut output);
+        }
+        (output, ExitReason::Code { code })
+    }
+
+    fn expand(&self, word: &str, spec: &ExecSpec) -> String {
+        let Some(name) = word.strip_prefix('$') else { return word.to_owned() };
+        let mut env = spec.env.iter().chain(&self.spec.env);
+        env.find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+}
+
+const MISSING: ExitReason = ExitReason::NotStarted { errno: 2 };
+
+fn simple(words: &[String], spec: &ExecSpec, files: &mut Files, output: &mut Vec<u8>) -> i32 {
+    let end = words.iter().position(|word| word.starts_with('>')).unwrap_or(words.len());
+    let (command, redirect) = words.split_at(end);
+    let arguments = &command[1..];
+    let (text, code) = match command[0].as_str() {
+        "echo" => (format!("{}\n", arguments.join(" ")).into_bytes(), 0),
+        "pwd" => (format!("{}\n", spec.cwd).into_bytes(), 0),
+        "cat" if arguments.is_empty() => (spec.stdin.clone(), 0),
+        "cat" => match arguments.iter().map(|path| files.get(path).cloned()).collect::<Option<Vec<_>>>() {
+            Some(contents) => (contents.concat(), 0),
+            None => (b"cat: no such file\n".to_vec(), 1),
+        },
+        "true" => (Vec::new(), 0),
+        "false" => (Vec::new(), 1),
+        name => (format!("sh: {name}: not found\n").into_bytes(), 127),
+    };
+    match redirect {
+        [append, path] if append == ">>" => files.entry(path.clone()).or_default().extend(text),
+        [replace, path] if replace == ">" => drop(files.insert(path.clone(), text)),
+        _ => output.extend(text),
+    }
+    code
+}
+
+fn absolute(path: &str) -> Result<()> {
+    if path.starts_with('/') {
+        Ok(())
+    } else {
+        Err(Error::Invalid { reason: format!("not an absolute path: {path}") })
+    }
+}
+
+fn missing(path: &str) -> Error {
+    Error::NotFound { path: path.to_owned() }
+}
+
+#[async_trait]
+impl Sandbox for Handle {
+    fn id(&self) -> &str {
+        &self.0.spec.id
+    }
+
+    async fn exec(&self, spec: ExecSpec) -> Result<mpsc::Receiver<ExecEvent>> {
+        self.0.check()?;
+        let (output, exit) = self.0.run(&spec);
+        let (sender, receiver) = mpsc::channel(2);
+        if !output.is_empty() {
+            sender.try_send(ExecEvent::Output { offset: 0, bytes: output }).expect("room for two");
+        }
+        sender.try_send(ExecEvent::Exit(exit)).expect("room for two");
+        Ok(receiver)
+    }
+
+    async fn cancel(&self, _: &str, _: u64) -> Result<()> {
+        self.0.check()
+    }
+
+    async fn acknowledge(&self, call: &str) -> Result<()> {
+        self.0.check()?;
+        lock(&self.0.inside).runs.remove(call);
+        Ok(())
+    }
+
+    async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileContent> {
+        self.0.check()?;
+        absolute(path)?;
+        let inside = lock(&self.0.inside);
+        let bytes = inside.files.get(path).ok_or_else(|| missing(path))?;
+        let start = (offset as usize).min(bytes.len());
+        let end = start.saturating_add(limit as usize).min(bytes.len());
+        Ok(FileContent {
+            bytes: bytes[start..end].to_vec(),
+            size: bytes.len() as u64,
+            is_end: end == bytes.len(),
+        })
+    }
+
+    async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.0.check()?;
+        absolute(path)?;
+        lock(&self.0.inside).files.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    async fn stat(&self, path: &str) -> Result<FileStat> {
+        self.0.check()?;
+        absolute(path)?;
+        let inside = lock(&self.0.inside);
+        let below = format!("{}/", path.trim_end_matches('/'));
+        match inside.files.get(path) {
+            Some(bytes) => {
+                Ok(FileStat { kind: FileKind::File, size: bytes.len() as u64, mode: 0o644, modified_ns: 0 })
+            }
+            None if inside.files.keys().any(|name| name.starts_with(&below)) => {
+                Ok(FileStat { kind: FileKind::Directory, size: 0, mode: 0o755, modified_ns: 0 })
+            }
+            None => Err(missing(path)),
+        }
+    }
+
+    async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>> {
+        self.0.check()?;
+        absolute(path)?;
+        let below = format!("{}/", path.trim_end_matches('/'));
+        let mut entries = BTreeMap::new();
+        for (name, bytes) in &lock(&self.0.inside).files {
+            let Some(rest) = name.strip_prefix(&below) else { continue };
+            let (name, kind, size) = match rest.split_once('/') {
+                Some((directory, _)) => (directory, FileKind::Directory, 0),
+                None => (rest, FileKind::File, bytes.len() as u64),
+            };
+            entries.insert(name.to_owned(), DirEntry { name: name.to_owned(), kind, size });
+        }
+        if entries.is_empty() { Err(missing(path)) } else { Ok(entries.into_values().collect()) }
+    }
+
+    /// Globs know `*` and `**`; grep knows plain text.
+    async fn search(&self, query: SearchQuery) -> Result<SearchResult> {
+        self.0.check()?;
+        let (root, pattern, text, limit) = match query {
+            SearchQuery::Glob { root, pattern, limit } => (root, Some(pattern), None, limit),
+            SearchQuery::Grep { root, pattern, include, limit, .. } => (root, include, Some(pattern), limit),
+        };
+        let below = format!("{}/", root.trim_end_matches('/'));
+        let mut lines = Vec::new();
+        for (path, bytes) in &lock(&self.0.inside).files {
+            let Some(rest) = path.strip_prefix(&below) else { continue };
+            if pattern.as_ref().is_some_and(|pattern| !glob(pattern, rest)) {
+                continue;
+            }
+            match &text {
+                None => lines.push(path.clone()),
+                Some(text) => {
+                    let content = String::from_utf8_lossy(bytes);
+                    let hits = content.lines().enumerate().filter(|(_, line)| line.contains(text.as_str()));
+                    lines.extend(hits.map(|(number, line)| format!("{path}:{}:{line}", number + 1)));
+                }
+            }
+        }
+        let is_truncated = lines.len() as u64 > limit;
+        lines.truncate(limit as usize);
+        let text = lines.iter().map(|line| format!("{line}\n")).collect();
+        Ok(SearchResult { text, matches: lines.len() as u64, is_truncated })
+    }
+
+    async fn suspend(&self) -> Result<SnapshotLayer> {
+        self.0.check()?;
+        self.0.finish("it was suspended");
+        let mut state = lock(&self.0.shared.state);
+        state.layers += 1;
+        let workspace = &self.0.spec.workspace.directory;
+        let directory = workspace.join(format!("layer-{}", state.layers));
+        let files = state.trees.remove(workspace).unwrap_or_default();
+        state.trees.insert(directory.clone(), files);
+        Ok(SnapshotLayer { directory })
+    }
+
+    async fn destroy(&self) -> Result<()> {
+        self.0.finish("it was destroyed");
+        Ok(())
+    }
+
+    async fn ended(&self) -> String {
+        let mut end = self.0.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the provider is gone".into(),
+        }
+    }
+}
+
+/// `*` within a name, `**` across names; a pattern without `/` matches the last name.
+fn glob(pattern: &str, path: &str) -> bool {
+    let path = if pattern.contains('/') { path } else { path.rsplit('/').next().unwrap_or(path) };
+    matches(pattern.as_bytes(), path.as_bytes())
+}
+
+fn matches(pattern: &[u8], path: &[u8]) -> bool {
+    match pattern {
+        [] => path.is_empty(),
+        [b'*', b'*', b'/', rest @ ..] => {
+            (0..=path.len()).any(|at| (at == 0 || path[at - 1] == b'/') && matches(rest, &path[at..]))
+        }
+        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|at| matches(rest, &path[at..])),
+        [b'*', rest @ ..] => (0..=path.len())
+            .take_while(|at| !path[..*at].contains(&b'/'))
+            .any(|at| matches(rest, &path[at..])),
+        [first, rest @ ..] => path.first() == Some(first) && matches(rest, &path[1..]),
+    }
+}
+
+#[cfg(all(test, feature = "contract"))]
+mod tests {
+    use super::*;
+    use crate::contract::{self, Recorder, Subject};
+
+    #[tokio::test]
+    async fn the_fake_keeps_the_basic_promises() {
+        let provider = Arc::new(FakeProvider::default());
+        let subject = Subject { provider, scratch: "/scratch".into(), egress: Arc::new(Recorder::default()) };
+        contract::basics(&subject).await;
+    }
+
+    #[tokio::test]
+    async fn a_script_answers_before_the_built_in_commands() {
+        let provider = FakeProvider::scripted(|spec, _| {
+            (spec.argv[0] == "make").then(|| (b"made\n".to_vec(), ExitReason::Code { code: 0 }))
+        });
+        let subject = Subject {
+            provider: Arc::new(provider),
+            scratch: "/scratch".into(),
+            egress: Arc::new(Recorder::default()),
+        };
+        let sandbox = subject.claim().await;
+        let mut spec = contract::shell("x", "");
+        spec.argv = vec!["make".into()];
+        assert_eq!(contract::finish(&*sandbox, spec).await.0, "made\n");
+    }
+}

@@ -10,11 +10,18 @@ const WANTED_KEYS: u64 = 1000;
 
 pub(crate) fn describe(is_user_mode: bool, cgroups: &Layout, gaps: &[Gap]) -> Capabilities {
     let mut entries = vec![
-        yes("namespaces", "user, mount, process, network, IPC, host name and cgroup namespaces; system call filter"),
+        yes(
+            "namespaces",
+            "user, mount, process, network, IPC, host name and cgroup namespaces; system call filter",
+        ),
         yes("egress", "no interface but lo; TCP 22, 80, 443, 3128, 9418 and DNS lead to the broker"),
     ];
     entries.extend(limits(is_user_mode, cgroups));
-    entries.push(no("disk_limit", "what a sandbox writes is not bounded yet; watch the data directory's disk", None));
+    entries.push(no(
+        "disk_limit",
+        "what a sandbox writes is not bounded yet; watch the data directory's disk",
+        None,
+    ));
     entries.push(ids(is_user_mode));
     entries.push(kernel_bound(
         "inotify",
@@ -40,7 +47,12 @@ fn yes(name: &str, detail: &str) -> Capability {
 }
 
 fn no(name: &str, detail: &str, remedy: Option<&str>) -> Capability {
-    Capability { name: name.into(), is_available: false, detail: detail.into(), remedy: remedy.map(Into::into) }
+    Capability {
+        name: name.into(),
+        is_available: false,
+        detail: detail.into(),
+        remedy: remedy.map(Into::into),
+    }
 }
 
 fn limits(is_user_mode: bool, cgroups: &Layout) -> Vec<Capability> {
@@ -65,7 +77,10 @@ fn without_cgroups(is_user_mode: bool, reason: &str) -> Vec<Capability> {
     vec![
         no("memory_limit", &format!("a sandbox may use all memory of the machine ({reason})"), Some(remedy)),
         no("cpu_limit", "a sandbox may use all processors", Some(remedy)),
-        yes("process_limit", "RLIMIT_NPROC of the sandbox's user namespace; 1024 unless a recipe says otherwise"),
+        yes(
+            "process_limit",
+            "RLIMIT_NPROC of the sandbox's user namespace; 1024 unless a recipe says otherwise",
+        ),
     ]
 }
 

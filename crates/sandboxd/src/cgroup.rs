@@ -27,7 +27,9 @@ pub(crate) enum Layout {
     /// Controller to the directory under which its groups go.
     V1(BTreeMap<String, PathBuf>),
     V2(PathBuf),
-    None { reason: String },
+    None {
+        reason: String,
+    },
 }
 
 const V1_CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "freezer"];
@@ -79,17 +81,40 @@ impl Layout {
         }
     }
 
-    pub(crate) fn create(&self, resources: &Resources, is_background: bool) -> Result<Option<Cgroup>> {
+    /// A group with the default limits.
+    pub(crate) fn create(&self) -> Result<Option<Cgroup>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("{PREFIX}{}-{}", owner(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let limits = Limits::of(resources, is_background);
-        let failed = |error: io::Error| crate::zygote::system("make control group", name.clone(), error);
         let group = match self {
             Self::None { .. } => return Ok(None),
-            Self::V1(controllers) => limits.apply_v1(controllers, &name),
-            Self::V2(base) => limits.apply_v2(&base.join(&name)),
+            Self::V1(controllers) => Cgroup {
+                directories: controllers.values().map(|base| base.join(&name)).collect(),
+                memory: controllers.get("memory").map(|base| base.join(&name)),
+                cpu: controllers.get("cpu").map(|base| base.join(&name)),
+                pids: controllers.get("pids").map(|base| base.join(&name)),
+                is_v2: false,
+            },
+            Self::V2(base) => {
+                let directory = Some(base.join(&name));
+                let directories = directory.clone().into_iter().collect();
+                Cgroup {
+                    directories,
+                    memory: directory.clone(),
+                    cpu: directory.clone(),
+                    pids: directory,
+                    is_v2: true,
+                }
+            }
         };
-        group.map(Some).map_err(failed)
+        let made = group.directories.iter().try_for_each(fs::create_dir);
+        let limited = made.and_then(|()| group.limit(&Resources::default(), false));
+        if limited.is_err() {
+            // Empty: nothing has moved in.
+            group.directories.iter().for_each(|directory| drop(fs::remove_dir(directory)));
+        }
+        limited
+            .map(|()| Some(group))
+            .map_err(|error| crate::zygote::system("make control group", name, error))
     }
 }
 
@@ -106,12 +131,19 @@ fn start_time(pid: u32) -> Option<u64> {
 
 fn leftovers(base: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(base) else { return Vec::new() };
-    entries.flatten().filter(|entry| is_orphan(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+    entries
+        .flatten()
+        .filter(|entry| is_orphan(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn is_orphan(name: &str) -> bool {
     let mut parts = name.strip_prefix(PREFIX).into_iter().flat_map(|rest| rest.split('-'));
-    match (parts.next().and_then(|pid| pid.parse().ok()), parts.next().and_then(|time| time.parse::<u64>().ok())) {
+    match (
+        parts.next().and_then(|pid| pid.parse().ok()),
+        parts.next().and_then(|time| time.parse::<u64>().ok()),
+    ) {
         (Some(pid), Some(time)) => start_time(pid) != Some(time),
         _ => false,
     }
@@ -157,7 +189,8 @@ fn v1_directories(mounts: &str, own: &str) -> BTreeMap<String, PathBuf> {
                 parts.next()?.split(',').any(|name| name == controller).then(|| parts.next())?
             });
             if let Some(path) = path {
-                let below = path.strip_prefix(root.trim_end_matches('/')).unwrap_or(path).trim_start_matches('/');
+                let below =
+                    path.strip_prefix(root.trim_end_matches('/')).unwrap_or(path).trim_start_matches('/');
                 directories.insert(controller.to_owned(), point.join(below));
             }
         }
@@ -180,83 +213,45 @@ fn prepare_v2(mount: &Path) -> io::Result<PathBuf> {
     Ok(base)
 }
 
-struct Limits {
-    memory: u64,
-    cpu_millis: u64,
-    processes: u64,
-    is_background: bool,
-}
-
-impl Limits {
-    fn of(resources: &Resources, is_background: bool) -> Self {
-        Self {
-            memory: resources.memory_bytes.unwrap_or(DEFAULT_MEMORY),
-            cpu_millis: resources.cpu_millis.unwrap_or(DEFAULT_CPU_MILLIS),
-            processes: resources.processes.unwrap_or(DEFAULT_PROCESSES),
-            is_background,
-        }
-    }
-
-    fn quota(&self) -> u64 {
-        (self.cpu_millis * CPU_PERIOD_US / 1000).max(1000)
-    }
-
-    fn apply_v1(&self, controllers: &BTreeMap<String, PathBuf>, name: &str) -> io::Result<Cgroup> {
-        let mut group = Cgroup { directories: Vec::new(), memory: None, is_v2: false };
-        for (controller, base) in controllers {
-            let directory = base.join(name);
-            fs::create_dir(&directory)?;
-            group.directories.push(directory.clone());
-            let write = |file: &str, value: &str| fs::write(directory.join(file), value);
-            match controller.as_str() {
-                "memory" => {
-                    write("memory.limit_in_bytes", &self.memory.to_string())?;
-                    // Present only where swap is accounted.
-                    let _ = write("memory.memsw.limit_in_bytes", &self.memory.to_string());
-                    group.memory = Some(directory);
-                }
-                "cpu" => {
-                    write("cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
-                    write("cpu.cfs_quota_us", &self.quota().to_string())?;
-                    if self.is_background {
-                        write("cpu.shares", BACKGROUND_SHARES)?;
-                    }
-                }
-                "pids" => write("pids.max", &self.processes.to_string())?,
-                _ => {}
-            }
-        }
-        Ok(group)
-    }
-
-    fn apply_v2(&self, directory: &Path) -> io::Result<Cgroup> {
-        fs::create_dir(directory)?;
-        let group = Cgroup {
-            directories: vec![directory.to_owned()],
-            memory: Some(directory.to_owned()),
-            is_v2: true,
-        };
-        let write = |file: &str, value: &str| fs::write(directory.join(file), value);
-        write("memory.max", &self.memory.to_string())?;
-        let _ = write("memory.swap.max", "0");
-        write("cpu.max", &format!("{} {CPU_PERIOD_US}", self.quota()))?;
-        write("pids.max", &self.processes.to_string())?;
-        if self.is_background {
-            write("cpu.weight", BACKGROUND_WEIGHT)?;
-        }
-        Ok(group)
-    }
-}
-
 /// The group of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directories: Vec<PathBuf>,
     memory: Option<PathBuf>,
+    cpu: Option<PathBuf>,
+    pids: Option<PathBuf>,
     is_v2: bool,
 }
 
+fn set(directory: Option<&PathBuf>, file: &str, value: impl std::fmt::Display) -> io::Result<()> {
+    directory.map_or(Ok(()), |directory| fs::write(directory.join(file), value.to_string()))
+}
+
 impl Cgroup {
+    pub(crate) fn limit(&self, resources: &Resources, is_background: bool) -> io::Result<()> {
+        let memory = resources.memory_bytes.unwrap_or(DEFAULT_MEMORY);
+        let quota = (resources.cpu_millis.unwrap_or(DEFAULT_CPU_MILLIS) * CPU_PERIOD_US / 1000).max(1000);
+        set(self.pids.as_ref(), "pids.max", resources.processes.unwrap_or(DEFAULT_PROCESSES))?;
+        if self.is_v2 {
+            set(self.memory.as_ref(), "memory.max", memory)?;
+            // Present only where swap is accounted.
+            let _ = set(self.memory.as_ref(), "memory.swap.max", 0);
+            set(self.cpu.as_ref(), "cpu.max", format!("{quota} {CPU_PERIOD_US}"))?;
+        } else {
+            // The limit with swap may not be below the one without, so one of the orders is refused.
+            let _ = set(self.memory.as_ref(), "memory.limit_in_bytes", memory);
+            let _ = set(self.memory.as_ref(), "memory.memsw.limit_in_bytes", memory);
+            set(self.memory.as_ref(), "memory.limit_in_bytes", memory)?;
+            set(self.cpu.as_ref(), "cpu.cfs_period_us", CPU_PERIOD_US)?;
+            set(self.cpu.as_ref(), "cpu.cfs_quota_us", quota)?;
+        }
+        match (is_background, self.is_v2) {
+            (false, _) => Ok(()),
+            (true, true) => set(self.cpu.as_ref(), "cpu.weight", BACKGROUND_WEIGHT),
+            (true, false) => set(self.cpu.as_ref(), "cpu.shares", BACKGROUND_SHARES),
+        }
+    }
+
     /// Moves the first process in; all others inherit.
     pub(crate) fn attach(&self, pid: i32) -> io::Result<()> {
         let pid = pid.to_string();
@@ -267,7 +262,8 @@ impl Cgroup {
     pub(crate) fn oom_kills(&self) -> u64 {
         let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
         let text = self.memory.as_ref().and_then(|directory| fs::read_to_string(directory.join(file)).ok());
-        let count = text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")));
+        let count =
+            text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")));
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
 

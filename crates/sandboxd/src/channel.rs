@@ -4,8 +4,8 @@ use greenroom_stage::frame::{Assembler, BadFrame, MAX_PACKET, Message, packets};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::Serialize;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -35,8 +35,11 @@ pub(crate) fn pair() -> io::Result<(Channel, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     let receiving = Receiving { assembler: Assembler::default(), scratch: vec![0; MAX_PACKET] };
-    let channel =
-        Channel { socket: register(ours, Interest::READABLE | Interest::WRITABLE)?, sending: Mutex::new(()), receiving: Mutex::new(receiving) };
+    let channel = Channel {
+        socket: register(ours, Interest::READABLE | Interest::WRITABLE)?,
+        sending: Mutex::new(()),
+        receiving: Mutex::new(receiving),
+    };
     Ok((channel, theirs))
 }
 
@@ -116,7 +119,12 @@ fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<
         return Err(Errno::TOOMANYREFS);
     }
     loop {
-        match sendmsg(socket, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match sendmsg(
+            socket,
+            &[IoSlice::new(packet)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -152,7 +160,10 @@ mod tests {
         let theirs = Channel {
             socket: register(theirs, Interest::READABLE | Interest::WRITABLE).unwrap(),
             sending: Mutex::new(()),
-            receiving: Mutex::new(Receiving { assembler: Assembler::default(), scratch: vec![0; MAX_PACKET] }),
+            receiving: Mutex::new(Receiving {
+                assembler: Assembler::default(),
+                scratch: vec![0; MAX_PACKET],
+            }),
         };
         let body = vec![7u8; 3_000_000];
         let file = tempfile::tempfile().unwrap();

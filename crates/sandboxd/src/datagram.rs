@@ -136,6 +136,8 @@ fn send<N, I>(
         libc::CMSG_DATA(message).cast::<I>().write_unaligned(information);
     }
     // SAFETY: `header` points to live buffers with their true sizes; the kernel only reads them.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let sent = unsafe {
+        libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -106,9 +106,8 @@ async fn answer(sender: Sender, socket: UdpSocket, port: u16) {
     let mut open = JoinSet::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let received = socket
-            .async_io(Interest::READABLE, || datagram::receive(socket.as_fd(), &mut buffer))
-            .await;
+        let received =
+            socket.async_io(Interest::READABLE, || datagram::receive(socket.as_fd(), &mut buffer)).await;
         let Ok((length, peers)) = received else {
             tokio::time::sleep(AFTER_FAILURE).await;
             continue;

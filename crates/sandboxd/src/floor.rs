@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 pub fn floor_exec(argv: &[&str]) -> io::Result<Duration> {
     let arguments = argv.iter().map(|text| CString::new(*text)).collect::<Result<Vec<_>, _>>()?;
     let program = arguments.first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut pointers: Vec<*mut libc::c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
+    let mut pointers: Vec<*mut libc::c_char> =
+        arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
     pointers.push(std::ptr::null_mut());
     let env = [std::ptr::null_mut()];
     let started = Instant::now();

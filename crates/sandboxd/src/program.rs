@@ -10,7 +10,10 @@ static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/greenroom-stage"
 /// Starts the program in a role with `socket` as its standard input. Sealed, so that nothing inside a sandbox can change
 /// the program that later sandboxes run.
 pub(crate) fn start(role: &str, socket: OwnedFd) -> std::io::Result<Child> {
-    let mut image = std::fs::File::from(memfd_create("greenroom-stage", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    let mut image = std::fs::File::from(memfd_create(
+        "greenroom-stage",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?);
     image.write_all(IMAGE)?;
     fcntl_add_seals(&image, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     // The child resolves the path before its exec closes the descriptor.

@@ -6,12 +6,13 @@ use crate::cgroup::{Cgroup, DEFAULT_PROCESSES, Layout};
 use crate::channel;
 use crate::sandbox::{Handle, LocalSandbox, Start};
 use crate::workspace;
-use crate::zygote::{Spawned, Zygote, system};
+use crate::zygote::{Carrier, Spawned, Zygote, system};
 use async_trait::async_trait;
 use greenroom_sandbox::{
-    Base, Capabilities, ClaimSpec, EgressHandler, Error, Fence, Result, Sandbox, SandboxProvider,
+    Base, Capabilities, ClaimSpec, EgressHandler, Error, Fence, Resources, Result, Sandbox, SandboxProvider,
 };
 use greenroom_stage::protocol::{PlanBase, PlanBind, SpawnPlan};
+use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,8 @@ const MAX_FENCES: usize = 65_536;
 const MAX_BINDS: usize = 256;
 const TMP_BYTES: u64 = 2 << 30;
 const BACKGROUND_NICE: i32 = 10;
+/// Carriers kept ready: moving a process into a control group takes the kernel about 7 ms, so it is done in advance.
+const CARRIERS: usize = 2;
 
 /// With which rights sandboxes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,10 +58,14 @@ pub struct LocalProvider {
 #[derive(Debug)]
 pub(crate) struct Shared {
     is_user_mode: bool,
+    /// Parts of the host's root that have overlays of their own.
+    volumes: Vec<String>,
     cgroups: Layout,
     egress: Arc<dyn EgressHandler>,
     /// None after it died; the next claim starts another.
     zygote: AsyncMutex<Option<Zygote>>,
+    /// Processes in control groups of their own that wait to become sandboxes.
+    carriers: Mutex<Vec<(Carrier, Cgroup)>>,
     state: Mutex<State>,
 }
 
@@ -104,9 +111,20 @@ impl LocalProvider {
         cgroups.sweep().await;
         let zygote = Zygote::start(is_user_mode).await?;
         let capabilities = capabilities::describe(is_user_mode, &cgroups, &zygote.gaps);
+        let volumes = zygote.volumes.clone();
         let zygote = AsyncMutex::new(Some(zygote));
-        let shared = Shared { is_user_mode, cgroups, egress, zygote, state: Mutex::default() };
-        Ok(Arc::new(Self { shared: Arc::new(shared), capabilities }))
+        let carriers = Mutex::default();
+        let shared = Arc::new(Shared {
+            is_user_mode,
+            volumes,
+            cgroups,
+            egress,
+            zygote,
+            carriers,
+            state: Mutex::default(),
+        });
+        shared.refill();
+        Ok(Arc::new(Self { shared, capabilities }))
     }
 
     /// Whether a data directory can hold workspaces and layers; the error says what to do.
@@ -125,6 +143,11 @@ impl Drop for LocalProvider {
                 sandbox.kill("the provider was dropped");
             }
         }
+        drop(state);
+        let carriers = self.shared.take_carriers();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(discard(carriers));
+        }
     }
 }
 
@@ -135,7 +158,8 @@ impl SandboxProvider for LocalProvider {
         let shared = self.shared.clone();
         // A task of its own: a caller that gives up must not leave half a sandbox.
         let claim = tokio::spawn(async move { shared.claim(spec).await });
-        let sandbox = claim.await.map_err(|error| Error::Ended { reason: format!("the claim failed: {error}") })??;
+        let sandbox =
+            claim.await.map_err(|error| Error::Ended { reason: format!("the claim failed: {error}") })??;
         Ok(Arc::new(Handle(sandbox)))
     }
 
@@ -153,10 +177,14 @@ impl SandboxProvider for LocalProvider {
         let sandboxes: Vec<_> = {
             let mut state = self.shared.lock();
             state.is_closed = true;
-            state.sandboxes.values().filter_map(|slot| match slot {
-                Slot::Alive(_, sandbox) => Some(sandbox.clone()),
-                Slot::Claiming(_) => None,
-            }).collect()
+            state
+                .sandboxes
+                .values()
+                .filter_map(|slot| match slot {
+                    Slot::Alive(_, sandbox) => Some(sandbox.clone()),
+                    Slot::Claiming(_) => None,
+                })
+                .collect()
         };
         for sandbox in &sandboxes {
             sandbox.kill("the provider shuts down");
@@ -164,8 +192,9 @@ impl SandboxProvider for LocalProvider {
         for sandbox in &sandboxes {
             sandbox.wait_for_end().await?;
         }
-        // Its lock is held by a claim that is under way, so this waits for it.
+        // Its lock is held by a claim or a refill that is under way, so this waits for it.
         let zygote = self.shared.zygote.lock().await.take();
+        discard(self.shared.take_carriers()).await;
         tokio::task::spawn_blocking(move || drop(zygote)).await.ok();
         Ok(())
     }
@@ -241,7 +270,8 @@ impl Shared {
             return Err(Error::Ended { reason: "the provider has shut down".into() });
         }
         if state.fences.len() >= MAX_FENCES && !state.fences.contains_key(&fence.session) {
-            let oldest = state.fences.iter().min_by_key(|(_, (_, _, used))| *used).map(|(name, _)| name.clone());
+            let oldest =
+                state.fences.iter().min_by_key(|(_, (_, _, used))| *used).map(|(name, _)| name.clone());
             oldest.and_then(|name| state.fences.remove(&name));
         }
         state.fences.insert(fence.session.clone(), (fence.epoch, fence.generation, Some(Instant::now())));
@@ -252,10 +282,15 @@ impl Shared {
     async fn end_predecessor(&self, spec: &ClaimSpec) -> Result<()> {
         let predecessor = {
             let state = self.lock();
-            let mut same = state.sandboxes.values().filter(|slot| slot.workspace() == spec.workspace.directory);
+            let mut same =
+                state.sandboxes.values().filter(|slot| slot.workspace() == spec.workspace.directory);
             match same.next() {
                 Some(Slot::Alive(_, sandbox)) if sandbox.is_older_than(&spec.fence) => Some(sandbox.clone()),
-                Some(_) => return Err(Error::Invalid { reason: "the workspace is in use by another sandbox".into() }),
+                Some(_) => {
+                    return Err(Error::Invalid {
+                        reason: "the workspace is in use by another sandbox".into(),
+                    });
+                }
                 None => None,
             }
         };
@@ -271,9 +306,12 @@ impl Shared {
     fn reserve(&self, spec: &ClaimSpec) -> Result<()> {
         let mut state = self.lock();
         let workspace = &spec.workspace.directory;
-        let is_taken = state.sandboxes.iter().any(|(id, slot)| *id == spec.id || slot.workspace() == workspace);
+        let is_taken =
+            state.sandboxes.iter().any(|(id, slot)| *id == spec.id || slot.workspace() == workspace);
         if is_taken {
-            return Err(Error::Invalid { reason: format!("a sandbox {} or its workspace exists already", spec.id) });
+            return Err(Error::Invalid {
+                reason: format!("a sandbox {} or its workspace exists already", spec.id),
+            });
         }
         state.sandboxes.insert(spec.id.clone(), Slot::Claiming(workspace.clone()));
         Ok(())
@@ -281,21 +319,11 @@ impl Shared {
 
     async fn place(self: &Arc<Self>, spec: ClaimSpec) -> Result<Arc<LocalSandbox>> {
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
-        let cgroups = self.cgroups.clone();
-        let (resources, is_background) = (spec.resources.clone(), spec.is_background);
-        let group = tokio::task::spawn_blocking(move || cgroups.create(&resources, is_background));
-        let spawned = self.spawn(&spec, theirs).await;
-        let group = group.await.map_err(|error| Error::Ended { reason: error.to_string() })??;
+        self.prepare_workspace(&spec).await?;
+        let (spawned, group) = self.spawn(&spec, theirs).await?;
         let start = Start { channel, egress: self.egress.clone(), shared: Arc::downgrade(self), spec };
-        let sandbox = match spawned {
-            Ok(spawned) => attach(start, spawned, group).await,
-            Err(error) => {
-                if let Some(group) = group {
-                    group.remove().await;
-                }
-                Err(error)
-            }
-        }?;
+        let sandbox = LocalSandbox::start(start, spawned, group).await?;
+        self.refill();
         let mut state = self.lock();
         if state.is_closed {
             sandbox.kill("the provider has shut down");
@@ -309,31 +337,121 @@ impl Shared {
         Ok(sandbox)
     }
 
-    async fn spawn(&self, spec: &ClaimSpec, socket: rustix::fd::OwnedFd) -> Result<Spawned> {
-        let mut slot = self.zygote.lock().await;
-        if slot.is_none() {
-            *slot = Some(Zygote::start(self.is_user_mode).await?);
+    /// Limits first, then life: a carrier is in its groups before it becomes a sandbox.
+    async fn spawn(&self, spec: &ClaimSpec, socket: OwnedFd) -> Result<(Spawned, Option<Cgroup>)> {
+        let plan = self.plan(spec)?;
+        if matches!(self.cgroups, Layout::None { .. }) {
+            let mut slot = self.zygote.lock().await;
+            let spawned = started(&mut slot, self.is_user_mode).await?.spawn(plan, socket, CLAIM_LIMIT).await;
+            if is_loss(&spawned) {
+                *slot = None;
+            }
+            return Ok((spawned?, None));
         }
-        let zygote = slot.as_ref().expect("set above");
-        self.prepare_workspace(spec, zygote).await?;
-        let spawned = zygote.spawn(self.plan(spec)?, socket, CLAIM_LIMIT).await;
-        if matches!(spawned, Err(Error::Ended { .. } | Error::Deadline { .. } | Error::Protocol { .. })) {
-            *slot = None;
+        let ready = self.take_carrier();
+        let (carrier, group) = match ready {
+            Some(ready) => ready,
+            None => self.make_carrier().await?,
+        };
+        let limited = if spec.resources == Resources::default() && !spec.is_background {
+            Ok(())
+        } else {
+            group.limit(&spec.resources, spec.is_background)
+        };
+        let spawned = match limited {
+            Ok(()) => carrier.spawn(plan, socket, CLAIM_LIMIT).await,
+            Err(error) => Err(system("limit", "control group", error)),
+        };
+        if spawned.is_err() {
+            group.remove().await;
         }
-        spawned
+        Ok((spawned?, Some(group)))
     }
 
-    async fn prepare_workspace(&self, spec: &ClaimSpec, zygote: &Zygote) -> Result<()> {
+    fn take_carrier(&self) -> Option<(Carrier, Cgroup)> {
+        let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of a zygote that died are dead too.
+        while let Some((carrier, group)) = carriers.pop() {
+            if carrier.is_alive() {
+                return Some((carrier, group));
+            }
+            tokio::spawn(async move { group.remove().await });
+        }
+        None
+    }
+
+    fn take_carriers(&self) -> Vec<(Carrier, Cgroup)> {
+        std::mem::take(&mut *self.carriers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn make_carrier(&self) -> Result<(Carrier, Cgroup)> {
+        let carrier = {
+            let mut slot = self.zygote.lock().await;
+            let carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
+            if is_loss(&carrier) {
+                *slot = None;
+            }
+            carrier?
+        };
+        let (cgroups, pid) = (self.cgroups.clone(), carrier.process.pid);
+        let group = tokio::task::spawn_blocking(move || {
+            let group =
+                cgroups.create()?.ok_or_else(|| Error::Invalid { reason: "no control groups".into() })?;
+            let attached = group.attach(pid);
+            Ok((group, attached))
+        });
+        let (group, attached) = group.await.map_err(|error| Error::Ended { reason: error.to_string() })??;
+        match attached {
+            Ok(()) => Ok((carrier, group)),
+            Err(error) => {
+                discard(vec![(carrier, group)]).await;
+                Err(system("attach", "control group", error))
+            }
+        }
+    }
+
+    /// Makes carriers in the background up to their number.
+    fn refill(self: &Arc<Self>) {
+        if matches!(self.cgroups, Layout::None { .. }) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            while shared.carriers.lock().unwrap_or_else(PoisonError::into_inner).len() < CARRIERS {
+                if shared.lock().is_closed {
+                    return;
+                }
+                let Ok((carrier, group)) = shared.make_carrier().await else { return };
+                let surplus = {
+                    let is_closed = shared.lock().is_closed;
+                    let mut carriers = shared.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+                    if is_closed || carriers.len() >= CARRIERS {
+                        Some((carrier, group))
+                    } else {
+                        carriers.push((carrier, group));
+                        None
+                    }
+                };
+                if let Some(surplus) = surplus {
+                    return discard(vec![surplus]).await;
+                }
+            }
+        });
+    }
+
+    async fn prepare_workspace(&self, spec: &ClaimSpec) -> Result<()> {
         let mut volumes = vec!["root".to_owned()];
         if spec.base == Base::HostRoot {
-            volumes.extend_from_slice(&zygote.volumes);
+            volumes.extend_from_slice(&self.volumes);
         }
         let (directory, is_user_mode) = (spec.workspace.directory.clone(), self.is_user_mode);
         let prepare = move || {
             let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
             workspace::prepare(&directory, &volumes, is_user_mode)
         };
-        tokio::task::spawn_blocking(prepare).await.map_err(|error| Error::Ended { reason: error.to_string() })?
+        tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|error| Error::Ended { reason: error.to_string() })?
     }
 
     fn plan(&self, spec: &ClaimSpec) -> Result<SpawnPlan> {
@@ -362,27 +480,22 @@ impl Shared {
     }
 }
 
-/// Limits first, then trust: no program of a user runs before both.
-async fn attach(start: Start, spawned: Spawned, group: Option<Cgroup>) -> Result<Arc<LocalSandbox>> {
-    let pid = spawned.pid;
-    let group = group.map(Arc::new);
-    let limited = {
-        let group = group.clone();
-        tokio::task::spawn_blocking(move || group.map_or(Ok(()), |group| group.attach(pid)))
-    };
-    let sandbox = LocalSandbox::start(start, spawned, group).await;
-    let limited = limited.await.map_err(io_of)?.map_err(|error| system("limit", "control group", error));
-    match (sandbox, limited) {
-        (Ok(sandbox), Ok(())) => Ok(sandbox),
-        (Ok(sandbox), Err(error)) => {
-            sandbox.kill("its limits could not be set");
-            sandbox.wait_for_end().await?;
-            Err(error)
-        }
-        (Err(error), _) => Err(error),
+async fn started(slot: &mut Option<Zygote>, is_user_mode: bool) -> Result<&Zygote> {
+    if slot.is_none() {
+        *slot = Some(Zygote::start(is_user_mode).await?);
     }
+    Ok(slot.as_ref().expect("set above"))
 }
 
-fn io_of(error: tokio::task::JoinError) -> Error {
-    Error::Ended { reason: error.to_string() }
+/// Whether an answer means that the zygote is of no more use.
+fn is_loss<T>(answer: &Result<T>) -> bool {
+    matches!(answer, Err(Error::Ended { .. } | Error::Deadline { .. } | Error::Protocol { .. }))
+}
+
+/// Ends carriers that nobody needs, and removes their groups.
+async fn discard(carriers: Vec<(Carrier, Cgroup)>) {
+    for (carrier, group) in carriers {
+        drop(carrier);
+        group.remove().await;
+    }
 }

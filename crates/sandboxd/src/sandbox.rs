@@ -9,12 +9,12 @@ use crate::workspace;
 use crate::zygote::{Spawned, protocol, system};
 use async_trait::async_trait;
 use greenroom_sandbox::{
-    ClaimSpec, DirEntry, EgressHandler, Error, ExecEvent, ExecSpec, Exit, ExitReason, Fence, FileContent, FileKind,
-    FileStat, Result, Sandbox, SearchQuery, SearchResult, SnapshotLayer,
+    ClaimSpec, DirEntry, EgressHandler, Error, ExecEvent, ExecSpec, Exit, ExitReason, Fence, FileContent,
+    FileKind, FileStat, Result, Sandbox, SearchQuery, SearchResult, SnapshotLayer,
 };
 use greenroom_stage::protocol::{
-    EXEC_BYTES, FILE_BYTES, Fault, Kind, RunEnd, RunExit, SearchPlan, StageOp, StageReply, StageRequest, StageResult,
-    VERSION,
+    EXEC_BYTES, FILE_BYTES, Fault, Kind, RunEnd, RunExit, SearchPlan, StageOp, StageReply, StageRequest,
+    StageResult, VERSION,
 };
 use rustix::fd::OwnedFd;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -57,7 +57,7 @@ pub(crate) struct LocalSandbox {
     shared: Weak<Shared>,
     stage: Arc<Stage>,
     pidfd: OwnedFd,
-    group: Option<Arc<Cgroup>>,
+    group: Option<Cgroup>,
     /// Why it ends, by whoever ended it first.
     reason: OnceLock<String>,
     end: watch::Receiver<Option<String>>,
@@ -160,13 +160,13 @@ fn file_error(fault: Fault) -> Error {
 
 impl LocalSandbox {
     /// Waits for the stage's first word; on failure nothing is left.
-    pub(crate) async fn start(start: Start, spawned: Spawned, group: Option<Arc<Cgroup>>) -> Result<Arc<Self>> {
+    pub(crate) async fn start(start: Start, spawned: Spawned, group: Option<Cgroup>) -> Result<Arc<Self>> {
         let Start { channel, egress, shared, spec } = start;
         let listeners = match first_word(&channel).await {
             Ok(listeners) => listeners,
             Err(error) => {
                 kill(&spawned.pidfd);
-                reap(&spawned.pidfd, group.as_deref()).await;
+                reap(&spawned.pidfd, group.as_ref()).await;
                 return Err(error);
             }
         };
@@ -241,7 +241,11 @@ impl LocalSandbox {
     fn end_reason(&self) -> String {
         let unasked = || {
             let kills = self.group.as_ref().map_or(0, |group| group.oom_kills());
-            if kills > 0 { "its memory ran out".to_owned() } else { "its first process ended unexpectedly".to_owned() }
+            if kills > 0 {
+                "its memory ran out".to_owned()
+            } else {
+                "its first process ended unexpectedly".to_owned()
+            }
         };
         self.reason.get().cloned().unwrap_or_else(unasked)
     }
@@ -284,7 +288,8 @@ impl LocalSandbox {
     /// A run that the kernel ended while it counted a new end for want of memory ended for that. Kept, so that a
     /// repeated call id hears the same.
     fn verdict(&self, call: &str, exit: RunExit, kills_before: u64) -> Exit {
-        let killed = matches!(exit.end, RunEnd::Signal { signal: libc::SIGKILL } | RunEnd::Code { code: 137 });
+        let killed =
+            matches!(exit.end, RunEnd::Signal { signal: libc::SIGKILL } | RunEnd::Code { code: 137 });
         let is_oom = killed && {
             let grown = self.oom_kills() > kills_before;
             *lock(&self.out_of_memory).entry(call.to_owned()).or_insert(grown)
@@ -333,7 +338,10 @@ impl LocalSandbox {
                 return Ok(());
             }
             let fetch = StageOp::Fetch { call: call.to_owned(), offset: next };
-            answer = timeout(limit, self.stage.begin(fetch, &[]).await?).await.map_err(|_| gone())?.map_err(|_| gone())?;
+            answer = timeout(limit, self.stage.begin(fetch, &[]).await?)
+                .await
+                .map_err(|_| gone())?
+                .map_err(|_| gone())?;
         }
     }
 }
@@ -403,7 +411,9 @@ fn absolute(path: &str) -> Result<()> {
     if path.starts_with('/') && path.len() <= 4096 && !path.contains('\0') {
         return Ok(());
     }
-    Err(Error::Invalid { reason: format!("not an absolute path: {:?}", path.chars().take(80).collect::<String>()) })
+    Err(Error::Invalid {
+        reason: format!("not an absolute path: {:?}", path.chars().take(80).collect::<String>()),
+    })
 }
 
 fn validate(spec: &ExecSpec) -> Result<()> {
@@ -511,7 +521,9 @@ impl Sandbox for Handle {
         static UPLOADS: AtomicU64 = AtomicU64::new(1);
         absolute(path)?;
         if bytes.len() > MAX_WRITE {
-            return Err(Error::Invalid { reason: "a file of more than 256 MiB cannot be written at once".into() });
+            return Err(Error::Invalid {
+                reason: "a file of more than 256 MiB cannot be written at once".into(),
+            });
         }
         let upload = UPLOADS.fetch_add(1, Ordering::Relaxed);
         let mut offset = 0;

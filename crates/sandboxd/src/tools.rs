@@ -104,7 +104,8 @@ fn node_version(versions: &Path, alias: &str) -> Option<String> {
         name.trim_start_matches('v').split('.').filter_map(|part| part.parse().ok()).collect()
     };
     let wanted = numbers(alias);
-    let names = fs::read_dir(versions).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        fs::read_dir(versions).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| numbers(name).starts_with(&wanted)).max_by_key(|name| numbers(name))
 }
 
@@ -124,7 +125,9 @@ mod tests {
         found.rust(&home.path().join(".cargo"), &home.path().join(".rustup"));
         found.pyenv(&home.path().join(".pyenv"));
         let tools = found.finish();
-        assert!(tools.binds.iter().all(|bind| !bind.source.ends_with(".cargo") && bind.source != home.path()));
+        assert!(
+            tools.binds.iter().all(|bind| !bind.source.ends_with(".cargo") && bind.source != home.path())
+        );
         assert_eq!(tools.binds.len(), 3);
         let path = &tools.env.iter().find(|(name, _)| name == "PATH").unwrap().1;
         assert!(path.starts_with("/opt/greenroom/tools/cargo/bin:"), "{path}");

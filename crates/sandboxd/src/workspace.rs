@@ -33,7 +33,8 @@ pub(crate) fn prepare(directory: &Path, volumes: &[&str], is_user_mode: bool) ->
             make(&parent.join(volume), 0o755)?;
         }
     }
-    fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(|error| failed("chmod", directory, error))
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
+        .map_err(|error| failed("chmod", directory, error))
 }
 
 /// Overlay takes no upper that lies on another overlay.

@@ -46,7 +46,7 @@ impl Zygote {
         let mut zygote = Self { channel, process, gaps: Vec::new(), volumes: Vec::new() };
         let prepare =
             ZygoteRequest::Prepare { user_mode: is_user_mode, id_base: ID_BASE, id_count: ID_COUNT };
-        match zygote.ask(&prepare, None, PREPARE_LIMIT).await? {
+        match ask(&zygote.channel, &prepare, None, PREPARE_LIMIT).await? {
             (ZygoteReply::Ready { gaps, volumes }, _) => {
                 zygote.gaps = gaps;
                 zygote.volumes = volumes;
@@ -59,33 +59,70 @@ impl Zygote {
 
     /// `socket` becomes the stage's; its answer comes there.
     pub(crate) async fn spawn(&self, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
-        match self.ask(&ZygoteRequest::Spawn(Box::new(plan)), Some(socket), limit).await? {
-            (ZygoteReply::Spawned { pid }, mut descriptors) => {
-                let pidfd = descriptors.pop().ok_or_else(|| protocol("no pidfd came with the sandbox"))?;
-                Ok(Spawned { pid, pidfd })
-            }
-            (ZygoteReply::Failed(fault), _) => Err(from_fault(&fault)),
-            (reply, _) => Err(protocol(format!("the zygote answered {reply:?}"))),
-        }
+        spawn(&self.channel, plan, socket, limit).await
     }
 
-    async fn ask(
-        &self,
-        request: &ZygoteRequest,
-        socket: Option<OwnedFd>,
-        limit: Duration,
-    ) -> Result<(ZygoteReply, Vec<OwnedFd>)> {
-        let descriptors: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
-        let exchange = async {
-            self.channel.send(request, &[], &descriptors).await?;
-            self.channel.receive().await
-        };
-        let (message, received) = timeout(limit, exchange)
-            .await
-            .map_err(|_| Error::Deadline { what: "the zygote", limit_ms: limit.as_millis() as u64 })?
-            .map_err(|error| Error::Ended { reason: format!("the zygote is gone: {error}") })?;
-        Ok((message.header().map_err(protocol)?, received))
+    /// A process that waits to become a sandbox.
+    pub(crate) async fn carrier(&self) -> Result<Carrier> {
+        let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "carrier", error))?;
+        let process =
+            process(ask(&self.channel, &ZygoteRequest::Carrier, Some(theirs), CARRIER_LIMIT).await?)?;
+        Ok(Carrier { channel, process })
     }
+}
+
+const CARRIER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A copy of the zygote that makes one sandbox, in the control groups it was moved to. Ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    channel: Channel,
+    pub(crate) process: Spawned,
+}
+
+impl Carrier {
+    pub(crate) fn is_alive(&self) -> bool {
+        // A pidfd is readable once its process has ended.
+        let mut polled = [rustix::event::PollFd::new(&self.process.pidfd, rustix::event::PollFlags::IN)];
+        matches!(rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default())), Ok(0))
+    }
+
+    pub(crate) async fn spawn(self, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
+        spawn(&self.channel, plan, socket, limit).await
+    }
+}
+
+async fn spawn(channel: &Channel, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
+    process(ask(channel, &ZygoteRequest::Spawn(Box::new(plan)), Some(socket), limit).await?)
+}
+
+fn process(answer: (ZygoteReply, Vec<OwnedFd>)) -> Result<Spawned> {
+    match answer {
+        (ZygoteReply::Spawned { pid }, mut descriptors) => {
+            let pidfd = descriptors.pop().ok_or_else(|| protocol("no pidfd came with the process"))?;
+            Ok(Spawned { pid, pidfd })
+        }
+        (ZygoteReply::Failed(fault), _) => Err(from_fault(&fault)),
+        (reply, _) => Err(protocol(format!("the zygote answered {reply:?}"))),
+    }
+}
+
+async fn ask(
+    channel: &Channel,
+    request: &ZygoteRequest,
+    socket: Option<OwnedFd>,
+    limit: Duration,
+) -> Result<(ZygoteReply, Vec<OwnedFd>)> {
+    let descriptors: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+    let exchange = async {
+        channel.send(request, &[], &descriptors).await?;
+        channel.receive().await
+    };
+    let (message, received) = timeout(limit, exchange)
+        .await
+        .map_err(|_| Error::Deadline { what: "the zygote", limit_ms: limit.as_millis() as u64 })?
+        .map_err(|error| Error::Ended { reason: format!("the zygote is gone: {error}") })?;
+    Ok((message.header().map_err(protocol)?, received))
 }
 
 impl Drop for Zygote {
@@ -106,7 +143,8 @@ pub(crate) fn from_fault(fault: &Fault) -> Error {
 
 /// Names the switch that an administrator has to turn.
 fn unsupported(fault: &Fault, is_user_mode: bool) -> Error {
-    let is_namespace = fault.operation == "unshare" || fault.operation == "clone3" || fault.errno == libc::EPERM;
+    let is_namespace =
+        fault.operation == "unshare" || fault.operation == "clone3" || fault.errno == libc::EPERM;
     let remedy = if is_namespace { namespace_remedy(is_user_mode) } else { None };
     Error::Unsupported { reason: fault.to_string(), remedy }
 }
@@ -124,5 +162,9 @@ fn namespace_remedy(is_user_mode: bool) -> Option<String> {
         return Some("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into());
     }
     let container = "in a container: give it CAP_SYS_ADMIN, and seccomp and AppArmor profiles that allow namespaces (docker run --privileged)";
-    Some(if is_user_mode { "run greenroom as root, or allow user namespaces".into() } else { container.into() })
+    Some(if is_user_mode {
+        "run greenroom as root, or allow user namespaces".into()
+    } else {
+        container.into()
+    })
 }

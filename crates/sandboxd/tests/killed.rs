@@ -1,4 +1,5 @@
 //! A killed server takes everything with it.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The provider of this machine against the contract: as root, and as an ordinary user.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
@@ -83,9 +84,15 @@ async fn host_tools_run_inside() {
         spec.binds = tools.binds;
         spec.env = tools.env;
         let sandbox = subject.claim_with(spec).await;
-        let found = contract::run(&*sandbox, "for tool in cargo python3 git; do command -v $tool && $tool --version; done; true").await;
+        let found = contract::run(
+            &*sandbox,
+            "for tool in cargo python3 git; do command -v $tool && $tool --version; done; true",
+        )
+        .await;
         assert!(found.contains("git version"), "{found}");
-        if std::env::var_os("HOME").is_some_and(|home| std::path::Path::new(&home).join(".cargo/bin/cargo").exists()) {
+        if std::env::var_os("HOME")
+            .is_some_and(|home| std::path::Path::new(&home).join(".cargo/bin/cargo").exists())
+        {
             assert!(found.contains("/opt/greenroom/tools/cargo/bin/cargo\ncargo 1."), "{found}");
         }
         sandbox.destroy().await.unwrap();
@@ -133,6 +140,48 @@ async fn an_ordinary_user_is_told_exactly_these_gaps() {
             gaps.map(|entry| entry.name.as_str()).filter(|name| !machine.contains(name)).collect();
         gaps.sort_unstable();
         assert_eq!(gaps, ["cpu_limit", "disk_limit", "id_range", "memory_limit"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_can_change_system_directories_and_the_host_does_not_notice() {
+    if std::env::var_os("GREENROOM_TEST_AS_USER").is_some() {
+        return;
+    }
+    with_subject(async |subject| {
+        let sandbox = subject.claim().await;
+        let script = "set -e; for d in /usr/bin /usr/lib /usr/local/bin /opt /etc /var/lib/dpkg /var/cache/apt /root; do \
+            echo x > $d/greenroom-test-file; done; rm /usr/bin/env; chmod 700 /usr/share; chown 33:33 /usr/local/bin/greenroom-test-file; \
+            mkdir -p /var/lib/new /usr/local/share/new; dpkg -l dpkg > /dev/null; getent passwd www-data > /dev/null";
+        contract::run(&*sandbox, script).await;
+        assert!(!std::path::Path::new("/usr/bin/greenroom-test-file").exists());
+        assert!(std::path::Path::new("/usr/bin/env").exists());
+        sandbox.destroy().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpacked_root_is_a_base_too() {
+    with_subject(async |subject| {
+        let root = subject.scratch.join("root");
+        for directory in ["bin", "etc", "lib", "lib64"] {
+            std::fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        let copied = std::process::Command::new("sh")
+            .args(["-c", "cp /bin/sh \"$0/bin/sh\"; ldd /bin/sh | grep -o '/[^ ]*' | while read f; do mkdir -p \"$0$(dirname $f)\"; cp $f \"$0$f\"; done"])
+            .arg(&root)
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        let mut spec = subject.spec();
+        spec.base = greenroom_sandbox::Base::Directory { path: root.clone() };
+        let sandbox = subject.claim_with(spec).await;
+        let output = contract::run(&*sandbox, "echo /*; echo new > /etc/mine; read name < /etc/mine; echo $name").await;
+        assert!(output.contains("/workspace") && output.ends_with("new\n") && !output.contains("/usr/share"), "{output}");
+        assert!(!root.join("etc/mine").exists());
+        sandbox.destroy().await.unwrap();
     })
     .await;
 }

@@ -206,7 +206,8 @@ fn copy_readable(from: &Path, to: &Path, ids: IdRange, left: &mut usize) -> Outc
 }
 
 fn is_withheld(path: &Path) -> bool {
-    path.strip_prefix("/etc").is_ok_and(|name| NOT_FROM_ETC.iter().any(|withheld| name == Path::new(withheld)))
+    path.strip_prefix("/etc")
+        .is_ok_and(|name| NOT_FROM_ETC.iter().any(|withheld| name == Path::new(withheld)))
 }
 
 /// Leaves out a file that vanished, and one that carries a password in an address.

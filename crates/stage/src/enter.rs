@@ -96,7 +96,8 @@ impl NewRoot {
         }
         let (parent, name) = split(path);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(self.directory(parent)?, name, flags, Mode::from_raw_mode(0o644)).at("create", path)?;
+        rustix::fs::openat(self.directory(parent)?, name, flags, Mode::from_raw_mode(0o644))
+            .at("create", path)?;
         self.open(path, OFlags::PATH).at("open", path)
     }
 }
@@ -165,10 +166,17 @@ fn mount_overlay(volume: &str, layers: usize, lowest: &[String], target: Borrowe
 
 fn mount_at(source: &str, target: &str, kind: &str, flags: MountFlags, options: &str) -> Outcome<()> {
     let options = sys::c_string(options).at("mount", target)?;
-    rustix::mount::mount(source, target, kind, flags, Some(options.as_c_str())).at(&format!("mount {kind}"), target)
+    rustix::mount::mount(source, target, kind, flags, Some(options.as_c_str()))
+        .at(&format!("mount {kind}"), target)
 }
 
-fn mount_on(source: &str, target: BorrowedFd<'_>, kind: &str, flags: MountFlags, options: &str) -> Outcome<()> {
+fn mount_on(
+    source: &str,
+    target: BorrowedFd<'_>,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Outcome<()> {
     mount_at(source, &descriptor_path(target).to_string_lossy(), kind, flags, options)
 }
 
@@ -176,8 +184,14 @@ fn open_path(path: &str) -> Outcome<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", path)
 }
 
-const HIDDEN_FILES: [&str; 6] =
-    ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/latency_stats", "/proc/kmsg"];
+const HIDDEN_FILES: [&str; 6] = [
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/sysrq-trigger",
+    "/proc/latency_stats",
+    "/proc/kmsg",
+];
 const HIDDEN_DIRECTORIES: [&str; 4] = ["/proc/scsi", "/proc/acpi", "/sys/firmware", "/sys/kernel/debug"];
 
 fn mount_kernel_files(root: &NewRoot, plan: &SpawnPlan, is_user_mode: bool) -> Outcome<()> {
@@ -205,7 +219,13 @@ fn mount_dev(root: &NewRoot, is_user_mode: bool) -> Outcome<()> {
     } else {
         "newinstance,ptmxmode=0666,mode=620,gid=5"
     };
-    mount_on("devpts", root.directory("/dev/pts")?.as_fd(), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, devpts)?;
+    mount_on(
+        "devpts",
+        root.directory("/dev/pts")?.as_fd(),
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        devpts,
+    )?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount_on("shm", root.directory("/dev/shm")?.as_fd(), "tmpfs", flags, "mode=1777,size=256m")
 }
@@ -258,7 +278,8 @@ fn write_identity(root: &NewRoot, hostname: &str) -> Outcome<()> {
             // A link (systemd-resolved) would lead elsewhere: replace the name, whatever it is.
             let _ = rustix::fs::unlinkat(&etc, name, rustix::fs::AtFlags::empty());
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644)).at("create", name)?;
+            let file =
+                rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644)).at("create", name)?;
             rustix::io::write(&file, text.as_bytes()).at("write", name)?;
         }
     }

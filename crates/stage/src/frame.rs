@@ -83,7 +83,8 @@ impl Message {
     }
 
     pub fn header<T: DeserializeOwned>(&self) -> Result<T, BadFrame> {
-        serde_json::from_slice(&self.bytes[4..self.body_at]).map_err(|_| BadFrame("a header of unknown shape"))
+        serde_json::from_slice(&self.bytes[4..self.body_at])
+            .map_err(|_| BadFrame("a header of unknown shape"))
     }
 
     pub fn body(&self) -> &[u8] {

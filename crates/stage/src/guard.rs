@@ -171,24 +171,33 @@ fn filter() -> Vec<libc::sock_filter> {
         }
     }
     for number in [libc::SYS_clone, libc::SYS_unshare] {
-        program.extend(when_argument(number, 0, &[
-            step(ANY_BIT, NEW_NAMESPACES, 0, 1),
-            step(RETURN, fail_with(libc::EPERM), 0, 0),
-        ]));
+        program.extend(when_argument(
+            number,
+            0,
+            &[step(ANY_BIT, NEW_NAMESPACES, 0, 1), step(RETURN, fail_with(libc::EPERM), 0, 0)],
+        ));
     }
-    program.extend(when_argument(libc::SYS_ioctl, 1, &[
-        step(EQUAL, libc::TIOCSTI as u32, 1, 0),
-        step(EQUAL, libc::TIOCLINUX as u32, 0, 1),
-        step(RETURN, fail_with(libc::EPERM), 0, 0),
-    ]));
+    program.extend(when_argument(
+        libc::SYS_ioctl,
+        1,
+        &[
+            step(EQUAL, libc::TIOCSTI as u32, 1, 0),
+            step(EQUAL, libc::TIOCLINUX as u32, 0, 1),
+            step(RETURN, fail_with(libc::EPERM), 0, 0),
+        ],
+    ));
     let [a, b, c, d] = FAMILIES;
-    program.extend(when_argument(libc::SYS_socket, 0, &[
-        step(EQUAL, a, 4, 0),
-        step(EQUAL, b, 3, 0),
-        step(EQUAL, c, 2, 0),
-        step(EQUAL, d, 1, 0),
-        step(RETURN, fail_with(libc::EAFNOSUPPORT), 0, 0),
-    ]));
+    program.extend(when_argument(
+        libc::SYS_socket,
+        0,
+        &[
+            step(EQUAL, a, 4, 0),
+            step(EQUAL, b, 3, 0),
+            step(EQUAL, c, 2, 0),
+            step(EQUAL, d, 1, 0),
+            step(RETURN, fail_with(libc::EAFNOSUPPORT), 0, 0),
+        ],
+    ));
     program.push(step(RETURN, ALLOW, 0, 0));
     program
 }

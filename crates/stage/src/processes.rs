@@ -50,7 +50,8 @@ pub(crate) fn signal(members: &[i32], signal: Signal) {
 pub(crate) fn kill_all(leader: i32, marker: &str) {
     let mut stopped = HashSet::new();
     for _ in 0..STOP_PASSES {
-        let fresh: Vec<i32> = members(leader, marker).into_iter().filter(|pid| stopped.insert(*pid)).collect();
+        let fresh: Vec<i32> =
+            members(leader, marker).into_iter().filter(|pid| stopped.insert(*pid)).collect();
         if fresh.is_empty() {
             break;
         }

@@ -41,14 +41,16 @@ pub struct Gap {
     pub detail: String,
 }
 
-// ---- server to zygote ----
+// ---- server to zygote, and to its carriers ----
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ZygoteRequest {
     /// First message: how to prepare.
     Prepare { user_mode: bool, id_base: u32, id_count: u32 },
-    /// Comes with one descriptor: the stage's end of its socket.
+    /// Comes with one descriptor: the carrier's end of its socket. Answered by `Spawned`.
+    Carrier,
+    /// To the zygote, or as the only request to a carrier. Comes with one descriptor: the stage's end of its socket.
     Spawn(Box<SpawnPlan>),
 }
 
@@ -84,9 +86,14 @@ pub struct SpawnPlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ZygoteReply {
-    Ready { gaps: Vec<Gap>, volumes: Vec<String> },
-    /// Comes with one descriptor: a pidfd of the sandbox's first process.
-    Spawned { pid: i32 },
+    Ready {
+        gaps: Vec<Gap>,
+        volumes: Vec<String>,
+    },
+    /// Comes with one descriptor: a pidfd of the new process.
+    Spawned {
+        pid: i32,
+    },
     Failed(Fault),
 }
 
@@ -111,22 +118,47 @@ pub enum StageOp {
         output_limit_bytes: u64,
     },
     /// Answers when there is output past `offset`, or the exit. Body of the answer: the output.
-    Fetch { call: String, offset: u64 },
+    Fetch {
+        call: String,
+        offset: u64,
+    },
     /// Answers when the run and what it started is gone.
-    Cancel { call: String, grace_ms: u64 },
-    Acknowledge { call: String },
-    Read { path: String, offset: u64, limit: u64 },
+    Cancel {
+        call: String,
+        grace_ms: u64,
+    },
+    Acknowledge {
+        call: String,
+    },
+    Read {
+        path: String,
+        offset: u64,
+        limit: u64,
+    },
     /// Body: the bytes at `offset`. The last piece renames the upload into place.
-    Write { path: String, upload: u64, offset: u64, is_last: bool },
-    Stat { path: String },
-    List { path: String },
+    Write {
+        path: String,
+        upload: u64,
+        offset: u64,
+        is_last: bool,
+    },
+    Stat {
+        path: String,
+    },
+    List {
+        path: String,
+    },
     Search(SearchPlan),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum SearchPlan {
-    Glob { root: String, pattern: String, limit: u64 },
+    Glob {
+        root: String,
+        pattern: String,
+        limit: u64,
+    },
     Grep {
         root: String,
         pattern: String,
@@ -148,21 +180,39 @@ pub struct StageReply {
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum StageResult {
     /// Unasked, once: the sandbox is up. Comes with the egress listeners, in the order of `listeners`.
-    Ready { version: u32, listeners: Vec<Listener>, gaps: Vec<Gap> },
+    Ready {
+        version: u32,
+        listeners: Vec<Listener>,
+        gaps: Vec<Gap>,
+    },
     /// Unasked, instead of `Ready`.
     Refused(Fault),
     Done,
     /// Body: output from `offset`. With `exit`, nothing follows.
-    Output { offset: u64, exit: Option<RunExit> },
+    Output {
+        offset: u64,
+        exit: Option<RunExit>,
+    },
     /// Body: the bytes.
-    Content { size: u64, is_end: bool },
+    Content {
+        size: u64,
+        is_end: bool,
+    },
     Stat(FileFacts),
-    Entries { entries: Vec<EntryFacts>, is_truncated: bool },
+    Entries {
+        entries: Vec<EntryFacts>,
+        is_truncated: bool,
+    },
     /// Body: the text.
-    Found { matches: u64, is_truncated: bool },
+    Found {
+        matches: u64,
+        is_truncated: bool,
+    },
     Failed(Fault),
     /// The request makes no sense; a sentence.
-    Invalid { reason: String },
+    Invalid {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,9 +279,13 @@ mod tests {
     fn nested_messages_keep_their_tags() {
         let plan = SearchPlan::Glob { root: "/".into(), pattern: "*".into(), limit: 1 };
         let text = serde_json::to_string(&StageRequest { id: 1, op: StageOp::Search(plan) }).unwrap();
-        assert!(matches!(serde_json::from_str(&text), Ok(StageRequest { op: StageOp::Search(_), .. })), "{text}");
+        assert!(
+            matches!(serde_json::from_str(&text), Ok(StageRequest { op: StageOp::Search(_), .. })),
+            "{text}"
+        );
         let facts = FileFacts { kind: Kind::File, size: 1, mode: 2, modified_ns: 3 };
-        let text = serde_json::to_string(&StageReply { id: 1, result: StageResult::Stat(facts.clone()) }).unwrap();
+        let text =
+            serde_json::to_string(&StageReply { id: 1, result: StageResult::Stat(facts.clone()) }).unwrap();
         let reply: StageReply = serde_json::from_str(&text).unwrap();
         assert!(matches!(reply.result, StageResult::Stat(read) if read == facts), "{text}");
     }

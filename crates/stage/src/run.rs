@@ -268,7 +268,9 @@ fn candidates(argv: &[String], program: &Program<'_>) -> Result<Vec<CString>, Er
         return Ok(vec![sys::c_string(name)?]);
     }
     let path = match program {
-        Program::Named { env, .. } => env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, path)| path.as_str()),
+        Program::Named { env, .. } => {
+            env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, path)| path.as_str())
+        }
         Program::Own { .. } => None,
     };
     path.unwrap_or(DEFAULT_PATH)
@@ -296,7 +298,8 @@ fn clone_and_wait_for_exec(child: &mut Child) -> Result<i32, Errno> {
         return Ok(pid);
     }
     // It ended with code 127; nobody else waits for it before the next turn of the loop.
-    let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(pid), rustix::process::WaitOptions::empty());
+    let _ =
+        rustix::process::waitpid(rustix::process::Pid::from_raw(pid), rustix::process::WaitOptions::empty());
     Err(Errno::from_raw_os_error(errno))
 }
 

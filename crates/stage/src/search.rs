@@ -5,7 +5,9 @@
 use globset::{GlobBuilder, GlobMatcher};
 use greenroom_stage::protocol::{SEARCH_BYTES, SearchPlan};
 use grep_regex::RegexMatcherBuilder;
-use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch};
+use grep_searcher::{
+    BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch,
+};
 use ignore::{DirEntry, WalkBuilder};
 use std::io::{Read, Write};
 use std::path::Path;

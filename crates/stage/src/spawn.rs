@@ -1,4 +1,6 @@
-//! One spawn request: open the host's trees, clone into new namespaces, give the child its ids, let it go.
+//! One spawn request: open the host's trees, clone into new namespaces, give the child its ids, let it go. Done by the
+//! zygote itself, or by a carrier: a copy of it that the server has put into a sandbox's control groups beforehand,
+//! because moving a process costs milliseconds and being born there costs nothing.
 
 use crate::enter::{self, Trees};
 use crate::sys::{self, At, Forked, Outcome};
@@ -15,10 +17,23 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-pub(crate) fn spawn(zygote: &Zygote, plan: &SpawnPlan, socket: OwnedFd) -> Outcome<(i32, OwnedFd)> {
+/// Whose child the sandbox becomes: always the zygote's, so that it ends with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spawner {
+    Zygote,
+    Carrier,
+}
+
+pub(crate) fn spawn(
+    zygote: &Zygote,
+    plan: &SpawnPlan,
+    socket: OwnedFd,
+    spawner: Spawner,
+) -> Outcome<(i32, OwnedFd)> {
+    let kinship = if spawner == Spawner::Carrier { libc::CLONE_PARENT } else { 0 };
     let trees = zygote.with_host(|host| open_trees(host, plan))?;
     let (go_reader, go_writer) = pipe_with(PipeFlags::CLOEXEC).at("pipe", "go")?;
-    match sys::fork_into(NAMESPACES).at("clone3", "namespaces")? {
+    match sys::fork_into(NAMESPACES | kinship).at("clone3", "namespaces")? {
         Forked::Child => {
             drop(go_writer);
             enter::enter(zygote, plan, &trees, socket, &go_reader)

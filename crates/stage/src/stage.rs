@@ -7,8 +7,8 @@ use crate::sys::{self, At, Outcome};
 use crate::{enter, files, guard, net};
 use greenroom_stage::frame::Message;
 use greenroom_stage::protocol::{
-    EXEC_BYTES, Fault, Listener, RunEnd, SEARCH_BYTES, SearchPlan, StageOp, StageReply, StageRequest, StageResult,
-    VERSION,
+    EXEC_BYTES, Fault, Listener, RunEnd, SEARCH_BYTES, SearchPlan, StageOp, StageReply, StageRequest,
+    StageResult, VERSION,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -138,8 +138,10 @@ impl Stage {
             _ => PollFlags::OUT,
         };
         let mut sources = vec![Source::Children, Source::Link];
-        let mut polled =
-            vec![PollFd::new(&self.children, PollFlags::IN), PollFd::from_borrowed_fd(self.link.as_fd(), socket_flags)];
+        let mut polled = vec![
+            PollFd::new(&self.children, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.link.as_fd(), socket_flags),
+        ];
         for (serial, run) in &self.runs {
             if let Some(pipe) = &run.pipe {
                 sources.push(Source::Run(*serial));
@@ -150,10 +152,9 @@ impl Stage {
             sources.push(Source::Drain(drain.as_raw_fd()));
             polled.push(PollFd::new(drain, PollFlags::IN));
         }
-        let timeout = self.next_event().map(|left| Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let timeout = self
+            .next_event()
+            .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return Err(Gone),
@@ -190,7 +191,9 @@ impl Stage {
         let _ = rustix::io::read(&self.children, &mut information);
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            let Some(run) = self.runs.values_mut().find(|run| run.pid == pid && run.is_running()) else { continue };
+            let Some(run) = self.runs.values_mut().find(|run| run.pid == pid && run.is_running()) else {
+                continue;
+            };
             run.reaped(status, &mut self.scratch);
             if let Some(pipe) = run.pipe.take().filter(|_| self.drains.len() < MAX_DRAINS) {
                 self.drains.push(pipe);
@@ -245,7 +248,9 @@ impl Stage {
             .filter(|serial| self.runs.get(serial).is_none_or(|run| !run.is_running()))
             .collect();
         for serial in done {
-            let (Some(id), Some(run)) = (self.searches.remove(&serial), self.runs.remove(&serial)) else { continue };
+            let (Some(id), Some(run)) = (self.searches.remove(&serial), self.runs.remove(&serial)) else {
+                continue;
+            };
             let (result, body) = search_result(&run);
             self.reply(id, result, &body);
         }
@@ -265,7 +270,9 @@ impl Stage {
                 return self.exec(id, &call, &program, message.body(), timeout, output_limit_bytes);
             }
             StageOp::Fetch { call, offset } => return self.fetch(id, &call, offset),
-            StageOp::Cancel { call, grace_ms } => return self.cancel(id, &call, Duration::from_millis(grace_ms)),
+            StageOp::Cancel { call, grace_ms } => {
+                return self.cancel(id, &call, Duration::from_millis(grace_ms));
+            }
             StageOp::Search(plan) => return self.search(id, &plan),
             StageOp::Acknowledge { call } => {
                 self.acknowledge(&call);
@@ -359,7 +366,9 @@ impl Stage {
     }
 
     fn search(&mut self, id: u64, plan: &SearchPlan) -> Result<(), Gone> {
-        let Ok(plan) = serde_json::to_vec(plan) else { return self.invalid(id, "the search cannot be passed on") };
+        let Ok(plan) = serde_json::to_vec(plan) else {
+            return self.invalid(id, "the search cannot be passed on");
+        };
         self.serial += 1;
         let program = Program::Own { image: &self.image, role: "search" };
         match Run::start(&program, &plan, SEARCH_TIMEOUT, SEARCH_BYTES + 64, self.serial) {
@@ -392,10 +401,8 @@ fn search_result(run: &Run) -> (StageResult, Vec<u8>) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let first = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let (matches, is_truncated) = first.split_once(' ').unwrap_or(("0", "false"));
-    let result = StageResult::Found {
-        matches: matches.parse().unwrap_or(0),
-        is_truncated: is_truncated == "true",
-    };
+    let result =
+        StageResult::Found { matches: matches.parse().unwrap_or(0), is_truncated: is_truncated == "true" };
     bytes.drain(..(end + 1).min(bytes.len()));
     (result, bytes)
 }

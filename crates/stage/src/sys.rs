@@ -60,10 +60,12 @@ pub(crate) enum Forked {
 /// `clone3` without a shared address space: a fork into new namespaces.
 pub(crate) fn fork_into(namespaces: libc::c_int) -> rustix::io::Result<Forked> {
     let mut pidfd: libc::c_int = -1;
+    // A sibling's end is told as its parent's would be.
+    let exit_signal = if namespaces & libc::CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     let mut args = CloneArgs {
         flags: namespaces as u64 | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         ..CloneArgs::default()
     };
     // SAFETY: `args` is a valid clone_args of the size given, and outlives the call. No stack and no CLONE_VM: the child
@@ -102,7 +104,11 @@ pub(crate) fn set_idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> rustix
     set_attributes(mount, &MountAttr { set: MOUNT_IDMAP, userns, ..MountAttr::default() }, false)
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, attributes: &MountAttr, is_recursive: bool) -> rustix::io::Result<()> {
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttr,
+    is_recursive: bool,
+) -> rustix::io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if is_recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated literal, the attributes a valid mount_attr of the size given.
     check(unsafe {

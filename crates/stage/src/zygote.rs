@@ -4,8 +4,8 @@
 
 use crate::base::{self, IdRange, Ids, Volume};
 use crate::link::{Link, Received};
-use crate::spawn;
-use crate::sys::{self, At, Outcome, fault};
+use crate::spawn::{self, Spawner};
+use crate::sys::{self, At, Forked, Outcome, fault};
 use greenroom_stage::protocol::{Gap, ZygoteReply, ZygoteRequest};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -71,26 +71,56 @@ impl Zygote {
         let mut volumes = base::volumes();
         build_root(ids, idmap.as_ref(), &mut volumes, &mut gaps)?;
         pivot_into_workshop()?;
-        let own_namespace = rustix::fs::openat(&proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .at("open", "/proc/self/ns/mnt")?;
+        let own_namespace =
+            rustix::fs::openat(&proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .at("open", "/proc/self/ns/mnt")?;
         Ok(Self { ids, volumes, image, proc, idmap, host_namespace, own_namespace, gaps })
     }
 
     fn serve(&self, link: &mut Link) -> i32 {
         loop {
             let Received::Message(message, mut descriptors) = link.receive() else { return 0 };
-            let Ok(ZygoteRequest::Spawn(plan)) = message.header() else { return 65 };
-            let sent = match descriptors.pop() {
-                None => link.send(&ZygoteReply::Failed(fault("spawn", "socket", libc::EBADF)), &[], &[]),
-                Some(socket) => match spawn::spawn(self, &plan, socket) {
-                    Ok((pid, pidfd)) => link.send(&ZygoteReply::Spawned { pid }, &[], &[pidfd.as_fd()]),
-                    Err(fault) => link.send(&ZygoteReply::Failed(fault), &[], &[]),
-                },
+            let Ok(request) = message.header() else { return 65 };
+            let made = match (request, descriptors.pop()) {
+                (ZygoteRequest::Spawn(plan), Some(socket)) => {
+                    spawn::spawn(self, &plan, socket, Spawner::Zygote)
+                }
+                (ZygoteRequest::Carrier, Some(socket)) => self.start_carrier(link, socket),
+                _ => Err(fault("spawn", "request", libc::EINVAL)),
             };
-            if sent.is_err() {
+            if answer(link, made).is_err() {
                 return 0;
             }
         }
+    }
+
+    fn start_carrier(&self, link: &mut Link, socket: OwnedFd) -> Outcome<(i32, OwnedFd)> {
+        match sys::fork_into(0).at("clone3", "carrier")? {
+            Forked::Child => {
+                // The server must see the zygote's socket close when the zygote ends.
+                *link = Link::new(socket);
+                std::process::exit(self.carry(link))
+            }
+            Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        }
+    }
+
+    /// Waits for one request, in whatever control groups the server has moved this process to.
+    fn carry(&self, link: &mut Link) -> i32 {
+        let death = Some(rustix::process::Signal::KILL);
+        if rustix::process::set_parent_process_death_signal(death).is_err() {
+            return 71;
+        }
+        let Received::Message(message, mut descriptors) = link.receive() else { return 0 };
+        let made = match (message.header(), descriptors.pop()) {
+            (Ok(ZygoteRequest::Spawn(plan)), Some(socket)) => {
+                spawn::spawn(self, &plan, socket, Spawner::Carrier)
+            }
+            _ => Err(fault("spawn", "request", libc::EINVAL)),
+        };
+        // The server may be gone; then the sandbox ends by its own socket.
+        let _ = answer(link, made);
+        0
     }
 
     /// Detached copies of host mounts, made where the host's paths mean what the server meant.
@@ -128,6 +158,13 @@ impl HostTrees<'_> {
     }
 }
 
+fn answer(link: &mut Link, made: Outcome<(i32, OwnedFd)>) -> rustix::io::Result<()> {
+    match made {
+        Ok((pid, pidfd)) => link.send(&ZygoteReply::Spawned { pid }, &[], &[pidfd.as_fd()]),
+        Err(fault) => link.send(&ZygoteReply::Failed(fault), &[], &[]),
+    }
+}
+
 fn become_namespace_root() -> Outcome<()> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // SAFETY: the program has one thread and keeps no descriptor or file system state across that this could confuse.
@@ -147,23 +184,30 @@ fn namespace_handle() -> Outcome<OwnedFd> {
 }
 
 fn open_directory(path: &str) -> Outcome<OwnedFd> {
-    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open", path)
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .at("open", path)
 }
 
 /// Keeps a user namespace with the map alive through its handle; the process that carried it ends.
 fn map_template(ids: IdRange, proc: BorrowedFd<'_>) -> Outcome<OwnedFd> {
     match sys::fork_into(libc::CLONE_NEWUSER).at("clone3", "user namespace")? {
-        sys::Forked::Child => loop {
+        Forked::Child => loop {
             rustix::thread::set_name(c"idmap").ok();
             // SAFETY: waits for a signal; the parent kills this process.
             unsafe { libc::pause() };
         },
-        sys::Forked::Parent { pid, pidfd } => {
+        Forked::Parent { pid, pidfd } => {
             let template = write_maps(proc, pid, ids).and_then(|()| {
-                rustix::fs::openat(proc, format!("{pid}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                    .at("open", "user namespace of the template")
+                rustix::fs::openat(
+                    proc,
+                    format!("{pid}/ns/user"),
+                    OFlags::RDONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .at("open", "user namespace of the template")
             });
-            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).at("kill", "template")?;
+            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)
+                .at("kill", "template")?;
             template
         }
     }
@@ -174,7 +218,8 @@ pub(crate) fn write_maps(proc: BorrowedFd<'_>, pid: i32, ids: IdRange) -> Outcom
     let map = if ids.is_user_mode { "0 0 1".to_owned() } else { format!("0 {} {}", ids.base, ids.count) };
     for name in ["uid_map", "gid_map"] {
         let path = format!("{pid}/{name}");
-        let file = rustix::fs::openat(proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at("open", &path)?;
+        let file = rustix::fs::openat(proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .at("open", &path)?;
         rustix::io::write(&file, map.as_bytes()).at("write", &path)?;
     }
     Ok(())
@@ -207,7 +252,8 @@ fn build_root(
             false
         }
     });
-    let shared = [("proc", clone_tree(Path::new("/proc"), true)), ("sys", clone_tree(Path::new("/sys"), true))];
+    let shared =
+        [("proc", clone_tree(Path::new("/proc"), true)), ("sys", clone_tree(Path::new("/sys"), true))];
     let devices = device_trees();
     mount_tmpfs(WORKSHOP, "mode=755,size=64m,nr_inodes=200k")?;
     for (name, tree) in shared {
@@ -240,7 +286,8 @@ fn make(name: &str) -> Outcome<PathBuf> {
 
 fn mount_tmpfs(target: &str, options: &str) -> Outcome<()> {
     let options = sys::c_string(options).at("mount", target)?;
-    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(options.as_c_str())).at("mount tmpfs", target)
+    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(options.as_c_str()))
+        .at("mount tmpfs", target)
 }
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -273,7 +320,8 @@ fn build_dev(devices: &[(&str, OwnedFd)]) -> Outcome<()> {
         attach(tree.as_fd(), &path)?;
     }
     let dev_tree = rustix::fs::open(&dev, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", &dev)?;
-    sys::set_mount_flags(dev_tree.as_fd(), sys::MOUNT_READ_ONLY | sys::MOUNT_NOEXEC, false).at("mount_setattr", &dev)
+    sys::set_mount_flags(dev_tree.as_fd(), sys::MOUNT_READ_ONLY | sys::MOUNT_NOEXEC, false)
+        .at("mount_setattr", &dev)
 }
 
 /// A detached copy of the mount at `path`. A mount below it makes the plain copy fail for ordinary users; then take all.
@@ -287,7 +335,8 @@ pub(crate) fn clone_tree(path: &Path, is_recursive: bool) -> Outcome<OwnedFd> {
 }
 
 pub(crate) fn attach(tree: BorrowedFd<'_>, target: &Path) -> Outcome<()> {
-    rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("move_mount", target)
+    rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .at("move_mount", target)
 }
 
 fn pivot_into_workshop() -> Outcome<()> {

@@ -1,4 +1,5 @@
 //! What the tests of this crate share.
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use greenroom_sandbox::contract::{Recorder, Subject};
@@ -42,6 +43,14 @@ impl Traces {
             groups: groups_of(pid),
             processes: descendants(pid).len(),
         }
+    }
+
+    /// A first claim's descriptors may still be closing when `before` is taken.
+    pub fn is_within(&self, before: &Self) -> bool {
+        self.descriptors <= before.descriptors
+            && self.mounts <= before.mounts
+            && self.groups <= before.groups
+            && self.processes <= before.processes
     }
 }
 

@@ -80,6 +80,7 @@ function FileSection({ file, isSplit, opens }: { file: FileDiffView; isSplit: bo
 
 function FileBody({ file, isSplit }: { file: FileDiffView; isSplit: boolean }) {
   if (file.is_binary) return <p className="px-4 py-3 text-ink-2">A binary file; its contents are not shown.</p>;
+  if (file.is_truncated && !hasHunks(file.patch)) return <p className="px-4 py-3 text-ink-2">Too much changed to show this file here; clone the branch to see it.</p>;
   if (!hasHunks(file.patch)) return <p className="px-4 py-3 text-ink-2">{file.old_path && file.old_path !== file.path ? "Renamed without changes." : "No lines changed (empty file or mode)."}</p>;
   return (
     <>

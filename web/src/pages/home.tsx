@@ -18,7 +18,7 @@ export function HomePage() {
     <div className="mx-auto max-w-3xl px-4 py-6 lg:px-8 lg:py-12">
       <h1 className="mb-4 text-[26px] lg:text-[32px]">What should be changed?</h1>
       {repositories.error && <ErrorBox error={repositories.error} className="mb-4" />}
-      {repositories.data?.length === 0 && <NoRepositories />}
+      {repositories.data?.length === 0 && <NoRepositories mayAdd={me?.person.role === "admin"} />}
       {me?.person.role === "viewer" && <p className="text-ink-2">As a viewer you can watch sessions; ask an administrator to become a member.</p>}
       {me?.person.role !== "viewer" && repositories.data && repositories.data.length > 0 && <Composer repositories={repositories.data} />}
       <Sessions />
@@ -26,14 +26,16 @@ export function HomePage() {
   );
 }
 
-function NoRepositories() {
+function NoRepositories({ mayAdd }: { mayAdd: boolean }) {
   return (
     <div className="card">
       <Empty icon="repository" title="No repository yet">
-        <p>Add one, and Greenroom builds an environment for it.</p>
-        <Link to="/repositories" className="mt-4 inline-flex min-h-10 items-center rounded-[10px] bg-accent px-4 font-medium text-on-accent">
-          Add a repository
-        </Link>
+        <p>{mayAdd ? "Add one, and Greenroom builds an environment for it." : "An administrator adds one; then you can ask for changes in it."}</p>
+        {mayAdd && (
+          <Link to="/repositories" className="mt-4 inline-flex min-h-10 items-center rounded-[10px] bg-accent px-4 font-medium text-on-accent">
+            Add a repository
+          </Link>
+        )}
       </Empty>
     </div>
   );

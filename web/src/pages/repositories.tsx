@@ -13,7 +13,7 @@ export function RepositoriesPage() {
   const { data: me } = useQuery(meQuery);
   const { data, error } = useQuery(repositoriesQuery);
   const [isAdding, setAdding] = useState(false);
-  const mayAdd = me !== undefined && me.person.role !== "viewer";
+  const mayAdd = me?.person.role === "admin";
   return (
     <div className="mx-auto max-w-4xl px-4 py-6 lg:px-8 lg:py-10">
       <div className="mb-4 flex items-center justify-between gap-3">
@@ -30,7 +30,7 @@ export function RepositoriesPage() {
       {data?.length === 0 && !isAdding && (
         <div className="card">
           <Empty icon="repository" title="No repository yet">
-            {mayAdd ? "Add one by its path on the server or its URL. Its branches and tags are mirrored, then its environment is built." : "An administrator or member can add one."}
+            {mayAdd ? "Add one by its path on the server or its URL. Its branches and tags are mirrored, then its environment is built." : "An administrator can add one."}
           </Empty>
         </div>
       )}

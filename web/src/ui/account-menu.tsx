@@ -2,12 +2,12 @@
  * The signed-in person, the light, settings, sign-out. A native popover: it closes on Escape and on a click outside, and
  * costs the first page nothing.
  */
-import { useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate } from "@tanstack/react-router";
+import { useMutation } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useRef } from "react";
 import { api } from "../api/client";
 import { setTheme, type Theme, useTheme } from "../lib/theme";
-import { Avatar } from "./basics";
+import { Avatar, ErrorBox } from "./basics";
 import { Icon, type IconName } from "./icon";
 
 const THEMES: { value: Theme; label: string; icon: IconName }[] = [
@@ -18,15 +18,13 @@ const THEMES: { value: Theme; label: string; icon: IconName }[] = [
 const ITEM = "flex min-h-10 w-full cursor-pointer items-center gap-2.5 rounded-lg px-2.5 text-left hover:bg-sunken";
 
 export function AccountMenu({ person, isWide = false }: { person: { name: string; login: string; role: string }; isWide?: boolean }) {
-  const navigate = useNavigate();
-  const queries = useQueryClient();
   const box = useRef<HTMLDivElement>(null);
   const id = isWide ? "account-wide" : "account";
-  const signOut = async () => {
-    await api.signOut().catch(() => undefined);
-    queries.clear();
-    await navigate({ to: "/sign-in" });
-  };
+  const signOut = useMutation({
+    mutationFn: () => api.signOut(),
+    // Loaded anew: nothing of what the person saw stays in this page.
+    onSuccess: () => location.assign("/sign-in"),
+  });
   return (
     <>
       <button type="button" popoverTarget={id} className={`flex min-h-11 items-center gap-2.5 rounded-[10px] px-2 text-left hover:bg-side-active ${isWide ? "w-full" : ""}`}>
@@ -52,9 +50,10 @@ export function AccountMenu({ person, isWide = false }: { person: { name: string
         <Link to="/settings" className={ITEM} onClick={() => box.current?.hidePopover()}>
           <Icon name="gear" className="size-[18px] text-ink-2" /> Settings
         </Link>
-        <button type="button" className={ITEM} onClick={() => void signOut()}>
+        <button type="button" className={ITEM} onClick={() => signOut.mutate()}>
           <Icon name="signout" className="size-[18px] text-ink-2" /> Sign out
         </button>
+        <ErrorBox error={signOut.error} className="mt-1.5" />
       </div>
     </>
   );

@@ -168,9 +168,14 @@ fn unknown(name: &str) -> Problem {
 fn not_configured(asked: Option<&str>) -> Problem {
     match asked {
         Some(name) => unknown(name),
-        None => Problem::new(ErrorCode::ModelNotConfigured, "No model is configured in this installation.").hint(
-            "Run `greenroom model add main --provider anthropic --model claude-sonnet-4-5 --key-env ANTHROPIC_API_KEY`.",
-        ),
+        None => {
+            let command = format!(
+                "greenroom model add main --provider anthropic --model {} --key-env ANTHROPIC_API_KEY",
+                greenroom_model::DEFAULT_ANTHROPIC_MODEL
+            );
+            Problem::new(ErrorCode::ModelNotConfigured, "No model is configured in this installation.")
+                .hint(format!("Run `{command}`."))
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Connected clients by name. `fixed` stands in for all of them (demo, tests).
+/// Connected clients. `fixed` stands in for all of them (demo, benchmarks).
 #[derive(Debug)]
 pub(crate) struct Models {
     fixed: Option<Arc<dyn Provider>>,
-    connected: Mutex<HashMap<String, Arc<dyn Provider>>>,
+    /// By the name that was asked for; `None` is the default. Forgotten whenever an admin changes a model.
+    connected: Mutex<HashMap<Option<String>, Arc<dyn Provider>>>,
 }
 
 impl Models {
@@ -23,19 +24,23 @@ impl Models {
 }
 
 impl Inner {
-    /// The client of a configured model; `None`: the default one.
+    /// The client of a configured model; `None`: the default one. On the way of every prompt, so nothing is looked up
+    /// twice.
     pub(crate) async fn provider(&self, name: Option<String>) -> Result<Arc<dyn Provider>> {
         if let Some(fixed) = &self.models.fixed {
             return Ok(Arc::clone(fixed));
         }
-        let asked = name.clone();
-        let row = self.directory.model(name).await?.ok_or_else(|| not_configured(asked.as_deref()))?;
         let mut connected = self.models.connected.lock().await;
-        if let Some(provider) = connected.get(&row.name) {
+        if let Some(provider) = connected.get(&name) {
             return Ok(Arc::clone(provider));
         }
-        let provider = self.connect(&row).await?;
-        connected.insert(row.name, Arc::clone(&provider));
+        let row = self.directory.model(name.clone()).await?.ok_or_else(|| not_configured(name.as_deref()))?;
+        let provider = match connected.get(&Some(row.name.clone())) {
+            Some(provider) => Arc::clone(provider),
+            None => self.connect(&row).await?,
+        };
+        connected.insert(Some(row.name), Arc::clone(&provider));
+        connected.insert(name, Arc::clone(&provider));
         Ok(provider)
     }
 
@@ -92,7 +97,7 @@ impl App {
             self.inner.vault.put(&vault_name(&body.name), &key.into())?;
         }
         self.inner.directory.put_model(row).await?;
-        self.inner.models.connected.lock().await.remove(&body.name);
+        self.inner.models.connected.lock().await.clear();
         self.warm_models().await;
         let stored = self.model_row(&body.name).await?;
         view_of(&stored)
@@ -103,7 +108,7 @@ impl App {
         self.model_row(name).await?;
         self.inner.directory.remove_model(name.to_owned()).await?;
         self.inner.vault.remove(&vault_name(name))?;
-        self.inner.models.connected.lock().await.remove(name);
+        self.inner.models.connected.lock().await.clear();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Prompts that may be between arrival and the start of their turn.
 const ARRIVALS_LIMIT: usize = 10_000;
@@ -43,11 +44,17 @@ pub(crate) struct Timeline {
     start: Instant,
     marks: Mutex<Vec<TimelineMark>>,
     is_taken: AtomicBool,
+    model_called: Notify,
 }
 
 impl Timeline {
     pub(crate) fn new(start: Instant) -> Self {
-        Self { start, marks: Mutex::default(), is_taken: AtomicBool::new(false) }
+        Self { start, marks: Mutex::default(), is_taken: AtomicBool::new(false), model_called: Notify::new() }
+    }
+
+    /// Waits until the model's request is on its way.
+    pub(crate) async fn model_called(&self) {
+        self.model_called.notified().await;
     }
 
     /// Notes a stage reached now, or earlier: what was ready before the prompt counts as 0.
@@ -55,6 +62,9 @@ impl Timeline {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if marks.iter().all(|mark| mark.stage != stage) {
             let at_us = at.saturating_duration_since(self.start).as_micros();
+            if stage == StartStage::ModelCalled {
+                self.model_called.notify_one();
+            }
             marks.push(TimelineMark { stage, at_us: u64::try_from(at_us).unwrap_or(u64::MAX) });
         }
     }

@@ -18,9 +18,11 @@ use greenroom_sandbox::Sandbox;
 use greenroom_session::{Effects, Summary, TurnHandle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const MAX_OUTPUT_TOKENS: u32 = 16_000;
+/// How long a turn's sandbox lets the model's request go first.
+const REQUEST_FIRST: Duration = Duration::from_millis(5);
 const PUBLISH_DEADLINE_MS: u64 = 180_000;
 
 /// Connects sessions to this app. Holds it weakly: the app owns the sessions.
@@ -100,8 +102,8 @@ impl TurnRunner {
     async fn run(self) {
         let begun = Instant::now();
         // The sandbox starts while the model thinks; nobody waits for it here.
-        let sandbox = self.app.start_sandbox(self.turn.session());
-        let marks = tokio::spawn(note_sandbox(sandbox, Arc::clone(&self.timeline), self.turn.clone()));
+        let marks =
+            tokio::spawn(start_sandbox(Arc::clone(&self.app), Arc::clone(&self.timeline), self.turn.clone()));
         let used = self.used();
         let finished = match Box::pin(self.work(used)).await {
             Ok(Some(finished)) => finished,
@@ -201,8 +203,12 @@ fn no_session() -> Problem {
     Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
 }
 
-/// Marks when the sandbox was ready, and commits the timeline once it is complete.
-async fn note_sandbox(sandbox: crate::workspaces::SandboxWatch, timeline: Arc<Timeline>, turn: TurnHandle) {
+/// Starts the sandbox as soon as the request has left, so that the two do not compete for the processor; at once when the
+/// request takes long. Marks when it was ready, and commits the timeline once it is complete.
+async fn start_sandbox(app: Arc<Inner>, timeline: Arc<Timeline>, turn: TurnHandle) {
+    // Late is late: the sandbox does not wait for a slow connection.
+    let _ = tokio::time::timeout(REQUEST_FIRST, timeline.model_called()).await;
+    let sandbox = app.start_sandbox(turn.session());
     let Ok((_, stages)) = sandbox.ready().await else { return };
     timeline.mark(StartStage::Claimed, stages.claimed);
     timeline.mark(StartStage::Synced, stages.synced);

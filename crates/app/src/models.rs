@@ -4,6 +4,7 @@ use crate::{App, Inner, Result, require};
 use greenroom_directory::ModelRow;
 use greenroom_domain::{ErrorCode, Person, Problem, Role};
 use greenroom_model::{ModelConfig, Provider, Secret};
+use greenroom_session::SessionHandle;
 use greenroom_wire::{AddModel, ModelTested, ModelView};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,6 +67,18 @@ impl App {
         if let Ok(provider) = self.inner.provider(None).await {
             tokio::spawn(async move { provider.warm().await });
         }
+    }
+
+    /// Somebody looks at the session: the connection that its next prompt needs is made now.
+    pub(crate) fn warm_model_of(&self, handle: &SessionHandle) {
+        let (inner, handle) = (Arc::clone(&self.inner), handle.clone());
+        tokio::spawn(async move {
+            let Ok(state) = handle.state().await else { return };
+            let name = state.origin.and_then(|origin| origin.model);
+            if let Ok(provider) = inner.provider(name).await {
+                provider.warm().await;
+            }
+        });
     }
 
     pub async fn models(&self, caller: &Person) -> Result<Vec<ModelView>> {

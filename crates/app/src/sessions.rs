@@ -147,6 +147,7 @@ impl App {
     /// Everything after `after`, then live.
     pub async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<FrameStream> {
         let handle = self.open(caller, Role::Viewer, id).await?;
+        self.warm_model_of(&handle);
         Ok(FrameStream { inner: handle.subscribe(after).await? })
     }
 

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnEnded, problem_of_log};
 use crate::log::{Append, LogError, StoredReceipt};
 use crate::registry::{Effects, Summary};
-use crate::subscription::Live;
+use crate::subscription::{Feed, Live};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::{
     Asking, Author, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Problem, PromptId,
@@ -14,7 +14,7 @@ use greenroom_domain::{
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// After a stop, the turn has this long to report what it did before the actor ends it.
@@ -46,7 +46,7 @@ pub(crate) enum Message {
         reply: oneshot::Sender<SessionState>,
     },
     Subscribe {
-        reply: oneshot::Sender<(u64, broadcast::Receiver<Live>)>,
+        reply: oneshot::Sender<Feed>,
     },
     StopOverdue {
         turn: TurnId,
@@ -146,7 +146,8 @@ impl SessionActor {
                 Flow::Continue
             }
             Message::Subscribe { reply } => {
-                let _ = reply.send((self.state.head_seq, self.handle.live.subscribe()));
+                let (live, output) = self.handle.output.subscribe();
+                let _ = reply.send(Feed { head_seq: self.state.head_seq, live, output });
                 Flow::Continue
             }
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
@@ -294,6 +295,7 @@ impl SessionActor {
         let mut effects = vec![];
         for entry in entries {
             effects.extend(self.state.step(&entry));
+            self.handle.output.observe(&entry.event);
             let _ = self.handle.live.send(Live::Entry(Arc::new(entry)));
         }
         effects

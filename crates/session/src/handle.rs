@@ -3,6 +3,7 @@
 
 use crate::actor::Message;
 use crate::log::{CommitLog, LogError, StoredReceipt};
+use crate::running_output::RunningOutput;
 use crate::subscription::{Live, Subscription};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
@@ -24,6 +25,7 @@ pub struct SessionHandle {
     pub(crate) epoch: u64,
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) output: Arc<RunningOutput>,
     pub(crate) log: Arc<dyn CommitLog>,
 }
 
@@ -55,10 +57,10 @@ impl SessionHandle {
         self.ask(|reply| Message::State { reply }).await
     }
 
-    /// Everything after `after`, then live.
+    /// Everything after `after`, then what running tools have printed, then live.
     pub async fn subscribe(&self, after: u64) -> Result<Subscription, Problem> {
-        let (head, live) = self.ask(|reply| Message::Subscribe { reply }).await?;
-        Ok(Subscription::new(after, head, self.epoch, Arc::clone(&self.log), live))
+        let feed = self.ask(|reply| Message::Subscribe { reply }).await?;
+        Ok(Subscription::new(after, feed, self.epoch, Arc::clone(&self.log)))
     }
 
     pub async fn entries(&self, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
@@ -169,6 +171,6 @@ impl TurnHandle {
     }
 
     pub fn output(&self, call: &str, offset: u64, text: &str) {
-        let _ = self.session.live.send(Live::Output { call: call.into(), offset, text: text.into() });
+        self.session.output.send(call, offset, text);
     }
 }

@@ -6,6 +6,7 @@ mod clock;
 mod handle;
 mod log;
 mod registry;
+mod running_output;
 mod sqlite_log;
 mod subscription;
 

@@ -4,6 +4,7 @@ use crate::actor::{Birth, SessionActor};
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnHandle, problem_of_log};
 use crate::log::{Append, Ownership, SessionDirectory};
+use crate::running_output::RunningOutput;
 use async_trait::async_trait;
 use greenroom_domain::{Durability, Event, Problem, SessionId, SessionState};
 use std::collections::HashMap;
@@ -120,7 +121,9 @@ impl Registry {
     ) -> SessionHandle {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let (live, _) = broadcast::channel(LIVE_FRAMES);
-        let handle = SessionHandle { id: session, epoch: ownership.epoch, mailbox, live, log: ownership.log };
+        let output = Arc::new(RunningOutput::new(live.clone()));
+        let handle =
+            SessionHandle { id: session, epoch: ownership.epoch, mailbox, output, live, log: ownership.log };
         let actor = SessionActor {
             handle: handle.clone(),
             state,

@@ -32,6 +32,14 @@ pub enum Live {
     },
 }
 
+/// What an actor gives a viewer: all three of one moment.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) head_seq: u64,
+    pub(crate) live: broadcast::Receiver<Live>,
+    pub(crate) output: VecDeque<Live>,
+}
+
 #[derive(Debug)]
 pub struct Subscription {
     /// The last entry when the subscription began.
@@ -39,6 +47,8 @@ pub struct Subscription {
     pub epoch: u64,
     log: Arc<dyn CommitLog>,
     live: broadcast::Receiver<Live>,
+    /// What running tools had printed when the subscription began; told between replay and live.
+    output: VecDeque<Live>,
     sent_seq: u64,
     page: VecDeque<Entry>,
     phase: Phase,
@@ -52,15 +62,11 @@ enum Phase {
 }
 
 impl Subscription {
-    pub(crate) fn new(
-        after: u64,
-        head_seq: u64,
-        epoch: u64,
-        log: Arc<dyn CommitLog>,
-        live: broadcast::Receiver<Live>,
-    ) -> Self {
+    pub(crate) fn new(after: u64, feed: Feed, epoch: u64, log: Arc<dyn CommitLog>) -> Self {
+        let Feed { head_seq, live, output } = feed;
         let sent_seq = after.min(head_seq);
-        Self { head_seq, epoch, log, live, sent_seq, page: VecDeque::new(), phase: Phase::Replaying }
+        let page = VecDeque::new();
+        Self { head_seq, epoch, log, live, output, sent_seq, page, phase: Phase::Replaying }
     }
 
     /// The next frame; `None` when the session ended. Cancel safe.
@@ -90,6 +96,9 @@ impl Subscription {
     }
 
     async fn follow(&mut self) -> Option<Live> {
+        if let Some(frame) = self.output.pop_front() {
+            return Some(frame);
+        }
         loop {
             match self.live.recv().await {
                 Ok(Live::Entry(entry)) if entry.seq <= self.sent_seq => {}

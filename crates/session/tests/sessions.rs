@@ -213,6 +213,33 @@ async fn a_viewer_gets_every_entry_once_from_wherever_it_begins() {
 }
 
 #[tokio::test]
+async fn a_viewer_who_comes_while_a_tool_runs_is_told_what_it_printed_so_far() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (turn, _) = world.turn().await;
+    turn.output("c1", 0, "one ");
+    let mut early = handle.subscribe(0).await.unwrap();
+    turn.output("c1", 4, "two");
+    let mut late = handle.subscribe(0).await.unwrap();
+    turn.output("c1", 7, " three");
+    for (viewer, expected) in
+        [(&mut early, ["one ", "two", " three"].as_slice()), (&mut late, &["one two", " three"])]
+    {
+        while !matches!(next(viewer).await, Live::CaughtUp { .. }) {}
+        for text in expected {
+            assert!(matches!(next(viewer).await, Live::Output { text: told, .. } if &*told == *text));
+        }
+    }
+    let finished = TurnOutcome::Completed;
+    turn.finish(finished, Usage::default(), 1).await;
+    let mut after = handle.subscribe(0).await.unwrap();
+    while !matches!(next(&mut after).await, Live::CaughtUp { .. }) {}
+    send(&handle, "2", prompt("two")).await;
+    assert!(matches!(next(&mut after).await, Live::Entry(_)), "nothing of what the log has now");
+}
+
+#[tokio::test]
 async fn a_viewer_that_is_too_slow_is_told_where_to_go_on() {
     let world = World::new();
     let handle = world.create().await;

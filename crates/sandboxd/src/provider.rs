@@ -29,8 +29,12 @@ const MAX_FENCES: usize = 65_536;
 const MAX_BINDS: usize = 256;
 const TMP_BYTES: u64 = 2 << 30;
 const BACKGROUND_NICE: i32 = 10;
-/// Carriers kept ready: moving a process into a control group takes the kernel about 7 ms, so it is done in advance.
-const CARRIERS: usize = 2;
+/// Carriers kept ready. Moving a process into a control group takes the kernel about 7 ms during which nothing on the
+/// machine can fork, but a second one right behind it almost nothing: so it is done in advance, by the batch, and not
+/// while a session is just starting.
+const CARRIERS: usize = 6;
+const FEW_CARRIERS: usize = 2;
+const REFILL_PAUSE: Duration = Duration::from_millis(300);
 
 /// With which rights sandboxes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +127,7 @@ impl LocalProvider {
             carriers,
             state: Mutex::default(),
         });
-        shared.refill();
+        shared.fill().await?;
         Ok(Arc::new(Self { shared, capabilities }))
     }
 
@@ -385,56 +389,60 @@ impl Shared {
     }
 
     async fn make_carrier(&self) -> Result<(Carrier, Cgroup)> {
-        let carrier = {
-            let mut slot = self.zygote.lock().await;
-            let carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
-            if is_loss(&carrier) {
-                *slot = None;
-            }
-            carrier?
-        };
-        let (cgroups, pid) = (self.cgroups.clone(), carrier.process.pid);
-        let group = tokio::task::spawn_blocking(move || {
-            let group =
-                cgroups.create()?.ok_or_else(|| Error::Invalid { reason: "no control groups".into() })?;
-            let attached = group.attach(pid);
-            Ok((group, attached))
-        });
-        let (group, attached) = group.await.map_err(|error| Error::Ended { reason: error.to_string() })??;
-        match attached {
-            Ok(()) => Ok((carrier, group)),
-            Err(error) => {
-                discard(vec![(carrier, group)]).await;
-                Err(system("attach", "control group", error))
-            }
-        }
+        let made = self.make_carriers(1).await?.pop();
+        made.ok_or_else(|| Error::Invalid { reason: "this machine has no control groups".into() })
     }
 
-    /// Makes carriers in the background up to their number.
-    fn refill(self: &Arc<Self>) {
+    async fn make_carriers(&self, count: usize) -> Result<Vec<(Carrier, Cgroup)>> {
+        let mut carriers = Vec::with_capacity(count);
+        {
+            let mut slot = self.zygote.lock().await;
+            for _ in 0..count {
+                let carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
+                if is_loss(&carrier) {
+                    *slot = None;
+                }
+                carriers.push(carrier?);
+            }
+        }
+        let cgroups = self.cgroups.clone();
+        let attach = tokio::task::spawn_blocking(move || attach_all(&cgroups, carriers));
+        attach.await.map_err(|error| Error::Ended { reason: error.to_string() })?
+    }
+
+    async fn fill(&self) -> Result<()> {
         if matches!(self.cgroups, Layout::None { .. }) {
+            return Ok(());
+        }
+        let mut made = self.make_carriers(CARRIERS.saturating_sub(self.carrier_count())).await?;
+        let surplus = {
+            let is_closed = self.lock().is_closed;
+            let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = if is_closed { 0 } else { CARRIERS.saturating_sub(carriers.len()) };
+            let surplus = made.split_off(room.min(made.len()));
+            carriers.append(&mut made);
+            surplus
+        };
+        discard(surplus).await;
+        Ok(())
+    }
+
+    fn carrier_count(&self) -> usize {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Fills up in the background, when few are left and the session that took one has had its start.
+    fn refill(self: &Arc<Self>) {
+        let is_due = matches!(self.carrier_count(), FEW_CARRIERS | 0);
+        if !is_due || matches!(self.cgroups, Layout::None { .. }) {
             return;
         }
-        let shared = self.clone();
+        let shared = Arc::downgrade(self);
         tokio::spawn(async move {
-            while shared.carriers.lock().unwrap_or_else(PoisonError::into_inner).len() < CARRIERS {
-                if shared.lock().is_closed {
-                    return;
-                }
-                let Ok((carrier, group)) = shared.make_carrier().await else { return };
-                let surplus = {
-                    let is_closed = shared.lock().is_closed;
-                    let mut carriers = shared.carriers.lock().unwrap_or_else(PoisonError::into_inner);
-                    if is_closed || carriers.len() >= CARRIERS {
-                        Some((carrier, group))
-                    } else {
-                        carriers.push((carrier, group));
-                        None
-                    }
-                };
-                if let Some(surplus) = surplus {
-                    return discard(vec![surplus]).await;
-                }
+            tokio::time::sleep(REFILL_PAUSE).await;
+            let Some(shared) = shared.upgrade().filter(|shared| !shared.lock().is_closed) else { return };
+            if let Err(error) = shared.fill().await {
+                tracing::warn!(%error, "no carriers could be made in advance");
             }
         });
     }
@@ -490,6 +498,17 @@ async fn started(slot: &mut Option<Zygote>, is_user_mode: bool) -> Result<&Zygot
 /// Whether an answer means that the zygote is of no more use.
 fn is_loss<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(Error::Ended { .. } | Error::Deadline { .. } | Error::Protocol { .. }))
+}
+
+fn attach_all(cgroups: &Layout, carriers: Vec<Carrier>) -> Result<Vec<(Carrier, Cgroup)>> {
+    let mut attached = Vec::with_capacity(carriers.len());
+    for carrier in carriers {
+        let Some(group) = cgroups.create()? else { break };
+        let pid = carrier.process.pid;
+        group.attach(pid).map_err(|error| system("attach", format!("control group of {pid}"), error))?;
+        attached.push((carrier, group));
+    }
+    Ok(attached)
 }
 
 /// Ends carriers that nobody needs, and removes their groups.

@@ -14,6 +14,7 @@ export default defineConfig({
     bail: 1,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 15_000 } },
     reporters: ["verbose", total],
   },
 });

@@ -2,8 +2,8 @@
  * One session as the page holds it: the folded state, the connection, and prompts on their way. Frames are folded once
  * per animation frame. Stores are shared by id and kept for a while, so that coming back shows the session at once.
  */
-import { api, ApiError, newKey, problemOf } from "../api/client";
-import type { Command, Delivery, Frame, Problem } from "../api/types";
+import { api, ApiError, newKey } from "../api/client";
+import type { Command, Delivery, Frame } from "../api/types";
 import { Connection, type ConnectionState } from "./connection";
 import { reduceAll } from "./reduce";
 import { initialState, type SessionState } from "./state";
@@ -109,10 +109,10 @@ export class SessionStore {
     try {
       await api.session(this.id);
     } catch (error) {
-      const problem: Problem = problemOf(error);
-      if (problem.code !== "session_unknown") return;
+      // Anything else passes, or leads to sign-in.
+      if (!(error instanceof ApiError) || ![400, 403, 404].includes(error.status)) return;
       this.connection?.close();
-      this.publish({ connection: { kind: "refused", problem } });
+      this.publish({ connection: { kind: "refused", problem: error.problem } });
     }
   }
 

@@ -33,7 +33,7 @@ pub struct RegistrySettings {
     /// Absolute paths inside the sandbox. The certificates are among them.
     pub files: Vec<(String, Vec<u8>)>,
     pub env: Vec<(String, String)>,
-    /// All trusted certificates (PEM), when the installation trusts more than its system does.
+    /// All trusted certificates (PEM), when the installation names files of them.
     pub ca_bundle: Option<Vec<u8>>,
     /// The mirrors. They may be on a private network: the machine's administrator configured them.
     pub hosts: Vec<AllowRule>,
@@ -96,15 +96,25 @@ fn read_inputs(env: BTreeMap<String, String>, root: &Path) -> RegistryInputs {
     };
     let npm_global = named("NPM_CONFIG_GLOBALCONFIG").or_else(|| named("npm_config_globalconfig"));
     let npm_user = named("NPM_CONFIG_USERCONFIG").or_else(|| named("npm_config_userconfig"));
-    let certificate_files = certificates::VARIABLES.iter().filter_map(|name| named(name));
+    let npmrc = texts(vec![
+        system("etc/npmrc"),
+        system("usr/etc/npmrc"),
+        system("usr/local/etc/npmrc"),
+        npm_global,
+        npm_user.or_else(|| of_home(".npmrc")),
+    ]);
+    let pip_conf = texts(vec![
+        system("etc/pip.conf"),
+        of_home(".pip/pip.conf"),
+        of_home(".config/pip/pip.conf"),
+        named("PIP_CONFIG_FILE"),
+    ]);
+    let certificate_files = certificates::VARIABLES
+        .iter()
+        .filter_map(|name| named(name))
+        .chain(certificates::named_by(&npmrc, "cafile"))
+        .chain(certificates::named_by(&pip_conf, "cert"));
     RegistryInputs {
-        npmrc: texts(vec![system("etc/npmrc"), npm_global, npm_user.or_else(|| of_home(".npmrc"))]),
-        pip_conf: texts(vec![
-            system("etc/pip.conf"),
-            of_home(".pip/pip.conf"),
-            of_home(".config/pip/pip.conf"),
-            named("PIP_CONFIG_FILE"),
-        ]),
         cargo_config: texts(vec![in_cargo_home("config"), in_cargo_home("config.toml")]),
         apt: read_apt(root),
         extra_certificates: certificate_files.filter_map(|path| read_bytes(&path)).collect(),
@@ -112,6 +122,8 @@ fn read_inputs(env: BTreeMap<String, String>, root: &Path) -> RegistryInputs {
             .iter()
             .find_map(|path| read_bytes(&root.join(path)))
             .unwrap_or_default(),
+        npmrc,
+        pip_conf,
         env,
     }
 }

@@ -2,6 +2,7 @@
 //! file.
 
 use super::{CA_BUNDLE, RegistryInputs, RegistrySettings};
+use std::path::PathBuf;
 
 /// Where the environment names files of certificates, for reading on the host and for writing into the sandbox.
 pub(super) const VARIABLES: &[&str] = &[
@@ -24,7 +25,6 @@ const END: &str = "-----END CERTIFICATE-----";
 
 pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
     let mut bundle = certificates(&inputs.system_certificates);
-    let of_system = bundle.len();
     for file in &inputs.extra_certificates {
         for certificate in certificates(file) {
             if !bundle.contains(&certificate) {
@@ -32,13 +32,23 @@ pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
             }
         }
     }
-    if bundle.len() == of_system {
+    // Naming the system's own file counts too: Node and Python bring roots of their own and do not look there by themselves.
+    if inputs.extra_certificates.is_empty() || bundle.is_empty() {
         return;
     }
     let text = bundle.concat().into_bytes();
     settings.files.push((CA_BUNDLE.into(), text.clone()));
     settings.ca_bundle = Some(text);
     settings.env.extend(VARIABLES.iter().map(|name| ((*name).to_owned(), CA_BUNDLE.to_owned())));
+}
+
+/// Files that a setting of npm (`cafile=`) or pip (`cert =`) names.
+pub(super) fn named_by(texts: &[String], key: &str) -> Vec<PathBuf> {
+    let value = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == key).then(|| PathBuf::from(value.trim().trim_matches(['"', '\''])))
+    };
+    texts.iter().flat_map(|text| text.lines()).filter_map(value).collect()
 }
 
 fn certificates(file: &[u8]) -> Vec<String> {

@@ -158,3 +158,32 @@ fn files_are_found_where_the_tools_look() {
     assert_eq!(paths, [NPMRC, PIP_CONF, CARGO_CONFIG, "/etc/apt/sources.list.d/x.list"]);
     assert!(settings.files.iter().all(|(_, bytes)| !String::from_utf8_lossy(bytes).contains(CANARY)));
 }
+
+#[test]
+fn naming_the_systems_own_certificates_counts_because_not_every_program_looks_there() {
+    let system = inputs().system_certificates;
+    let named = RegistryInputs { extra_certificates: vec![system.clone()], ..inputs() };
+    let variable = ("NODE_EXTRA_CA_CERTS".to_owned(), CA_BUNDLE.to_owned());
+    assert!(settings(&named).env.contains(&variable));
+    assert_eq!(settings(&named).ca_bundle, Some(system));
+    let unnamed = RegistryInputs { extra_certificates: vec![], ..inputs() };
+    assert!(!settings(&unnamed).env.contains(&variable));
+}
+
+#[test]
+fn settings_of_npm_and_pip_name_files_of_certificates() {
+    let root = tempfile::tempdir().unwrap();
+    let place = |name: &str| root.path().join(name);
+    std::fs::create_dir_all(place("usr/etc")).unwrap();
+    std::fs::create_dir_all(place("etc")).unwrap();
+    for (name, letter) in [("npm.pem", "N"), ("pip.pem", "P")] {
+        let text = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", letter.repeat(4));
+        std::fs::write(place(name), text).unwrap();
+    }
+    std::fs::write(place("usr/etc/npmrc"), format!("cafile=\"{}\"\n", place("npm.pem").display())).unwrap();
+    let pip = format!("[global]\ncert = {}\n", place("pip.pem").display());
+    std::fs::write(place("etc/pip.conf"), pip).unwrap();
+    let settings = settings(&read_inputs(BTreeMap::new(), root.path()));
+    let bundle = String::from_utf8(settings.ca_bundle.unwrap()).unwrap();
+    assert!(bundle.contains("NNNN") && bundle.contains("PPPP"), "{bundle}");
+}

@@ -31,6 +31,11 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         command.arg("--release");
     }
     process::run(&mut command)?;
+    program(profile)
+}
+
+/// Where a build puts the `greenroom` program.
+pub(crate) fn program(profile: Profile) -> Result<PathBuf> {
     let folder = if profile == Profile::Release { "release" } else { "debug" };
     Ok(target_dir()?.join(folder).join("greenroom"))
 }

@@ -22,7 +22,7 @@ Usage: cargo xtask VERB
   demo [--once] [ARGUMENT…]  install what is missing, build, run the demonstration
   test                       install what is missing, build, run every test
   check                      formatting, clippy, and cargo-deny where it is installed
-  e2e [ARGUMENT…]            only the end-to-end tests of the program
+  e2e [page]                 only the end-to-end tests of the program and of the page, or of the page alone
   bench [ARGUMENT…]          release build, then `greenroom bench ARGUMENT…`
   generate                   write docs/cli.md, docs/settings.md, docs/openapi.json, web/src/api/schema.ts anew
   newcomer [demo|test|both]  demo and tests as a new machine would: fresh clone, empty home, empty caches";

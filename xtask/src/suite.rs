@@ -1,11 +1,13 @@
-//! `test`, `check` and `e2e`. One invocation of cargo builds and runs every test, so that nothing is built twice.
+//! `test`, `check` and `e2e`. One invocation of cargo builds and runs every Rust test, so that nothing is built twice;
+//! the browser's tests then use the program that it left.
 
-use crate::cargo::{cargo, has};
+use crate::cargo::{self, Profile, cargo, has};
 use crate::generate;
 use crate::packages::{self, Purpose};
 use crate::process::{run, run_reading, stage};
 use crate::web::{self, Page};
 use anyhow::{Result, bail};
+use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn test() -> Result<()> {
@@ -16,21 +18,41 @@ pub(crate) fn test() -> Result<()> {
         println!("rustfmt is not installed: formatting is not checked.");
     }
     let page = stage("web page", web::build)?;
-    let total = stage("Rust tests, end to end included", || {
-        rust_tests(cargo("test").args(["--workspace", "--no-fail-fast"]))
+    let mut total = Total::default();
+    stage("Rust tests, end to end included", || {
+        counted(cargo("test").args(["--workspace", "--no-fail-fast"]), &mut total)
     })?;
     if page == Page::Built {
-        stage("web tests", || web::npm(&["run", "--silent", "check"]))?;
+        stage("web tests", || counted(&mut web::script("check"), &mut total))?;
         stage("types of the web client", generate::check_schema)?;
+        stage("browser tests", || counted(&mut browser_tests(&cargo::program(Profile::Debug)?), &mut total))?;
     }
     println!("{}", total.line());
     Ok(())
 }
 
+/// The program's own end-to-end tests, then the browser's; `page` for the latter alone.
 pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
     packages::install(Purpose::Tests)?;
-    web::build()?;
-    rust_tests(cargo("test").args(["--package", "greenroom", "--test", "*"]).args(arguments)).map(drop)
+    let page = web::build()?;
+    let mut total = Total::default();
+    if arguments.first().is_none_or(|first| first != "page") {
+        let mut tests = cargo("test");
+        counted(tests.args(["--package", "greenroom", "--test", "*"]).args(arguments), &mut total)?;
+    }
+    if page == Page::Built {
+        let program = cargo::build(Profile::Debug)?;
+        stage("browser tests", || counted(&mut browser_tests(&program), &mut total))?;
+    }
+    println!("{}", total.line());
+    Ok(())
+}
+
+/// Chromium against the real program, see `web/e2e/`.
+fn browser_tests(program: &Path) -> Command {
+    let mut command = web::script("e2e");
+    command.env("GREENROOM_PROGRAM", program);
+    command
 }
 
 pub(crate) fn check() -> Result<()> {
@@ -45,7 +67,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Sums of cargo's closing lines.
+/// Sums of the closing lines of cargo, and of the web tests, which close alike.
 #[derive(Debug, Default, PartialEq)]
 struct Total {
     passed: u64,
@@ -74,14 +96,13 @@ impl Total {
     }
 }
 
-fn rust_tests(command: &mut Command) -> Result<Total> {
-    let mut total = Total::default();
+fn counted(command: &mut Command, total: &mut Total) -> Result<()> {
     let is_good = run_reading(command, |line| total.count(line))?;
     if !is_good {
         println!("{}", total.line());
-        bail!("cargo test did not end well; its output above says which test or build failed");
+        bail!("the tests did not end well; the output above says which test or build failed");
     }
-    Ok(total)
+    Ok(())
 }
 
 #[cfg(test)]

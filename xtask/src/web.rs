@@ -29,15 +29,21 @@ pub(crate) fn build() -> Result<Page> {
     let is_current = fs::read_to_string(&stamp).is_ok_and(|built| built == sources);
     if !is_current || !folder().join("dist/index.html").exists() {
         println!("Building the web page.");
-        npm(&["run", "--silent", "build"])?;
+        process::run(&mut script("build"))?;
         fs::write(&stamp, sources)?;
     }
     Ok(Page::Built)
 }
 
-/// Runs a script of `web/package.json`.
-pub(crate) fn npm(arguments: &[&str]) -> Result<()> {
-    process::run(Command::new("npm").args(arguments).current_dir(folder()))
+/// A script of `web/package.json`.
+pub(crate) fn script(name: &str) -> Command {
+    npm(&["run", "--silent", name])
+}
+
+fn npm(arguments: &[&str]) -> Command {
+    let mut command = Command::new("npm");
+    command.args(arguments).current_dir(folder());
+    command
 }
 
 pub(crate) fn folder() -> PathBuf {
@@ -75,7 +81,7 @@ fn install() -> Result<()> {
         return Ok(());
     }
     println!("Installing the web page's packages (npm ci).");
-    npm(&["ci", "--no-audit", "--no-fund", "--loglevel=error"])?;
+    process::run(&mut npm(&["ci", "--no-audit", "--no-fund", "--loglevel=error"]))?;
     fs::write(&stamp, lockfile).context("stamping web/node_modules")
 }
 
@@ -96,8 +102,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_result = ["node_modules", "dist"].iter().any(|result| name == *result);
-        if entry.file_type()?.is_dir() && !is_result {
+        let is_unread = ["node_modules", "dist", "e2e"].iter().any(|unread| name == *unread);
+        if entry.file_type()?.is_dir() && !is_unread {
             collect(&entry.path(), files)?;
         } else if entry.file_type()?.is_file() {
             files.push(entry.path());

@@ -26,7 +26,7 @@ export async function shoot(page: Page, name: string): Promise<void> {
 
 export async function keepPicture(page: Page, name: string): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
-  await page.screenshot({ path: `${FOLDER}${name}.png` });
+  await page.screenshot({ path: `${FOLDER}${name}.png`, animations: "disabled" });
 }
 
 /** Nothing is wider than the screen. */

@@ -38,7 +38,7 @@ function ChangeRow({ change }: { change: ChangeView }) {
     <li>
       <Link to="/changes/$id" params={{ id: change.id }} className="flex items-start gap-3 px-4 py-3 hover:bg-raised">
         <span className="min-w-0 flex-1">
-          <span className="block font-medium">
+          <span className="block wrap-anywhere font-medium">
             {change.title} <span className="font-normal text-ink-3">#{change.number}</span>
           </span>
           <span className="flex flex-wrap gap-x-2 text-[13px] text-ink-3">

@@ -60,7 +60,7 @@ function Items({ state }: { state: SessionState }) {
         const item = state.items.get(key);
         if (!item) return null;
         return (
-          <div key={key} className={index < far ? "far" : undefined}>
+          <div key={key} className={`first:*:mt-0 ${index < far ? "far" : ""}`}>
             <ItemView item={item} turn={startsTurn(item, state)} />
           </div>
         );

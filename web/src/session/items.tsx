@@ -36,7 +36,7 @@ function PromptView({ item, turn }: { item: PromptItem; turn: Turn | undefined }
   const { author, text, isEdited } = item.prompt;
   const via = VIA_WORDS[author.via] ?? "";
   return (
-    <article aria-label={`Asked by ${author.name}`} data-testid="prompt" className={item.wasInserted ? "mt-4" : "mt-7 first:mt-0"}>
+    <article aria-label={`Asked by ${author.name}`} data-testid="prompt" className={item.wasInserted ? "mt-4" : "mt-7"}>
       <div className="flex gap-3 rounded-2xl border border-line bg-surface px-3.5 py-3 shadow-(--shadow)">
         <Avatar name={author.name} className="mt-0.5 size-7 text-[11px]" />
         <div className="min-w-0 flex-1">
@@ -190,6 +190,7 @@ function TurnEnd({ item }: { item: TurnEndItem }) {
         <Icon name={outcome.kind === "completed" ? "check" : outcome.kind === "stopped" ? "stop" : "warn"} className="size-4" />
         <span>
           {outcomeText(outcome)} after {duration(item.durationMs)}
+          {outcome.kind === "stopped" && "; what was done is kept"}
           {usage && ` · ${usage}`}
         </span>
       </p>

@@ -20,7 +20,7 @@ export function outcomeText(outcome: TurnOutcome): string {
     case "completed":
       return "Done";
     case "stopped":
-      return "Stopped; what was done is kept";
+      return "Stopped";
     case "failed":
       return "Failed";
     case "budget_reached":
@@ -28,8 +28,9 @@ export function outcomeText(outcome: TurnOutcome): string {
   }
 }
 
+/** Shown in one face: the marks that set code apart in a sentence go. */
 export function toolTitle(tool: ToolItem): string {
-  return tool.title || inputText(tool.input) || tool.name;
+  return tool.title.replaceAll("`", "") || inputText(tool.input) || tool.name;
 }
 
 /** The one input that tells a call from another, before the server has named it. */

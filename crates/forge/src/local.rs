@@ -35,6 +35,8 @@ const MOST_FETCHES: usize = 16;
 const MOST_PUSHES: usize = 8;
 const QUEUE_DEADLINE: Duration = Duration::from_secs(60);
 /// Directories that are being made or removed.
+/// A disk with less left is full for git.
+const FULL_BYTES: u64 = 64 * 1024;
 const UNFINISHED_PREFIX: &str = "unfinished-";
 
 /// Cheap to clone.
@@ -107,11 +109,23 @@ impl LocalForge {
             .tempdir_in(&self.inner.repositories)
             .map_err(|source| io("making a directory in", &self.inner.repositories, source))?;
         let fresh = unfinished.path().join("repository.git");
-        let branch = import::import(&fresh, source).await?;
+        let branch = import::import(&fresh, source).await.map_err(|error| self.or_disk_full(error))?;
         let target = self.path(id);
         std::fs::rename(&fresh, &target).map_err(|source| io("moving", &target, source))?;
         sync_directory(&self.inner.repositories)?;
         Ok(branch)
+    }
+
+    /// git does not always say that a full disk stopped it.
+    fn or_disk_full(&self, error: Error) -> Error {
+        let left = rustix::fs::statvfs(&self.inner.repositories).map(|disk| disk.f_bavail * disk.f_frsize);
+        match left {
+            Ok(..FULL_BYTES) if !error.is_disk_full() => {
+                tracing::warn!(%error, "taken for what a full disk causes");
+                io("writing to", &self.inner.repositories, std::io::ErrorKind::StorageFull.into())
+            }
+            _ => error,
+        }
     }
 
     /// Nothing may be cloned out of the data directory: it holds sessions' trees and everybody's repositories.

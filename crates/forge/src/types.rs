@@ -115,14 +115,28 @@ pub enum Error {
     Io { operation: &'static str, path: String, source: std::io::Error },
 }
 
+impl Error {
+    /// git and SQLite say it in words only.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Git { output, .. } => output.contains("No space left on device"),
+            Self::Database(text) => text.contains("database or disk is full"),
+            Self::Refused(problem) => {
+                problem.detail.as_ref().is_some_and(|output| output.contains("No space left on device"))
+            }
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Refused(problem) => problem,
-            Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            error if error.is_disk_full() => {
                 Self::new(ErrorCode::DiskFull, "The forge's disk is full; nothing was changed.")
-                    .hint("Free some space.")
+                    .hint("Free some space on the disk of the data directory.")
             }
+            Error::Refused(problem) => problem,
             Error::Git { ref output, .. } => {
                 Self::new(ErrorCode::Internal, format!("The forge failed: {error}.")).detail(output.clone())
             }

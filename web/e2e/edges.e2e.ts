@@ -97,8 +97,23 @@ it("an admin adds a repository whose source does not exist and reads why not", a
   await shoot(admin, "settings");
 });
 
-it("every page fits a phone", async () => {
-  const page = await person("Finn Fig", { viewport: PHONE });
+it("on a phone a prompt is sent by touch, and every view fits", async () => {
+  const page = await person("Finn Fig", { isPhone: true });
+  await page.getByLabel("Repository").selectOption("sample");
+  await page.getByLabel("Prompt").fill("hello\nfrom a phone");
+  await page.getByRole("button", { name: "Send" }).tap();
+  await page.waitForURL("**/sessions/*");
+  await page.locator("[data-testid=turn-end][data-outcome=completed]").waitFor();
+  for (const tab of ["Diff", "Change", "Details", "Conversation"]) {
+    await page.getByRole("tab", { name: tab }).tap();
+    await page.getByRole("tabpanel", { name: tab }).waitFor();
+    await fits(page, tab);
+  }
+  await page.getByRole("link", { name: "Back to sessions" }).tap();
+  await page.getByRole("button", { name: "Account of Finn Fig" }).tap();
+  await page.getByRole("link", { name: "Settings" }).waitFor();
+  await shoot(page, "menu-phone", [PHONE]);
+  await page.keyboard.press("Escape");
   for (const address of ["/", "/changes", "/repositories", "/repositories/sample", "/settings"]) {
     await page.goto(served.origin + address);
     await page.getByRole("heading", { level: 1 }).waitFor();

@@ -48,6 +48,7 @@ it("someone who was there before sees the next prompt and its output as it comes
     await page.getByTestId("prompt").getByText(LONG_TITLE).waitFor();
     await expect.poll(async () => (await crates(page)).length, { timeout: 15_000 }).toBeGreaterThan(5);
   }
+  await ben.locator("aside [aria-current=page]").locator("[data-testid=session-status][data-status=running]").waitFor();
   await shoot(ada, "session-running");
 });
 

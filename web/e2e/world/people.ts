@@ -31,14 +31,18 @@ export function expectComplaint(pattern: RegExp): void {
 export interface Options {
   viewport?: { width: number; height: number };
   proxy?: string;
+  /** A touch screen, whose Enter is a new line. */
+  isPhone?: boolean;
 }
 
 /** A browser of its own: nothing is shared with anyone else's. */
-export async function visitor({ viewport = WIDE, proxy }: Options = {}): Promise<Page> {
+export async function visitor({ isPhone = false, viewport = isPhone ? PHONE : WIDE, proxy }: Options = {}): Promise<Page> {
   browser ??= launch();
   const context = await (await browser).newContext({
     baseURL: served.origin,
     viewport,
+    isMobile: isPhone,
+    hasTouch: isPhone,
     reducedMotion: "reduce",
     // Chromium leaves loopback out of a proxy unless told not to.
     ...(proxy ? { proxy: { server: proxy, bypass: "<-loopback>" } } : {}),

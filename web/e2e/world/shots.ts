@@ -10,9 +10,9 @@ const SIZES = [
   { width: 390, height: 844 },
 ];
 
-export async function shoot(page: Page, name: string): Promise<void> {
+export async function shoot(page: Page, name: string, sizes = SIZES): Promise<void> {
   const before = page.viewportSize();
-  for (const size of SIZES) {
+  for (const size of sizes) {
     await page.setViewportSize(size);
     await fits(page, name);
     for (const light of ["light", "dark"] as const) {

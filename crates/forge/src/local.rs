@@ -34,9 +34,9 @@ use tokio::{
 const MOST_FETCHES: usize = 16;
 const MOST_PUSHES: usize = 8;
 const QUEUE_DEADLINE: Duration = Duration::from_secs(60);
-/// Directories that are being made or removed.
 /// A disk with less left is full for git.
 const FULL_BYTES: u64 = 64 * 1024;
+/// Directories that are being made or removed.
 const UNFINISHED_PREFIX: &str = "unfinished-";
 
 /// Cheap to clone.

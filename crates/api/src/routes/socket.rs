@@ -237,7 +237,8 @@ impl Connection {
 
     fn refuse_frame(&mut self, message: String) -> Step {
         self.bad_frames += 1;
-        self.error(Problem::new(ErrorCode::InvalidFrame, message));
+        let hint = "Send one JSON text message per frame: `hello` first, then `command`.";
+        self.error(Problem::new(ErrorCode::InvalidFrame, message).hint(hint));
         match self.bad_frames {
             BAD_FRAMES.. => Err(End::Closed(POLICY, "20 malformed frames")),
             _ => Ok(()),

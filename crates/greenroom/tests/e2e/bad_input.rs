@@ -1,8 +1,8 @@
 //! What goes wrong is said with a stable code, a sentence and a hint, and leaves nothing behind.
 
 use crate::support::{
-    BINARY, Model, NO_STEPS, PATIENCE, Server, assert_problem, bash, command, git, in_own_mounts, outcomes,
-    path_text, problem_of, repository, serve, session_body, until, write,
+    BINARY, Model, NO_STEPS, PATIENCE, Server, assert_problem, bash, command, git, in_own_mounts, may_mount,
+    outcomes, path_text, problem_of, repository, serve, session_body, until, write,
 };
 use futures::{SinkExt, StreamExt};
 use greenroom_client::{Error, new_key};
@@ -283,6 +283,9 @@ fn a_server_that_cannot_start_says_why_and_the_one_that_runs_is_not_disturbed() 
 
 #[test]
 fn a_data_directory_on_an_overlay_is_refused() {
+    if !may_mount() {
+        return;
+    }
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     for name in ["data", "lower", "upper", "work"] {
@@ -314,6 +317,9 @@ fn without_user_namespaces_the_server_says_how_to_get_them() {
 
 #[test]
 fn a_full_disk_is_said_leaves_nothing_half_done_and_is_got_over() {
+    if !may_mount() {
+        return;
+    }
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     std::fs::create_dir(&data).unwrap();

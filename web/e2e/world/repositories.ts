@@ -44,18 +44,22 @@ if __name__ == "__main__":
 export function addRepository(name: string, files: Record<string, string>): void {
   const folder = mkdtempSync(join(tmpdir(), "greenroom-e2e-source-"));
   try {
-    for (const [path, text] of Object.entries(files)) {
-      mkdirSync(dirname(join(folder, path)), { recursive: true });
-      writeFileSync(join(folder, path), text);
-    }
-    git(folder, "init", "-q", "-b", "main");
-    git(folder, "add", "-A");
-    git(folder, "-c", "user.name=Farmer", "-c", "user.email=farmer@example.com", "commit", "-q", "-m", "A shop with a failing test");
+    makeRepository(folder, files);
     const environment = { ...process.env, GREENROOM_DATA: served.data };
     execFileSync(served.program, ["repository", "add", name, folder, "--wait"], { env: environment, stdio: "pipe", timeout: 60_000 });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+export function makeRepository(folder: string, files: Record<string, string>): void {
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), text);
+  }
+  git(folder, "init", "-q", "-b", "main");
+  git(folder, "add", "-A");
+  git(folder, "-c", "user.name=Farmer", "-c", "user.email=farmer@example.com", "commit", "-q", "-m", "A shop with a failing test");
 }
 
 /** The default branch after an ordinary `git clone`. */

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// After a stop, the turn has this long to report what it did before the actor ends it.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often a full disk is tried again while something waits to be written.
+const SPACE_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -51,6 +53,8 @@ pub(crate) enum Message {
     StopOverdue {
         turn: TurnId,
     },
+    /// The disk was full a moment ago.
+    TrySpace,
     Close {
         reply: oneshot::Sender<()>,
     },
@@ -64,6 +68,16 @@ pub(crate) struct SessionActor {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancel_turn: CancellationToken,
     pub(crate) birth: Birth,
+    /// What a full disk holds up.
+    pub(crate) starved: Starved,
+}
+
+/// Set while the disk is full.
+#[derive(Debug, Default)]
+pub(crate) struct Starved {
+    is_waiting: bool,
+    /// Runs no more, because it could not write; its end is still to be written.
+    turn: Option<TurnId>,
 }
 
 /// How this actor came to its session.
@@ -151,6 +165,7 @@ impl SessionActor {
                 Flow::Continue
             }
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
+            Message::TrySpace => self.try_space().await,
             Message::Close { reply } => {
                 let _ = reply.send(());
                 Flow::End
@@ -196,6 +211,9 @@ impl SessionActor {
             return Flow::Continue;
         }
         let committed = self.commit(events, durability, None).await;
+        if matches!(committed, Err(LogError::Full)) {
+            self.starved.turn = Some(turn);
+        }
         let _ = reply.send(committed.as_ref().map(drop).map_err(|_| TurnEnded));
         let next = match committed {
             Ok(()) => self.start_next_turn().await,
@@ -241,7 +259,24 @@ impl SessionActor {
             return Flow::Continue;
         }
         let ended = self.end_turn(turn, TurnOutcome::Stopped).await;
+        if matches!(ended, Err(LogError::Full)) {
+            self.starved.turn = Some(turn);
+        }
         self.flow_after_log(ended)
+    }
+
+    /// Writes what a full disk held up: the end of a turn that could not write, or the start of the next.
+    async fn try_space(&mut self) -> Flow {
+        self.starved.is_waiting = false;
+        let written = match &self.state.running {
+            Some(running) if self.starved.turn == Some(running.turn) => {
+                let full = TurnOutcome::Failed { problem: problem_of_log(LogError::Full) };
+                let outcome = if running.is_stopping { TurnOutcome::Stopped } else { full };
+                self.end_turn(running.turn, outcome).await
+            }
+            _ => self.start_next_turn().await,
+        };
+        self.flow_after_log(written)
     }
 
     /// Ends a turn that does not end itself: what it left open is named first.
@@ -332,6 +367,19 @@ impl SessionActor {
         });
     }
 
+    fn wait_for_space(&mut self) {
+        if std::mem::replace(&mut self.starved.is_waiting, true) {
+            return;
+        }
+        let mailbox = self.handle.mailbox.downgrade();
+        tokio::spawn(async move {
+            tokio::time::sleep(SPACE_PAUSE).await;
+            if let Some(mailbox) = mailbox.upgrade() {
+                let _ = mailbox.send(Message::TrySpace).await;
+            }
+        });
+    }
+
     fn new_ids(&self) -> Ids {
         let at = u64::try_from(self.clock.now_ms()).unwrap_or(0);
         Ids {
@@ -341,11 +389,12 @@ impl SessionActor {
     }
 
     /// A log that fenced us, or whose state is unknown, ends this actor: the next use opens the log again.
-    fn flow_after_log<T>(&self, result: Result<T, LogError>) -> Flow {
+    fn flow_after_log<T>(&mut self, result: Result<T, LogError>) -> Flow {
         match result {
             Ok(_) => Flow::Continue,
             Err(LogError::Full) => {
                 tracing::error!(session = %self.handle.id, "the disk is full");
+                self.wait_for_space();
                 Flow::Continue
             }
             Err(error) => {

@@ -132,6 +132,7 @@ impl Registry {
             clock: Arc::clone(&self.clock),
             cancel_turn: CancellationToken::new(),
             birth,
+            starved: Default::default(),
         };
         tokio::spawn(actor.run());
         handle

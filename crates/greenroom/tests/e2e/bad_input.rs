@@ -6,14 +6,15 @@ use crate::support::{
 };
 use futures::{SinkExt, StreamExt};
 use greenroom_client::{Error, new_key};
-use greenroom_domain::Problem;
 use greenroom_domain::event::TurnOutcome;
+use greenroom_domain::{Event, Problem};
 use greenroom_model::testing::{Fault, Turn};
 use greenroom_wire::SubmitCommand;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -94,10 +95,8 @@ fn a_model_that_refuses_the_key_or_does_not_answer_is_named() {
     assert_problem(&server.problem(&["model", "test", "test"]), "model_unreachable");
     // A turn is patient with a network that fails; it says what it waits for, and can be stopped.
     let session = server.ask("sample", "do it");
-    let entry = server.entry(session, "the turn waits", |event| {
-        matches!(event, greenroom_domain::Event::ModelRetry { .. })
-    });
-    let greenroom_domain::Event::ModelRetry { problem, .. } = entry.event else { unreachable!() };
+    let entry = server.entry(session, "the turn waits", |event| matches!(event, Event::ModelRetry { .. }));
+    let Event::ModelRetry { problem, .. } = entry.event else { unreachable!() };
     assert_problem(&value(&problem), "model_unreachable");
     server.cli(&["session", "stop", &session.to_string()]);
     assert_eq!(outcomes(&server.settled(session)), [TurnOutcome::Stopped]);
@@ -140,13 +139,13 @@ fn a_broken_recipe_or_a_failing_step_is_shown_and_the_good_image_stays() {
 
 /// What of a failed step is still in a data directory, once the build is cleared away.
 fn until_no_file_named(data: &Path, name: &str) -> Option<PathBuf> {
-    let deadline = std::time::Instant::now() + PATIENCE / 6;
+    let deadline = Instant::now() + PATIENCE / 6;
     loop {
         let found = files(data).into_iter().find(|path| path.file_name().is_some_and(|own| own == name));
-        if found.is_none() || std::time::Instant::now() > deadline {
+        if found.is_none() || Instant::now() > deadline {
             return found;
         }
-        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 
@@ -198,9 +197,7 @@ fn a_key_with_another_body_is_refused_and_with_the_same_body_answered_again() {
     let receipt = server.wait(client.submit(first.id, &key, &prompt("one"))).unwrap();
     assert_eq!(server.wait(client.submit(first.id, &key, &prompt("one"))).unwrap(), receipt);
     assert_problem(&refused(server.wait(client.submit(first.id, &key, &prompt("two")))), "key_reused");
-    let prompts = |entry: &&greenroom_domain::Entry| {
-        matches!(entry.event, greenroom_domain::Event::PromptAccepted { .. })
-    };
+    let prompts = |entry: &&greenroom_domain::Entry| matches!(entry.event, Event::PromptAccepted { .. });
     assert_eq!(server.settled(first.id).iter().filter(prompts).count(), 1);
 }
 
@@ -320,15 +317,8 @@ fn a_full_disk_is_said_leaves_nothing_half_done_and_is_got_over() {
     if !may_mount() {
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let data = place.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    let mount = format!("mount -t tmpfs -o size=16m,mode=700 tmpfs {}", data.display());
-    let child = serve(in_own_mounts(&data, &mount));
-    // Seen from outside of the server's mount namespace.
-    let seen = PathBuf::from(format!("/proc/{}/root{}", child.id(), data.display()));
-    until("the file system is mounted", || seen.join("run").exists().then_some(()));
-    let server = Server::of_child(child, seen.clone());
+    let (server, _place) = server_on_small_disk();
+    let seen = server.data().to_owned();
     let model = Model::new(|_| Turn::text("done"));
     server.use_model(&model);
     sample(&server);
@@ -356,6 +346,53 @@ fn a_full_disk_is_said_leaves_nothing_half_done_and_is_got_over() {
     server.cli(&["repository", "add", "other", path_text(other.path()), "--wait"]);
     let second = server.ask("other", "two");
     assert_eq!(outcomes(&server.settled(second)), [TurnOutcome::Completed]);
+}
+
+#[test]
+fn a_turn_that_a_full_disk_cuts_off_ends_and_says_so_once_there_is_space() {
+    if !may_mount() {
+        return;
+    }
+    let (server, _place) = server_on_small_disk();
+    let slow = "one two three four five ".repeat(400);
+    let model = Model::new(move |asked| match asked.prompt.as_str() {
+        "speak" => Turn::text(slow.clone()).with_pace(Duration::from_millis(10)),
+        _ => Turn::text("done"),
+    });
+    server.use_model(&model);
+    sample(&server);
+    let session = server.ask("sample", "speak");
+    server.entry(session, "text is in the log", |event| matches!(event, Event::BlockText { .. }));
+    server.exec(session, "true");
+    fill(&server.data().join("filler"));
+    // The log has a little room left inside its file; then nothing more is written.
+    let mut last = (0, Instant::now());
+    until("the log stands still", || {
+        let head = server.session(session).head_seq;
+        if head != last.0 {
+            last = (head, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+    std::fs::remove_file(server.data().join("filler")).unwrap();
+    let log = server.settled(session);
+    let [TurnOutcome::Failed { problem }] = &outcomes(&log)[..] else { panic!("{log:#?}") };
+    assert_problem(&value(problem), "disk_full");
+    server.cli(&["session", "prompt", &session.to_string(), "again", "--detach"]);
+    assert_eq!(outcomes(&server.settled(session)).last(), Some(&TurnOutcome::Completed));
+}
+
+/// A server whose data directory is a file system of 16 MiB.
+fn server_on_small_disk() -> (Server, tempfile::TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mount = format!("mount -t tmpfs -o size=16m,mode=700 tmpfs {}", data.display());
+    let child = serve(in_own_mounts(&data, &mount));
+    // Seen from outside of the server's mount namespace.
+    let seen = PathBuf::from(format!("/proc/{}/root{}", child.id(), data.display()));
+    until("the file system is mounted", || seen.join("run").exists().then_some(()));
+    (Server::of_child(child, seen), place)
 }
 
 /// Writes until nothing more fits.

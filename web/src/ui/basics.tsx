@@ -80,14 +80,27 @@ export function SelectField({ label, value, choices, onChange, isLabelHidden, cl
   );
 }
 
+/** Every second part lies between marks: a command to run, a name. */
+function withCode(text: string) {
+  return text.split("`").map((part, index) =>
+    index % 2 === 0 ? (
+      part
+    ) : (
+      <code key={index} className="rounded bg-surface/70 px-1 py-0.5 font-mono text-[0.87em]">
+        {part}
+      </code>
+    ),
+  );
+}
+
 /** What went wrong, for people: the sentence, what to do, and small print for whoever helps them. */
 export function ProblemBox({ problem, requestId, onDismiss, className = "" }: { problem: Problem; requestId?: string; onDismiss?: () => void; className?: string }) {
   return (
     <div role="alert" data-testid="problem" className={`flex gap-2.5 rounded-xl border border-bad/30 bg-bad-soft px-3.5 py-3 text-ink ${className}`}>
       <Icon name="warn" className="mt-0.5 size-5 text-bad" />
       <div className="min-w-0 flex-1">
-        <p className="font-medium">{problem.message}</p>
-        {problem.hint && <p className="mt-0.5 text-ink-2">{problem.hint}</p>}
+        <p className="wrap-anywhere font-medium">{withCode(problem.message)}</p>
+        {problem.hint && <p className="mt-0.5 wrap-anywhere text-ink-2">{withCode(problem.hint)}</p>}
         {problem.detail && <pre className="output mt-2 max-h-60">{problem.detail}</pre>}
         <p className="mt-1 font-mono text-xs text-ink-3">
           {problem.code}

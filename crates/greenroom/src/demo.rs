@@ -73,7 +73,7 @@ impl Place {
     fn leave(&self) {
         if self.is_temporary {
             // The directory is this run's own; what cannot be removed is only disk space.
-            let _ = std::fs::remove_dir_all(&self.data);
+            let _ = greenroom_session::remove_tree(&self.data);
         }
     }
 }

@@ -9,6 +9,7 @@ mod registry;
 mod running_output;
 mod sqlite_log;
 mod subscription;
+mod tree;
 
 pub use clock::{Clock, SystemClock};
 pub use handle::{SessionHandle, TurnEnded, TurnHandle};
@@ -16,3 +17,4 @@ pub use log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredRe
 pub use registry::{Effects, Registry, Summary};
 pub use sqlite_log::FileSessions;
 pub use subscription::{Live, Subscription};
+pub use tree::remove_tree;

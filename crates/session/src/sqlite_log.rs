@@ -74,11 +74,7 @@ impl SessionDirectory for FileSessions {
 
     async fn remove(&self, session: SessionId) -> Result<(), LogError> {
         let directory = self.directory(session);
-        blocking(move || match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&error)),
-            _ => Ok(()),
-        })
-        .await
+        blocking(move || crate::remove_tree(&directory).map_err(|error| from_io(&error))).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! The demo is the product's main job; it must do it, do it again in the same data directory, and not pretend.
 
-use crate::support::{NO_STEPS, both, command, path_text, repository};
+use crate::support::{BINARY, NO_STEPS, both, command, may_mount, path_text, repository};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 const BASKET: &str = include_str!("../../src/demo/sample/basket.py");
 const BASKET_TEST: &str = include_str!("../../src/demo/sample/test_basket.py");
@@ -31,6 +31,33 @@ fn the_demo_merges_a_change_and_does_so_again_in_the_same_data_directory() {
             assert!(text.contains(said), "the demo did not say {said:?}:\n{text}");
         }
     }
+}
+
+/// Somebody who is not root gets the whole loop, with the gaps that the server names.
+#[test]
+fn an_ordinary_user_gets_the_demo_too_and_it_clears_up_after_itself() {
+    if !may_mount() {
+        return;
+    }
+    const SOMEBODY: u32 = 12_345;
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("greenroom");
+    std::fs::copy(BINARY, &program).unwrap();
+    std::os::unix::fs::chown(home.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let ids = format!("--reuid={SOMEBODY}");
+    let output = Command::new("setpriv")
+        .args([&ids, &format!("--regid={SOMEBODY}"), "--clear-groups", path_text(&program), "demo", "--once"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = both(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("is merged into main"), "{text}");
+    let kept = home.path().join(".local/share/greenroom-demo");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0, "{} is not empty", kept.display());
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! End to end: the real binary, real sandboxes, real git; only the model's words are written here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests say what went wrong by panicking, and what they leave out"
+)]
 
 mod bad_input;
 mod demo;

@@ -1,12 +1,15 @@
 //! A server that is killed at any moment goes on from its log, loses nothing it acknowledged, and leaves nothing behind.
 
-use crate::support::{Asked, Model, NO_STEPS, Server, bash, outcomes, until};
+use crate::support::{
+    Asked, Model, NO_STEPS, Server, assert_problem, bash, git, outcomes, path_text, repository, until, write,
+};
 use futures::StreamExt;
 use greenroom_client::new_key;
 use greenroom_domain::event::{OUTCOME_UNKNOWN, ToolOutcome, TurnOutcome};
 use greenroom_domain::{Command, CommandId, Entry, Event, SessionId};
 use greenroom_model::testing::{Fault, Turn};
 use greenroom_wire::{Frame, Receipt};
+use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -226,4 +229,35 @@ fn killed_between_call_and_answer_or_at_rest_the_session_goes_on_where_it_was() 
     assert_eq!(server.entries(session)[..log.len()], log[..]);
     prompt(&server, session, &new_key(), "more");
     assert_eq!(outcomes(&server.settled(session)), [TurnOutcome::Completed, TurnOutcome::Completed]);
+}
+
+#[test]
+fn killed_while_an_image_is_built_the_build_is_said_to_be_interrupted_and_can_be_repeated() {
+    let mut server = Server::start();
+    let token = server.member("ann");
+    let recipe = |run: &str| format!("[[steps]]\nname = \"tools\"\nrun = \"{run}\"\n");
+    let slow = recipe("echo the step has begun; sleep 1000");
+    let source = repository(&[(".greenroom/environment.toml", &slow)]);
+    let added = server.json(&["repository", "add", "slow", path_text(source.path())]);
+    let image = added["build"]["id"].as_str().unwrap().to_owned();
+    let log = server.data().join("images").join(&image).join("build.log");
+    until("the step runs", || {
+        std::fs::read_to_string(&log).ok().filter(|text| text.contains("the step has begun"))
+    });
+    let traces = Traces::of(&server);
+    server.kill();
+    server.restart();
+    traces.assert_gone(server.data());
+    let built = &server.json(&["image", "list", "slow"])[0];
+    assert_eq!((&built["id"], &built["state"]), (&json!(image), &json!("failed")));
+    assert_problem(&built["problem"], "interrupted");
+
+    let place = tempfile::tempdir().unwrap();
+    git(place.path(), &["clone", "-q", &server.clone_url("ann", &token, "slow"), "here"]);
+    let here = place.path().join("here");
+    write(&here, ".greenroom/environment.toml", &recipe("echo quick"));
+    git(&here, &["commit", "-q", "-a", "-m", "quicker"]);
+    git(&here, &["push", "-q", "origin", "main"]);
+    server.cli(&["image", "build", "slow", "--follow"]);
+    assert_eq!(server.json(&["image", "list", "slow"])[0]["state"], "ready");
 }

@@ -10,7 +10,7 @@ import { farmShop, makeRepository } from "./world/repositories";
 import { shoot } from "./world/shots";
 
 const source = mkdtempSync(join(tmpdir(), "greenroom-e2e-source-"));
-const FIRST = /^Sign in for the first time.*: (\S+)$/;
+const FIRST = /^Choose a password for the first admin.*: (\S+)$/;
 let server: Running;
 let admin: Page;
 

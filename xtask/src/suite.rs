@@ -10,6 +10,9 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
+/// The stage program is a feature, since the server only needs its protocol; its tests are wanted all the same.
+const WHOLE: [&str; 2] = ["--features", "greenroom-stage/program"];
+
 pub(crate) fn test() -> Result<()> {
     stage("what the machine must have", || packages::install(Purpose::Tests))?;
     if has("fmt") {
@@ -20,7 +23,7 @@ pub(crate) fn test() -> Result<()> {
     let page = stage("web page", web::build)?;
     let mut total = Total::default();
     stage("Rust tests, end to end included", || {
-        counted(cargo("test").args(["--workspace", "--no-fail-fast"]), &mut total)
+        counted(cargo("test").args(["--workspace", "--no-fail-fast"]).args(WHOLE), &mut total)
     })?;
     if page == Page::Built {
         stage("web tests", || counted(&mut web::script("check"), &mut total))?;
@@ -57,8 +60,9 @@ fn browser_tests(program: &Path) -> Command {
 
 pub(crate) fn check() -> Result<()> {
     stage("formatting", || run(cargo("fmt").args(["--all", "--check"])))?;
-    let clippy = ["--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-    stage("clippy", || run(cargo("clippy").args(clippy)))?;
+    let mut clippy = cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--quiet"]).args(WHOLE).args(["--", "-D", "warnings"]);
+    stage("clippy", || run(&mut clippy))?;
     if has("deny") {
         stage("licences, advisories, bans", || run(cargo("deny").arg("check")))?;
     } else {

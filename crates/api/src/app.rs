@@ -4,8 +4,8 @@ use crate::port::{BuildFrames, Frames, Result, UseCases, WebSession};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
+use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, RepositoryName, SessionId};
-use greenroom_forge::GitService;
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
-use greenroom_forge::GitService;
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
     ExecResult, FileDiffView, Frame, ImageView, Machine, ModelTested, ModelView, PersonAdded, Receipt,

@@ -17,6 +17,7 @@ mod turns;
 mod workspaces;
 
 pub use config::{AppConfig, Ports};
+pub use greenroom_forge::GitService;
 pub use images::BuildLogStream;
 pub use people::{FirstAdmin, WebSession};
 pub use policy::SandboxPolicies;

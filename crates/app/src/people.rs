@@ -44,14 +44,15 @@ impl App {
         Ok(())
     }
 
-    /// A one-time link with which the first admin sets a password; `None` once they have one.
-    pub async fn first_admin_link(&self) -> Result<Option<String>> {
+    /// The first admin's login and a one-time link with which they set a password; `None` once they have one.
+    pub async fn first_admin_link(&self) -> Result<Option<(LoginName, String)>> {
         let admin = self.local_admin().await?;
         let known = self.inner.directory.password(admin.login.clone()).await?;
         if known.is_some_and(|(_, hash)| hash.is_some()) {
             return Ok(None);
         }
-        Ok(Some(self.new_link(admin.id).await?.0))
+        let (link, _) = self.new_link(admin.id).await?;
+        Ok(Some((admin.login, link)))
     }
 
     /// A token for this machine's own user, who acts as the first admin. The one of an earlier start stops working.

@@ -54,7 +54,7 @@ impl DataDir {
 fn refuse_overlay(path: &Path) -> Result<(), Problem> {
     const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
     let found = rustix::fs::statfs(path).map_err(|error| unusable(path, &error.into()))?;
-    if i64::from(found.f_type) != OVERLAYFS_SUPER_MAGIC {
+    if found.f_type != OVERLAYFS_SUPER_MAGIC {
         return Ok(());
     }
     Err(Problem::new(

@@ -45,11 +45,11 @@ struct Part {
     email: &'static str,
 }
 
-pub(crate) fn demo(global: &Global, arguments: Demo) -> Result<Exit, Failure> {
+pub(crate) fn demo(global: &Global, arguments: &Demo) -> Result<Exit, Failure> {
     crate::serve::log_to_stderr(LogFormat::Text);
-    let place = Place::choose(global, &arguments);
+    let place = Place::choose(global, arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(play(&place, &arguments));
+    let ended = runtime.block_on(play(&place, arguments));
     place.leave();
     ended
 }

@@ -48,7 +48,7 @@ fn misused(error: &clap::Error) -> Exit {
 fn perform(global: &Global, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Serve(flags) => serve::serve(global.data.as_deref(), *flags, Output::new(global.json)),
-        Verb::Demo(arguments) => demo::demo(global, arguments),
+        Verb::Demo(arguments) => demo::demo(global, &arguments),
         Verb::Bench(measure) => bench::bench(global, measure),
         Verb::Reference { what } => {
             Output::Human.text(&reference(what))?;

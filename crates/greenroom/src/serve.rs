@@ -45,8 +45,11 @@ fn schedule(minutes: u32) -> Option<Duration> {
 
 async fn greet(server: &Server, out: Output) -> Result<(), Failure> {
     out.text(&format!("Greenroom is at {}\n", server.origin))?;
-    if let Some(path) = server.app.first_admin_link().await? {
-        out.text(&format!("Sign in for the first time, and choose a password: {}{path}\n", server.origin))?;
+    if let Some((login, path)) = server.app.first_admin_link().await? {
+        out.text(&format!(
+            "Choose a password for the first admin, {login}, here (once): {}{path}\n",
+            server.origin
+        ))?;
     }
     let lost: Vec<_> =
         server.app.capabilities().capabilities.into_iter().filter(|found| !found.is_available).collect();

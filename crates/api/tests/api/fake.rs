@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
 use greenroom_api::{ApiState, BuildFrames, Frames, Settings, UseCases, WebSession, router, serve};
+use greenroom_app::GitService;
 use greenroom_domain::{
     ChangeId, Command, CommandId, Entry, ErrorCode, Event, ImageId, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
 };
-use greenroom_forge::GitService;
 use greenroom_wire::*;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;

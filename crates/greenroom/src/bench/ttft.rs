@@ -8,10 +8,10 @@ use crate::cli::Global;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use greenroom_client::new_key;
-use greenroom_domain::{Command, Delivery, ErrorCode, Problem};
+use greenroom_domain::{Command, Delivery, ErrorCode, Event, Problem, SessionId};
 use greenroom_model::testing::{Recorded, Turn, WireServer, WireServerOptions};
 use greenroom_model::{ProviderKind, Secret, connect_with};
-use greenroom_wire::{CreateSession, SessionStatus};
+use greenroom_wire::{CreateSession, Frame, SessionStatus};
 use std::time::{Duration, Instant};
 
 const ROUND_TRIP: Duration = Duration::from_millis(20);
@@ -89,7 +89,7 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
     })?;
     let request = requests.last().expect("waited for");
     check(request)?;
-    let sample = Instant::from(request.received_at).saturating_duration_since(begun);
+    let sample = request.received_at.saturating_duration_since(begun);
     until_idle(world, session).await?;
     client.delete_session(session).await?;
     Ok(sample)
@@ -105,13 +105,12 @@ fn check(request: &Recorded) -> Result<(), Failure> {
     Err(Problem::new(ErrorCode::Internal, missing).into())
 }
 
-async fn until_idle(world: &World, session: greenroom_domain::SessionId) -> Result<(), Failure> {
+async fn until_idle(world: &World, session: SessionId) -> Result<(), Failure> {
     let mut frames = world.desk.client.follow(session, 0);
     while let Some(frame) = futures::StreamExt::next(&mut frames).await {
-        if let greenroom_wire::Frame::Entry { entry } = frame? {
-            if matches!(entry.event, greenroom_domain::Event::TurnFinished { .. }) {
-                break;
-            }
+        let is_over = |event: &Event| matches!(event, Event::TurnFinished { .. });
+        if matches!(frame?, Frame::Entry { entry } if is_over(&entry.event)) {
+            break;
         }
     }
     let view = world.desk.client.session(session).await?;

@@ -1,5 +1,6 @@
 //! A session against its real log: what is acknowledged is durable, commands run once, viewers miss nothing, and a
 //! restart goes on where the process before stopped.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use async_trait::async_trait;
 use greenroom_domain::event::{BlockKind, ToolOutcome, TurnOutcome};

@@ -254,8 +254,7 @@ pub(crate) fn command(data: &Path) -> Command {
     command
 }
 
-/// A shell line that ends in `exec "$GREENROOM" serve …`, in a mount namespace of its own where the data directory is
-/// already mounted as `mount` says.
+/// The binary in a mount namespace of its own, in which the shell line `mount` was run first.
 pub(crate) fn in_own_mounts(data: &Path, mount: &str) -> Command {
     let mut command = Command::new("unshare");
     clean(&mut command, data);

@@ -3,6 +3,7 @@
 
 mod changes;
 mod config;
+mod exec;
 mod images;
 mod models;
 mod outbox;

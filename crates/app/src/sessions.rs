@@ -1,4 +1,4 @@
-//! Sessions as people use them: create, prompt, watch, run a command, compare, delete.
+//! Sessions as people use them: create, prompt, watch, delete. Commands in their sandboxes are in `exec`.
 
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
@@ -7,43 +7,17 @@ use greenroom_domain::{
     Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
     Role, SessionId, SessionState, TurnId,
 };
-use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason};
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
 use greenroom_wire::{
-    ChangeRef, ChangeStatus, CreateSession, EntryPage, Exec, ExecResult, FileDiffView, Frame, Receipt,
-    SessionStatus, SessionView, SubmitCommand,
+    ChangeRef, ChangeStatus, CreateSession, EntryPage, Frame, Receipt, SessionStatus, SessionView,
+    SubmitCommand,
 };
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 use std::time::Instant;
 
 const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
-const EXEC_DEADLINE_MS: u64 = 120_000;
-const EXEC_DEADLINE_LIMIT_MS: u64 = 600_000;
-const EXEC_OUTPUT_LIMIT: u64 = 1024 * 1024;
-const DIFF_LIMIT: u64 = 8 * 1024 * 1024;
 const TITLE_LIMIT: usize = 80;
-
-/// Counts and patches of the working tree, new files included, without touching the person's own index.
-const DIFF: &str = r#"set -eu
-export GIT_INDEX_FILE=/tmp/greenroom-diff-index
-trap 'rm -f "$GIT_INDEX_FILE"' EXIT
-cp .git/index "$GIT_INDEX_FILE"
-git add -A
-set -- --cached -M --no-color --no-ext-diff --no-textconv "$BASE"
-git diff --numstat -z "$@"
-printf '\000\000\000\000'
-git diff --patch --unified=3 "$@"
-"#;
-/// Never in what `--numstat -z` prints.
-const DIFF_BOUNDARY: &str = "\0\0\0\0";
-
-/// Counts and patches. The last count ends with a NUL of its own, which lies before the boundary.
-fn split_diff(output: &str) -> Option<(&str, &str)> {
-    let (counts, patches) = output.split_once(DIFF_BOUNDARY)?;
-    Some((counts, patches.trim_start_matches('\0')))
-}
 
 impl App {
     /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.
@@ -151,40 +125,6 @@ impl App {
         Ok(FrameStream { inner: handle.subscribe(after).await? })
     }
 
-    /// Runs a command in the session's sandbox in the caller's name.
-    pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
-        let handle = self.open(caller, Role::Member, id).await?;
-        let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
-        let run = Shell {
-            command: &body.command,
-            env: crate::workspaces::git_identity(&caller.name, &caller.email),
-            timeout_ms,
-            output_limit: EXEC_OUTPUT_LIMIT,
-        };
-        self.inner.run_in_session(&handle, run).await
-    }
-
-    /// The working tree against the commit the session began at, new files included.
-    pub async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
-        self.inner.ensure_sandbox(&handle).await?;
-        let base = handle.state().await?.workspace.base_commit.ok_or_else(|| {
-            Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
-                .hint("Try again shortly.")
-        })?;
-        let env = vec![("BASE".to_owned(), base.to_string())];
-        let run = Shell { command: DIFF, env, timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
-        let result = self.inner.run_in_session(&handle, run).await?;
-        match split_diff(&result.output).filter(|_| result.exit_code == Some(0)) {
-            Some((counts, patches)) => {
-                let files = greenroom_forge::read_diff(counts.as_bytes(), patches, result.is_truncated);
-                Ok(files.into_iter().map(crate::changes::diff_view).collect())
-            }
-            None => Err(Problem::new(ErrorCode::SandboxFailed, "The session's files could not be compared.")
-                .detail(result.output)),
-        }
-    }
-
     /// Ends the sandbox and removes the log and everything that belongs to it.
     pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
         let handle = self.open(caller, Role::Member, id).await?;
@@ -210,21 +150,13 @@ impl App {
         }
     }
 
-    async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
+    pub(crate) async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
         require(caller, role)?;
         self.inner.sessions().get(id).await.map_err(|problem| match problem.code {
             ErrorCode::SessionUnknown => unknown_session(),
             _ => problem,
         })
     }
-}
-
-/// A command to run in a session's sandbox.
-pub(crate) struct Shell<'a> {
-    pub(crate) command: &'a str,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) timeout_ms: u64,
-    pub(crate) output_limit: u64,
 }
 
 impl Inner {
@@ -325,61 +257,6 @@ impl Inner {
             created_at_ms: origin.created_at_ms,
             updated_at_ms: state.updated_at_ms,
         })
-    }
-
-    pub(crate) async fn run_in_session(
-        self: &Arc<Self>,
-        handle: &SessionHandle,
-        run: Shell<'_>,
-    ) -> Result<ExecResult> {
-        let sandbox = self.ensure_sandbox(handle).await?;
-        let (_, random) = self.id_parts();
-        let call = format!("exec-{random:032x}");
-        let spec = ExecSpec {
-            call: call.clone(),
-            argv: ["/bin/sh", "-c", run.command].map(str::to_owned).to_vec(),
-            cwd: greenroom_image::WORKSPACE.to_owned(),
-            env: run.env,
-            stdin: vec![],
-            timeout_ms: run.timeout_ms,
-            output_limit_bytes: run.output_limit,
-        };
-        let mut events = sandbox.exec(spec).await.map_err(crate::workspaces::problem_of_sandbox)?;
-        let mut output = vec![];
-        let mut exit = None;
-        while let Some(event) = events.recv().await {
-            match event {
-                ExecEvent::Output { bytes, .. } => output.extend(bytes),
-                ExecEvent::Exit(done) => exit = Some(done),
-            }
-        }
-        let exit = exit.ok_or_else(|| {
-            Problem::new(
-                ErrorCode::SandboxLost,
-                "The sandbox ended while the command ran; its outcome is unknown.",
-            )
-        })?;
-        // Only frees memory in the sandbox: nothing depends on it.
-        let _ = sandbox.acknowledge(&call).await;
-        let (exit_code, ended_by) = ending(exit.reason);
-        Ok(ExecResult {
-            output: String::from_utf8_lossy(&output).into_owned(),
-            exit_code,
-            ended_by,
-            is_truncated: exit.is_truncated,
-            duration_ms: exit.duration_ms,
-        })
-    }
-}
-
-fn ending(reason: ExitReason) -> (Option<i32>, Option<String>) {
-    match reason {
-        ExitReason::Code { code } => (Some(code), None),
-        ExitReason::Signal { signal } => (None, Some(format!("signal {signal}"))),
-        ExitReason::TimedOut => (None, Some("time limit".into())),
-        ExitReason::Cancelled => (None, Some("cancelled".into())),
-        ExitReason::OutOfMemory => (None, Some("memory limit".into())),
-        ExitReason::NotStarted { errno } => (None, Some(format!("could not be started (errno {errno})"))),
     }
 }
 
@@ -490,22 +367,12 @@ fn unknown_session() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::{split_diff, title_of};
+    use super::title_of;
 
     #[test]
     fn a_title_is_the_prompts_first_line_cut_at_a_word() {
         assert_eq!(title_of(None, Some("make the failing test pass\nplease")), "make the failing test pass");
         let title = title_of(None, Some(&"word ".repeat(40)));
         assert!(title.ends_with("word…") && title.chars().count() <= 80, "{title}");
-    }
-
-    #[test]
-    fn the_first_files_patch_is_kept() {
-        let output = "1\t1\tpricing.py\0\0\0\0\0diff --git a/pricing.py b/pricing.py\n@@ -1 +1 @@\n-a\n+b\n";
-        let (counts, patches) = split_diff(output).unwrap();
-        let files = greenroom_forge::read_diff(counts.as_bytes(), patches, false);
-        assert_eq!(files.len(), 1);
-        assert!(files[0].patch.contains("+b") && !files[0].is_truncated, "{files:?}");
-        assert_eq!(split_diff("\0\0\0\0"), Some(("", "")));
     }
 }

@@ -1,7 +1,7 @@
 //! Turns: what a session's effects do. Runs the agent with the ports it needs, each a thin view of this app.
 
+use crate::exec::Shell;
 use crate::outbox::Outbox;
-use crate::sessions::Shell;
 use crate::timeline::Timeline;
 use crate::workspaces::git_identity;
 use crate::{Inner, Result};

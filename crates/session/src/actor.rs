@@ -180,9 +180,6 @@ impl SessionActor {
         asking: &Asking,
     ) -> Result<StoredReceipt, Problem> {
         let digest = digest_of(command, asking);
-        if let Some(known) = self.handle.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
-            return if known.digest == digest { Ok(known) } else { Err(key_reused()) };
-        }
         let ids = self.new_ids();
         let (events, problem) = match self.state.decide(command, asking, ids) {
             Ok(events) => (events, None),
@@ -195,8 +192,19 @@ impl SessionActor {
             seq: (!events.is_empty()).then_some(last),
             problem,
         };
-        self.commit(events, Durability::Synced, Some(receipt.clone())).await.map_err(problem_of_log)?;
-        Ok(receipt)
+        match self.commit(events, Durability::Synced, Some(receipt.clone())).await {
+            Ok(()) => Ok(receipt),
+            // The common way asks the log once: a key that is known is found out by the append.
+            Err(LogError::Repeated) => self.known_receipt(&key, digest).await,
+            Err(error) => Err(problem_of_log(error)),
+        }
+    }
+
+    async fn known_receipt(&self, key: &CommandId, digest: [u8; 32]) -> Result<StoredReceipt, Problem> {
+        match self.handle.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
+            Some(known) if known.digest == digest => Ok(known),
+            _ => Err(key_reused()),
+        }
     }
 
     async fn commit_turn(

@@ -107,6 +107,7 @@ pub(crate) fn problem_of_log(error: LogError) -> Problem {
             Problem::new(ErrorCode::DiskFull, "The server's disk is full; nothing was changed.")
                 .hint("Free some space on the data directory's disk and send it again.")
         }
+        LogError::Repeated => Problem::new(ErrorCode::KeyReused, "This idempotency key was used before."),
         LogError::Missing => Problem::new(ErrorCode::SessionUnknown, "There is no such session."),
         LogError::Fenced { .. } => {
             Problem::new(ErrorCode::Fenced, "Another server has taken over this session.")

@@ -37,6 +37,9 @@ pub enum LogError {
     Unknown { reason: String },
     #[error("the log cannot be used: {reason}")]
     Unavailable { reason: String },
+    /// The receipt's key is in the log already: nothing was appended.
+    #[error("the command was carried out before")]
+    Repeated,
     #[error("the disk is full")]
     Full,
     #[error("no such session")]

@@ -253,7 +253,10 @@ fn insert_receipt(connection: &Connection, receipt: &StoredReceipt) -> Result<()
     connection
         .prepare_cached("insert into receipts (key, digest, seq, problem) values (?1, ?2, ?3, ?4)")
         .and_then(|mut insert| insert.execute(params![receipt.key, receipt.digest, receipt.seq, problem]))
-        .map_err(from_sql)?;
+        .map_err(|error| match error.sqlite_error_code() {
+            Some(SqlCode::ConstraintViolation) => LogError::Repeated,
+            _ => from_sql(error),
+        })?;
     connection
         .prepare_cached("delete from receipts where number <= last_insert_rowid() - ?1")
         .and_then(|mut trim| trim.execute([RECEIPTS_KEPT]))

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["domain"]),
     ("session", &["domain"]),
     ("forge", &["domain"]),
-    ("sandboxd", &["sandbox"]),
+    ("sandboxd", &["sandbox", "stage"]),
     ("image", &["domain", "sandbox", "forge"]),
     ("broker", &["domain", "sandbox", "forge"]),
     ("agent", &["domain", "model", "sandbox"]),

@@ -93,7 +93,8 @@ impl App {
     ) -> Result<Receipt> {
         let arrived = Instant::now();
         let handle = self.open(caller, Role::Member, id).await?;
-        let asking = self.inner.asking(caller, &handle, &body.command).await?;
+        // The session's actor looks its model up itself.
+        let asking = Asking { author: caller.as_author(), is_admin: caller.role == Role::Admin, model: None };
         let is_prompt = matches!(body.command, Command::Prompt { .. });
         if is_prompt {
             self.inner.arrivals.note(id, arrived);
@@ -221,17 +222,6 @@ impl Inner {
         let (at, random) = self.id_parts();
         let (_, other) = self.id_parts();
         Ids { prompt: PromptId::from_parts(at, random), turn: TurnId::from_parts(at, other) }
-    }
-
-    async fn asking(&self, caller: &Person, handle: &SessionHandle, command: &Command) -> Result<Asking> {
-        let model = match command {
-            Command::Prompt { .. } => {
-                let state = handle.state().await?;
-                self.model_label(state.origin.and_then(|origin| origin.model)).await
-            }
-            _ => None,
-        };
-        Ok(Asking { author: caller.as_author(), is_admin: caller.role == Role::Admin, model })
     }
 
     /// From the session's own state: the index may be a moment behind.

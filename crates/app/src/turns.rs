@@ -10,7 +10,7 @@ use greenroom_agent::ports::{Changes, Hands, Log, OpenedChange};
 use greenroom_agent::{Finished, Instructions, Skill, Speakers, TurnContext, TurnEnded, Used};
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::{
-    Author, BlockId, ChangeId, CommitHash, Durability, ErrorCode, Event, PersonId, Problem, SessionId,
+    Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId, Problem, SessionId,
     SessionState,
 };
 use greenroom_forge::OpenChange;
@@ -44,13 +44,13 @@ impl TurnEffects {
 
 #[async_trait]
 impl Effects for TurnEffects {
-    fn run_turn(&self, turn: TurnHandle, state: SessionState) {
+    fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>) {
         let Some(app) = self.app.upgrade() else { return };
         let arrived = app.arrivals.take(turn.session().id()).unwrap_or_else(Instant::now);
         let timeline = Arc::new(Timeline::new(arrived));
         timeline.mark(StartStage::Queued, arrived);
         timeline.mark(StartStage::Committed, Instant::now());
-        tokio::spawn(TurnRunner { app, turn, state, timeline }.run());
+        tokio::spawn(TurnRunner { app, turn, state, conversation, timeline }.run());
     }
 
     fn publish(&self, summary: Summary) {
@@ -95,6 +95,7 @@ struct TurnRunner {
     app: Arc<Inner>,
     turn: TurnHandle,
     state: SessionState,
+    conversation: Option<Vec<Entry>>,
     timeline: Arc<Timeline>,
 }
 
@@ -133,7 +134,10 @@ impl TurnRunner {
         let provider = app.provider(origin.model.clone()).await?;
         let author = self.author().ok_or_else(no_session)?;
         let memory = self.memory().await?;
-        let entries = self.turn.session().conversation().await?;
+        let entries = match &self.conversation {
+            Some(entries) => entries.clone(),
+            None => self.turn.session().conversation().await?,
+        };
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
             turn: self.turn.clone(),

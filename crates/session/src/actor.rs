@@ -4,6 +4,7 @@
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnEnded, problem_of_log};
 use crate::log::{Append, LogError, StoredReceipt};
+use crate::recent::Recent;
 use crate::registry::{Effects, Summary};
 use crate::subscription::{Feed, Live};
 use greenroom_domain::event::TurnOutcome;
@@ -70,6 +71,7 @@ pub(crate) struct SessionActor {
     pub(crate) birth: Birth,
     /// What a full disk holds up.
     pub(crate) starved: Starved,
+    pub(crate) recent: Recent,
 }
 
 /// Set while the disk is full.
@@ -110,6 +112,7 @@ impl SessionActor {
     async fn begin(&mut self) -> Result<(), LogError> {
         match std::mem::replace(&mut self.birth, Birth::Reopened) {
             Birth::Created(entries) => {
+                self.recent = Recent::of_a_new_session();
                 let effects = self.apply(entries);
                 self.perform(effects);
                 Ok(())
@@ -181,6 +184,7 @@ impl SessionActor {
     ) -> Result<StoredReceipt, Problem> {
         let digest = digest_of(command, asking);
         let ids = self.new_ids();
+        let asking = &Asking { model: self.model_for(command).await, ..asking.clone() };
         let (events, problem) = match self.state.decide(command, asking, ids) {
             Ok(events) => (events, None),
             Err(problem) => (vec![], Some(problem)),
@@ -197,6 +201,16 @@ impl SessionActor {
             // The common way asks the log once: a key that is known is found out by the append.
             Err(LogError::Repeated) => self.known_receipt(&key, digest).await,
             Err(error) => Err(problem_of_log(error)),
+        }
+    }
+
+    /// The model that would answer a prompt at once.
+    async fn model_for(&self, command: &Command) -> Option<String> {
+        match command {
+            Command::Prompt { .. } if self.state.running.is_none() => {
+                self.effects.model_of(&self.state).await
+            }
+            _ => None,
         }
     }
 
@@ -338,6 +352,7 @@ impl SessionActor {
         let mut effects = vec![];
         for entry in entries {
             effects.extend(self.state.step(&entry));
+            self.recent.add(&entry);
             self.handle.output.observe(&entry.event);
             let _ = self.handle.live.send(Live::Entry(Arc::new(entry)));
         }
@@ -351,7 +366,7 @@ impl SessionActor {
                 Effect::RunTurn { turn } => {
                     self.cancel_turn = CancellationToken::new();
                     let handle = self.handle.turn(turn, self.cancel_turn.clone());
-                    self.effects.run_turn(handle, self.state.clone());
+                    self.effects.run_turn(handle, self.state.clone(), self.recent.conversation());
                 }
                 Effect::CancelTurn { turn } => {
                     self.cancel_turn.cancel();

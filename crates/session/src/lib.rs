@@ -5,6 +5,7 @@ mod actor;
 mod clock;
 mod handle;
 mod log;
+mod recent;
 mod registry;
 mod running_output;
 mod sqlite_log;

@@ -4,9 +4,10 @@ use crate::actor::{Birth, SessionActor};
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnHandle, problem_of_log};
 use crate::log::{Append, Ownership, SessionDirectory};
+use crate::recent::Recent;
 use crate::running_output::RunningOutput;
 use async_trait::async_trait;
-use greenroom_domain::{Durability, Event, Problem, SessionId, SessionState};
+use greenroom_domain::{Durability, Entry, Event, Problem, SessionId, SessionState};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Mutex, broadcast, mpsc};
@@ -30,7 +31,8 @@ pub struct Summary {
 #[async_trait]
 pub trait Effects: Send + Sync + std::fmt::Debug {
     /// Answers the turn's prompts; ends with `TurnHandle::finish`. Called again after a restart in mid-turn.
-    fn run_turn(&self, turn: TurnHandle, state: SessionState);
+    /// `conversation`: what `SessionHandle::conversation` would read, where it is at hand.
+    fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>);
 
     /// Called in the order of commits; a later summary of a session replaces an earlier one.
     fn publish(&self, summary: Summary);
@@ -132,6 +134,7 @@ impl Registry {
             clock: Arc::clone(&self.clock),
             cancel_turn: CancellationToken::new(),
             birth,
+            recent: Recent::default(),
             starved: Default::default(),
         };
         tokio::spawn(actor.run());

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use greenroom_domain::event::{BlockKind, ToolOutcome, TurnOutcome};
 use greenroom_domain::money::{Budget, Usage};
 use greenroom_domain::{
-    Asking, Author, BlockId, Command, Delivery, Durability, ErrorCode, Event, PersonId, RepositoryId,
+    Asking, Author, BlockId, Command, Delivery, Durability, Entry, ErrorCode, Event, PersonId, RepositoryId,
     SessionId, SessionState, Via,
 };
 use greenroom_session::{
@@ -20,13 +20,15 @@ use tokio::sync::{Mutex, mpsc};
 /// Hands started turns to the test instead of an agent.
 #[derive(Debug)]
 struct Hold {
-    turns: mpsc::UnboundedSender<(TurnHandle, SessionState)>,
+    turns: mpsc::UnboundedSender<Started>,
 }
+
+type Started = (TurnHandle, SessionState, Option<Vec<Entry>>);
 
 #[async_trait]
 impl Effects for Hold {
-    fn run_turn(&self, turn: TurnHandle, state: SessionState) {
-        self.turns.send((turn, state)).expect("the test listens");
+    fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>) {
+        self.turns.send((turn, state, conversation)).expect("the test listens");
     }
     fn publish(&self, _: Summary) {}
     async fn model_of(&self, _: &SessionState) -> Option<String> {
@@ -37,7 +39,7 @@ impl Effects for Hold {
 struct World {
     directory: tempfile::TempDir,
     registry: Registry,
-    turns: Mutex<mpsc::UnboundedReceiver<(TurnHandle, SessionState)>>,
+    turns: Mutex<mpsc::UnboundedReceiver<Started>>,
 }
 
 impl World {
@@ -62,9 +64,14 @@ impl World {
         self.registry.create(session(), vec![created()]).await.unwrap()
     }
 
-    async fn turn(&self) -> (TurnHandle, SessionState) {
+    async fn started(&self) -> Started {
         let mut turns = self.turns.lock().await;
         tokio::time::timeout(Duration::from_secs(20), turns.recv()).await.expect("a turn starts").unwrap()
+    }
+
+    async fn turn(&self) -> (TurnHandle, SessionState) {
+        let (turn, state, _) = self.started().await;
+        (turn, state)
     }
 }
 
@@ -277,6 +284,26 @@ async fn waiting_prompts_run_in_order_and_stop_reaches_the_turn() {
     let late =
         Event::BlockOpened { turn: first.turn(), block: BlockId::from_parts(1, 1), kind: BlockKind::Text };
     assert_eq!(first.commit(vec![late], Durability::Synced).await, Err(TurnEnded));
+}
+
+#[tokio::test]
+async fn a_turn_is_handed_the_conversation_that_the_log_holds() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (first, _, conversation) = world.started().await;
+    assert_eq!(conversation, Some(handle.conversation().await.unwrap()), "young: at hand, and the same");
+    let text = |offset| Event::BlockText { block: BlockId::from_parts(1, 1), offset, text: "x".into() };
+    first.commit((0..50).map(text).collect(), Durability::Buffered).await.unwrap();
+    first.finish(TurnOutcome::Completed, Usage::default(), 1).await;
+    send(&handle, "2", prompt("two")).await;
+    let (second, _, conversation) = world.started().await;
+    assert_eq!(conversation, Some(handle.conversation().await.unwrap()), "streamed text is no part of it");
+    let many = (0..200).map(|n| Event::BlockReset { block: BlockId::from_parts(1, n) });
+    second.commit(many.collect(), Durability::Buffered).await.unwrap();
+    second.finish(TurnOutcome::Completed, Usage::default(), 1).await;
+    send(&handle, "3", prompt("three")).await;
+    assert_eq!(world.started().await.2, None, "grown: the log is asked");
 }
 
 #[tokio::test]

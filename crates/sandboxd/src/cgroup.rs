@@ -124,9 +124,12 @@ fn owner() -> String {
     format!("{pid}-{}", start_time(pid).unwrap_or_default())
 }
 
+/// `None` too for a process that has ended and only waits to be reaped: it owns nothing any more.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    if has_ended { None } else { fields.nth(18)?.parse().ok() }
 }
 
 fn leftovers(base: &Path) -> Vec<PathBuf> {
@@ -292,6 +295,21 @@ mod tests {
         assert_eq!(of("memory"), "/sys/fs/cgroup/memory/one/two");
         assert_eq!(of("cpu"), "/sys/fs/cgroup/cpu/");
         assert_eq!(of("pids"), "/sys/fs/cgroup/pids/b");
+    }
+
+    #[test]
+    fn a_server_that_was_killed_and_not_yet_reaped_owns_nothing() {
+        let mut killed = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let alive = start_time(killed.id()).expect("it runs");
+        let name = format!("{PREFIX}{}-{alive}-0", killed.id());
+        assert!(!is_orphan(&name));
+        killed.kill().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !is_orphan(&name) {
+            assert!(std::time::Instant::now() < deadline, "an unreaped process still counts as alive");
+            std::thread::yield_now();
+        }
+        killed.wait().unwrap();
     }
 
     #[test]

@@ -316,8 +316,12 @@ impl Inner {
             fence: Fence { session: session.to_string(), epoch: handle.epoch(), generation },
             base: parts.base,
             layers: parts.layers,
-            workspace: Workspace { directory: self.files.directory(session).join("workspace") },
+            workspace: Workspace {
+                directory: self.files.directory(session).join("workspace"),
+                begin_from: None,
+            },
             binds: parts.binds,
+            egress_ports: vec![],
             resources: parts.resources,
             hostname: "greenroom".to_owned(),
             env: parts.env,
@@ -485,6 +489,7 @@ pub fn problem_of_sandbox(error: greenroom_sandbox::Error) -> Problem {
         }
         E::Ended { reason } => Problem::new(ErrorCode::SandboxLost, format!("The sandbox ended: {reason}."))
             .hint("Its files are kept; the next command starts it again."),
+        E::Unavailable { .. } => Problem::new(ErrorCode::SandboxUnsupported, message),
         E::Fenced { .. } => Problem::new(ErrorCode::Fenced, "Another server has taken over this session."),
         E::NotFound { path } => Problem::new(ErrorCode::FileUnknown, format!("There is no file {path}.")),
         E::DiskFull => Problem::new(ErrorCode::DiskFull, "The sandbox's disk is full.")

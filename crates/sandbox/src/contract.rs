@@ -67,8 +67,12 @@ impl Subject {
             fence: Fence { session: format!("session-{number}"), epoch: 1, generation: 1 },
             base: Base::HostRoot,
             layers: Vec::new(),
-            workspace: Workspace { directory: self.scratch.join(format!("workspace-{number}")) },
+            workspace: Workspace {
+                directory: self.scratch.join(format!("workspace-{number}")),
+                begin_from: None,
+            },
             binds: Vec::new(),
+            egress_ports: Vec::new(),
             resources: Resources::default(),
             hostname: format!("room-{number}"),
             env: vec![("GREETING".into(), "from the claim".into())],

@@ -4,6 +4,9 @@
 pub enum Error {
     #[error("this machine cannot make sandboxes: {reason}")]
     Unsupported { reason: String, remedy: Option<String> },
+    /// One thing that sandboxes of this machine cannot do; they work without it.
+    #[error("sandboxes of this machine cannot {what}: {reason}")]
+    Unavailable { what: &'static str, reason: String },
     #[error("the command is older than the sandbox's owner (epoch {seen} is known)")]
     Fenced { seen: u64 },
     #[error("the sandbox ended: {reason}")]

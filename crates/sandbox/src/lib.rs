@@ -14,12 +14,15 @@ pub use egress::{EgressHandler, EgressStream, Origin};
 pub use error::Error;
 pub use spec::{
     Base, Capabilities, Capability, ClaimSpec, DirEntry, ExecEvent, ExecSpec, Exit, ExitReason, Fence,
-    FileContent, FileKind, FileStat, ReadOnlyBind, Resources, SearchQuery, SearchResult, SnapshotLayer,
-    Utf8Path, Workspace,
+    FileContent, FileKind, FileStat, Identity, ReadOnlyBind, Resources, SearchQuery, SearchResult, Snapshot,
+    SnapshotLayer, SnapshotMethod, TerminalEvent, TerminalInput, TerminalSize, TerminalSpec, Usage, Utf8Path,
+    WatchEvent, Workspace,
 };
 
 use async_trait::async_trait;
+use std::path::Path;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,6 +33,18 @@ pub trait SandboxProvider: Send + Sync + std::fmt::Debug {
     /// Starts a sandbox over the given layers. Returns when its stage answers. Refuses a fence lower than one already
     /// seen for the same session (`Error::Fenced`).
     async fn claim(&self, spec: ClaimSpec) -> Result<Arc<dyn Sandbox>>;
+
+    /// Gives a running sandbox to a new owner, under a new id, with its workspace moved; processes inside go on. Handles
+    /// of the former owner answer `Error::Ended` from then on. `Error::Ended` when there is no such sandbox.
+    async fn rebind(&self, _sandbox: &str, _to: Identity) -> Result<Arc<dyn Sandbox>> {
+        Err(unavailable("be given to another owner"))
+    }
+
+    /// How many blanks (started sandboxes without an image) are kept ready for claims; 0 to keep none. Returns when
+    /// they are, or when the machine refuses.
+    async fn set_blanks(&self, _count: usize) -> Result<()> {
+        Err(unavailable("be started in advance"))
+    }
 
     /// Ids of sandboxes that are alive, in no order.
     async fn list(&self) -> Result<Vec<String>>;
@@ -70,6 +85,50 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
     /// Finds files by glob, or lines by regular expression, with `.gitignore` respected.
     async fn search(&self, query: SearchQuery) -> Result<SearchResult>;
 
+    /// Runs a program on a terminal. It ends with SIGHUP when the returned input is dropped.
+    async fn open_terminal(&self, _spec: TerminalSpec) -> Result<Terminal> {
+        Err(unavailable("have terminals"))
+    }
+
+    /// Tells of changes at and below a directory until the receiver is dropped. At most 64 watches of one sandbox.
+    async fn watch(&self, _path: &str) -> Result<mpsc::Receiver<WatchEvent>> {
+        Err(unavailable("watch files"))
+    }
+
+    /// A connection to 127.0.0.1:`port` inside, `Error::NotFound` when nothing listens there.
+    async fn connect(&self, _port: u16) -> Result<Box<dyn SandboxStream>> {
+        Err(unavailable("be connected to"))
+    }
+
+    /// TCP ports that a process inside listens on, the runtime's own left out, in ascending order.
+    async fn listening_ports(&self) -> Result<Vec<u16>> {
+        Err(unavailable("list their ports"))
+    }
+
+    /// Stops every process where it is, until `thaw`. Requests to a frozen sandbox wait for the thaw.
+    async fn freeze(&self) -> Result<()> {
+        Err(unavailable("be frozen"))
+    }
+
+    async fn thaw(&self) -> Result<()> {
+        Err(unavailable("be frozen"))
+    }
+
+    /// Asks the kernel to move the memory of a frozen or idle sandbox to swap; answers how many bytes left memory.
+    async fn page_out(&self) -> Result<u64> {
+        Err(unavailable("leave memory"))
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        Err(unavailable("be measured"))
+    }
+
+    /// Copies the workspace as it is now to `directory`, which must not exist and lies on the workspace's file system.
+    /// Processes go on (they are frozen for an instant where that is needed), and so does the sandbox.
+    async fn snapshot(&self, _directory: &Path) -> Result<Snapshot> {
+        Err(unavailable("be copied while they run"))
+    }
+
     /// Ends all processes and gives the workspace's changes as a layer directory that a later claim can start from.
     async fn suspend(&self) -> Result<SnapshotLayer>;
 
@@ -78,4 +137,19 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
 
     /// Resolves when the sandbox has ended for whatever reason, with a sentence that says why.
     async fn ended(&self) -> String;
+}
+
+fn unavailable(what: &'static str) -> Error {
+    Error::Unavailable { what, reason: "their provider has no such thing".into() }
+}
+
+/// A connection to a port inside.
+pub trait SandboxStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> SandboxStream for T {}
+
+/// Both ends of a terminal. Both queues are bounded: a slow reader slows the program, not memory.
+#[derive(Debug)]
+pub struct Terminal {
+    pub input: mpsc::Sender<TerminalInput>,
+    pub output: mpsc::Receiver<TerminalEvent>,
 }

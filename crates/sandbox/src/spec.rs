@@ -42,9 +42,25 @@ pub struct Resources {
 
 /// Where a sandbox keeps what it writes: a directory on the host that the caller owns and the provider fills. A second
 /// claim with the same directory finds the same files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
     pub directory: PathBuf,
+    /// A snapshot (`Sandbox::snapshot`) of a sandbox over the same layers that an empty workspace begins as. The snapshot
+    /// is not changed, must stay while the workspace exists, and may begin any number of workspaces. Ignored when the
+    /// workspace holds files already.
+    pub begin_from: Option<PathBuf>,
+}
+
+/// What a running sandbox becomes when it is given to another owner: everything else about it stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub id: String,
+    pub fence: Fence,
+    /// The workspace directory is moved here; must not exist, and lie on the same file system.
+    pub workspace: PathBuf,
+    pub hostname: String,
+    /// Replaces the claim's environment.
+    pub env: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +72,8 @@ pub struct ClaimSpec {
     pub layers: Vec<PathBuf>,
     pub workspace: Workspace,
     pub binds: Vec<ReadOnlyBind>,
+    /// TCP ports on which every address answers and leads to the broker, besides those every sandbox has.
+    pub egress_ports: Vec<u16>,
     pub resources: Resources,
     pub hostname: String,
     /// Environment of every process started inside; holds no secret.
@@ -177,6 +195,84 @@ pub struct SearchResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotLayer {
     pub directory: PathBuf,
+}
+
+/// What `Sandbox::snapshot` made. Equal to the sandbox's files at one instant; not yet synced to the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub layer: SnapshotLayer,
+    pub method: SnapshotMethod,
+    /// How long processes stood still; 0 when none ran.
+    pub freeze_us: u64,
+    pub total_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotMethod {
+    /// By the file system, whatever the size.
+    Subvolume,
+    /// Files were copied while processes ran, and the remainder while they stood still.
+    Copy,
+}
+
+/// What a sandbox holds of the machine now. `None`: this machine does not count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub memory_bytes: Option<u64>,
+    pub processes: Option<u64>,
+    /// Bytes of the workspace on disk.
+    pub disk_bytes: Option<u64>,
+}
+
+/// A program on a terminal of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSpec {
+    /// As `ExecSpec::call`: a repeated id is refused, because a terminal's output is not kept.
+    pub call: String,
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub env: Vec<(String, String)>,
+    pub size: TerminalSize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum TerminalInput {
+    Bytes { bytes: Vec<u8> },
+    Resize { size: TerminalSize },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum TerminalEvent {
+    Output {
+        bytes: Vec<u8>,
+    },
+    /// The last event.
+    Exit {
+        reason: ExitReason,
+    },
+}
+
+/// Something changed at or below a watched directory. Coalesced: several changes of one path may come as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum WatchEvent {
+    Changed {
+        path: String,
+    },
+    Removed {
+        path: String,
+    },
+    /// Changes were missed: look again at everything.
+    Overflow,
 }
 
 /// What a machine can enforce. Each entry is a sentence a person can act on.

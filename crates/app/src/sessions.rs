@@ -187,6 +187,7 @@ impl Inner {
             model: body.model.clone(),
             budget: body.budget.map_or(self.config.budget, |asked| bounded(asked, self.config.budget)),
             image,
+            forked_from: None,
         };
         let mut events = vec![created];
         if let Some(text) = body.prompt {
@@ -243,6 +244,7 @@ impl Inner {
                 .change
                 .as_ref()
                 .map(|change| change_ref(change.change, change.number, change.is_merged)),
+            forked_from: origin.forked_from.clone(),
             head_seq: state.head_seq,
             created_at_ms: origin.created_at_ms,
             updated_at_ms: state.updated_at_ms,
@@ -331,6 +333,8 @@ fn view_of_row(row: SessionRow) -> SessionView {
         queued_prompts: row.queued_prompts,
         usage: row.usage,
         change: row.change.map(|(id, number, is_merged)| change_ref(id, number, is_merged)),
+        // Lists do without: whoever opens the session is told.
+        forked_from: None,
         head_seq: row.head_seq,
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,

@@ -4,7 +4,7 @@ use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
     Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, ImageId, PersonId, Problem, PromptId,
-    RepositoryId, RepositoryName, TurnId,
+    RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -44,6 +44,9 @@ pub enum Event {
         budget: Budget,
         /// What its sandbox starts from; `None`: the repository had no image yet, the first one is waited for.
         image: Option<ImageId>,
+        /// Where its conversation and files come from, when it is not from the beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forked_from: Option<ForkPoint>,
     },
     TitleChanged {
         title: String,
@@ -133,6 +136,34 @@ pub enum Event {
         state: SandboxPhase,
         image: Option<ImageId>,
         commit: Option<CommitHash>,
+        problem: Option<Problem>,
+    },
+    /// The newest commits of the base branch arrived in the sandbox. `changed` has at most 200 paths; `changed_count` all.
+    Synced {
+        from: CommitHash,
+        to: CommitHash,
+        changed: Vec<String>,
+        changed_count: u64,
+        /// Steps of the recipe that ran again because the sync changed their inputs.
+        rerun_steps: Vec<String>,
+    },
+    /// A copy of the session's files exists on the disk, synced.
+    SnapshotTaken {
+        snapshot: SnapshotId,
+        reason: SnapshotReason,
+        /// The last turn whose work it holds.
+        turn: Option<TurnId>,
+        /// How long processes stood still.
+        freeze_us: u64,
+        duration_ms: u64,
+    },
+    /// Made room for others; nothing can be forked from it any more.
+    SnapshotDropped {
+        snapshot: SnapshotId,
+    },
+    ServiceChanged {
+        name: String,
+        state: ServicePhase,
         problem: Option<Problem>,
     },
     EgressDenied {
@@ -246,12 +277,45 @@ pub enum SandboxPhase {
     /// Waits for the repository's first image.
     WaitingForImage,
     Claiming,
+    /// Its files come from a snapshot.
+    Restoring,
     Syncing,
     Ready,
     /// Ended in order; files are kept.
     Stopped,
     /// Ended unexpectedly; files up to the last write are kept.
     Lost,
+    Failed,
+}
+
+/// The turn of another session after which this one begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkPoint {
+    pub session: SessionId,
+    /// The last turn that is taken over.
+    pub turn: TurnId,
+    /// The files as they were then; `None`: no turn up to it changed any.
+    pub snapshot: Option<SnapshotId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotReason {
+    /// A turn that changed files has ended.
+    Turn,
+    /// The sandbox is about to be stopped, for whatever reason.
+    Exit,
+    /// The sandbox ran out of memory and ended; its files are as they were then.
+    OutOfMemory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServicePhase {
+    Starting,
+    /// It runs and its health check, if it has one, passed.
+    Ready,
+    /// It ended, or did not become healthy in time.
     Failed,
 }
 

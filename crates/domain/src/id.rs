@@ -92,6 +92,7 @@ typed_id!(PersonId, "per", "person");
 typed_id!(RepositoryId, "rep", "repository");
 typed_id!(ImageId, "img", "image");
 typed_id!(ChangeId, "chg", "change");
+typed_id!(SnapshotId, "snp", "snapshot");
 typed_id!(TokenId, "tok", "token");
 typed_id!(RequestId, "req", "request");
 

@@ -34,6 +34,10 @@ error_codes! {
     ModelUnknown = "model_unknown", 404;
     PersonUnknown = "person_unknown", 404;
     FileUnknown = "file_unknown", 404;
+    SnapshotUnknown = "snapshot_unknown", 404;
+    TurnUnknown = "turn_unknown", 404;
+    SecretUnknown = "secret_unknown", 404;
+    PortClosed = "port_closed", 502;
     MethodNotAllowed = "method_not_allowed", 405;
     NameTaken = "name_taken", 409;
     KeyReused = "key_reused", 409;
@@ -44,12 +48,16 @@ error_codes! {
     MergeConflict = "merge_conflict", 409;
     NothingToPropose = "nothing_to_propose", 409;
     SessionBusy = "session_busy", 409;
+    ChangeMoved = "change_moved", 409;
     Fenced = "fenced", 409;
     TooLarge = "too_large", 413;
     RecipeInvalid = "recipe_invalid", 422;
     CloneFailed = "clone_failed", 422;
     StepFailed = "step_failed", 422;
     CheckFailed = "check_failed", 422;
+    BaseUnavailable = "base_unavailable", 422;
+    ServiceFailed = "service_failed", 502;
+    SnapshotDamaged = "snapshot_damaged", 500;
     ImageMissing = "image_missing", 409;
     TooManyRequests = "too_many_requests", 429;
     QueueFull = "queue_full", 429;

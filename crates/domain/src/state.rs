@@ -2,11 +2,11 @@
 //! says what has to happen because of it. The actor in `session` persists between the two.
 
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT};
-use crate::event::{Entry, Event, TurnOutcome};
+use crate::event::{Entry, Event, ForkPoint, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
     Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
-    PromptId, RepositoryId, RepositoryName, TurnId,
+    PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
 };
 
 /// Ids for what a command makes, passed in so that deciding stays pure.
@@ -68,6 +68,7 @@ pub struct Origin {
     pub model: Option<String>,
     pub budget: Budget,
     pub image: Option<ImageId>,
+    pub forked_from: Option<ForkPoint>,
     pub created_at_ms: i64,
 }
 
@@ -77,6 +78,17 @@ pub struct Workspace {
     pub image: Option<ImageId>,
     /// The commit the session's branch began at; `Some` once the first sync is complete.
     pub base_commit: Option<CommitHash>,
+    /// Snapshots that exist, oldest first.
+    pub snapshots: Vec<SnapshotRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRef {
+    pub snapshot: SnapshotId,
+    /// The last turn whose work it holds.
+    pub turn: Option<TurnId>,
+    pub reason: SnapshotReason,
+    pub at_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -236,6 +248,7 @@ impl SessionState {
                 model,
                 budget,
                 image,
+                forked_from,
             } => {
                 self.title.clone_from(title);
                 self.origin = Some(Origin {
@@ -247,6 +260,7 @@ impl SessionState {
                     model: model.clone(),
                     budget: *budget,
                     image: *image,
+                    forked_from: forked_from.clone(),
                     created_at_ms: entry.at_ms,
                 });
                 vec![Effect::PublishSummary]
@@ -267,6 +281,19 @@ impl SessionState {
                 if commit.is_some() {
                     self.workspace.base_commit.clone_from(commit);
                 }
+                vec![]
+            }
+            Event::Synced { to, .. } => {
+                self.workspace.base_commit = Some(to.clone());
+                vec![]
+            }
+            Event::SnapshotTaken { snapshot, reason, turn, .. } => {
+                let (snapshot, reason, turn) = (*snapshot, *reason, *turn);
+                self.workspace.snapshots.push(SnapshotRef { snapshot, turn, reason, at_ms: entry.at_ms });
+                vec![]
+            }
+            Event::SnapshotDropped { snapshot } => {
+                self.workspace.snapshots.retain(|kept| kept.snapshot != *snapshot);
                 vec![]
             }
             Event::ChangeOpened { change, number, .. } => {

@@ -103,6 +103,7 @@ fn created() -> Event {
         model: None,
         budget: Budget::default(),
         image: None,
+        forked_from: None,
     }
 }
 

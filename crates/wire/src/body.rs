@@ -1,7 +1,7 @@
 //! Bodies of requests. Unknown fields are refused.
 
 use greenroom_domain::money::Budget;
-use greenroom_domain::{Command, CommandId, LoginName, RepositoryName, Role};
+use greenroom_domain::{Command, CommandId, LoginName, RepositoryName, Role, TurnId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -120,6 +120,30 @@ pub struct CreateSession {
     pub base_branch: Option<String>,
     #[serde(default)]
     pub budget: Option<Budget>,
+}
+
+/// Go on from an earlier turn of a session in a new one, with the conversation and the files as they were when it ended.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkSession {
+    /// The last turn that is taken over; `None`: the last one that has ended.
+    #[serde(default)]
+    pub turn: Option<TurnId>,
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The new session's first prompt; may follow later.
+    #[serde(default)]
+    pub prompt: Option<String>,
+}
+
+/// Make a sandbox ready because a prompt is being written. Reserved for the caller, for one session, and given back when
+/// it is not used in time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WarmRepository {
+    /// The branch that the session will begin at; `None`: the default branch.
+    #[serde(default)]
+    pub base_branch: Option<String>,
 }
 
 /// A command with its idempotency key, as `POST /sessions/{id}/commands` takes it.

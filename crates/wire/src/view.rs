@@ -1,9 +1,10 @@
 //! What answers show. Times are milliseconds since 1970-01-01 UTC.
 
+use greenroom_domain::event::{ForkPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
     BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem, RepositoryId,
-    RepositoryName, SessionId, TokenId,
+    RepositoryName, SessionId, SnapshotId, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -146,6 +147,8 @@ pub struct SessionView {
     pub queued_prompts: u32,
     pub usage: Usage,
     pub change: Option<ChangeRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkPoint>,
     pub head_seq: u64,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
@@ -251,6 +254,110 @@ pub struct Health {
     pub version: String,
     /// False while the server drains.
     pub is_ready: bool,
+}
+
+/// What surrounds a session's conversation: its sandbox, services, ports and snapshots.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionEnvironment {
+    pub is_running: bool,
+    pub image: Option<ImageId>,
+    pub services: Vec<ServiceView>,
+    pub ports: Vec<PortView>,
+    /// Newest first.
+    pub snapshots: Vec<SnapshotView>,
+    /// What the sandbox holds now; `None`: it does not run, or the machine does not count it.
+    pub memory_bytes: Option<u64>,
+    pub processes: Option<u64>,
+    pub disk_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    pub name: String,
+    pub state: ServicePhase,
+    pub problem: Option<Problem>,
+}
+
+/// A port inside that people can open as a page.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PortView {
+    pub port: u16,
+    /// From the recipe; `None`: a process listens there and the recipe does not name it.
+    pub name: Option<String>,
+    pub is_listening: bool,
+    /// Where to open it: an address on the session's own origin, which signs the caller in by itself.
+    pub url: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotView {
+    pub id: SnapshotId,
+    pub reason: SnapshotReason,
+    pub turn: Option<TurnId>,
+    pub at_ms: i64,
+}
+
+/// A sandbox that is made ready for the caller's next session.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WarmView {
+    pub state: WarmState,
+    pub expires_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmState {
+    Preparing,
+    /// Started and synced.
+    Ready,
+    /// The repository has no image yet; its first build is on its way.
+    WaitingForImage,
+    /// All places are taken: the session starts without.
+    Unavailable,
+}
+
+/// What the installation's sandboxes hold of the machine.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MachineResources {
+    pub sandboxes: u64,
+    pub most_sandboxes: u64,
+    /// Started sandboxes without an image.
+    pub blanks: u64,
+    pub pools: Vec<PoolView>,
+    pub disk: DiskView,
+}
+
+/// The warm sandboxes of one repository.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolView {
+    pub repository: RepositoryName,
+    pub floor: u64,
+    pub cap: u64,
+    /// How many recent demand asks for, between floor and cap.
+    pub wanted: u64,
+    /// Synced to the head of the default branch: only these are offered.
+    pub ready: u64,
+    pub preparing: u64,
+    /// Kept for people who are writing a prompt.
+    pub reserved: u64,
+    /// Sessions of the last day that found one, and all of them.
+    pub hits: u64,
+    pub starts: u64,
+    /// What its sandboxes hold; `None`: the machine does not count it.
+    pub memory_bytes: Option<u64>,
+    pub disk_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DiskView {
+    /// Of the file system that sandboxes write to.
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    pub layers_bytes: u64,
+    /// `None`: not bounded on this machine.
+    pub limit_per_sandbox_bytes: Option<u64>,
+    pub images: u64,
+    pub snapshots: u64,
 }
 
 /// What this installation can do, and cannot.

@@ -90,6 +90,7 @@ fn session_view(id: SessionId) -> SessionView {
         queued_prompts: 0,
         usage: greenroom_domain::money::Usage::default(),
         change: None,
+        forked_from: None,
         head_seq: PAST,
         created_at_ms: 1,
         updated_at_ms: 1,

@@ -2,7 +2,9 @@
 
 use super::table::Table;
 use super::text::{BAD, BOLD, DIM, GOOD, NOTE, WARN, clean, dollars, duration, grouped, one_line, paint};
-use greenroom_domain::event::{SandboxPhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome};
+use greenroom_domain::event::{
+    SandboxPhase, ServicePhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome,
+};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Event, Problem};
 use std::fmt::Write as _;
@@ -37,6 +39,11 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         Event::PromptWithdrawn { .. } => paint(DIM, "A waiting prompt was withdrawn."),
         Event::TodoChanged { items, .. } => todo(items),
         Event::SandboxChanged { state, problem, .. } => sandbox(*state, problem.as_ref())?,
+        Event::Synced { changed_count, rerun_steps, .. } => synced(*changed_count, rerun_steps)?,
+        Event::ServiceChanged { name, state: ServicePhase::Failed, problem: failure } => {
+            let line = paint(WARN, format!("The service {} failed.", one_line(name, 60)));
+            failure.as_ref().map_or(line.clone(), |failure| format!("{line}\n{}", problem(failure)))
+        }
         Event::EgressDenied { host, port } => {
             paint(WARN, format!("Network: {}:{port} is not on the allow-list.", one_line(host, TITLE_CHARS)))
         }
@@ -57,6 +64,18 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         Event::StopRequested { name, .. } => paint(WARN, format!("{} asked to stop.", one_line(name, 60))),
         _ => return None,
     })
+}
+
+/// `None` when the newest commits changed nothing.
+fn synced(changed: u64, rerun: &[String]) -> Option<String> {
+    if changed == 0 {
+        return None;
+    }
+    let again = match rerun {
+        [] => String::new(),
+        steps => format!(" Ran again: {}.", one_line(&steps.join(", "), TITLE_CHARS)),
+    };
+    Some(paint(DIM, format!("Synced with the base branch: {changed} files changed.{again}")))
 }
 
 fn change(number: u64, what: &str) -> String {
@@ -85,7 +104,11 @@ fn sandbox(state: SandboxPhase, failure: Option<&Problem>) -> Option<String> {
         }
         SandboxPhase::Lost => Some(paint(WARN, "The sandbox was lost; files up to the last write are kept.")),
         SandboxPhase::Failed => Some(paint(BAD, "The sandbox could not be started.")),
-        SandboxPhase::Claiming | SandboxPhase::Syncing | SandboxPhase::Ready | SandboxPhase::Stopped => None,
+        SandboxPhase::Claiming
+        | SandboxPhase::Restoring
+        | SandboxPhase::Syncing
+        | SandboxPhase::Ready
+        | SandboxPhase::Stopped => None,
     }
 }
 

@@ -1,5 +1,6 @@
-//! The directory a sandbox writes to: `upper/` and `work/`, one directory per volume in each. After `suspend` the upper
-//! is a layer beside them.
+//! The directory a sandbox writes to: `upper/` with one directory per volume, and overlay's work directories in
+//! `upper/.work/`, because both must lie on one subvolume and count against one limit. After `suspend` the upper is a
+//! layer beside it.
 
 use crate::zygote::{ID_BASE, system};
 use greenroom_sandbox::{Error, Result, SnapshotLayer};
@@ -12,29 +13,37 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
+/// Inside the upper, one directory per volume. No volume has this name, so no sandbox sees it.
+pub(crate) const WORK: &str = ".work";
+
 /// Makes the directory ready to be mounted over; what an earlier sandbox wrote stays.
 pub(crate) fn prepare(directory: &Path, volumes: &[&str], is_user_mode: bool) -> Result<()> {
     let failed = |operation, path: &Path, error| system(operation, path.display().to_string(), error);
-    fs::create_dir_all(directory).map_err(|error| failed("mkdir", directory, error))?;
+    let upper = directory.join("upper");
+    let work = upper.join(WORK);
+    if fs::symlink_metadata(&upper).is_err() {
+        fs::create_dir_all(directory).map_err(|error| failed("mkdir", directory, error))?;
+        own(directory, is_user_mode).map_err(|error| failed("chown", directory, error))?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))
+            .map_err(|error| failed("chmod", directory, error))?;
+    } else {
+        for work in [&work, &directory.join("work")] {
+            remove_work(work).map_err(|error| failed("remove", work, error))?;
+        }
+    }
     refuse_overlay(directory)?;
-    let work = directory.join("work");
-    remove_work(&work).map_err(|error| failed("remove", &work, error))?;
-    let chown = |path: &Path| own(path, is_user_mode).map_err(|error| failed("chown", path, error));
     let make = |path: &Path, mode| match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("mkdir", path, error)),
-        Ok(()) => chown(path),
+        Ok(()) => own(path, is_user_mode).map_err(|error| failed("chown", path, error)),
     };
-    chown(directory)?;
-    for name in ["upper", "work"] {
-        let parent = directory.join(name);
-        make(&parent, 0o700)?;
+    for parent in [&upper, &work] {
+        make(parent, 0o700)?;
         for volume in volumes {
             make(&parent.join(volume), 0o755)?;
         }
     }
-    fs::set_permissions(directory, Permissions::from_mode(0o700))
-        .map_err(|error| failed("chmod", directory, error))
+    Ok(())
 }
 
 /// Overlay takes no upper that lies on another overlay.
@@ -82,14 +91,14 @@ fn remove_work(work: &Path) -> io::Result<()> {
 pub(crate) fn into_layer(directory: &Path) -> Result<SnapshotLayer> {
     let failed = |operation, path: &Path, error| system(operation, path.display().to_string(), error);
     let upper = directory.join("upper");
+    let work = upper.join(WORK);
+    remove_work(&work).map_err(|error| failed("remove", &work, error))?;
     for volume in fs::read_dir(&upper).map_err(|error| failed("open", &upper, error))?.flatten() {
         // Refused for what is not empty.
         let _ = fs::remove_dir(volume.path());
     }
     let layer = unused_name(directory);
     fs::rename(&upper, &layer).map_err(|error| failed("rename", &layer, error))?;
-    let work = directory.join("work");
-    remove_work(&work).map_err(|error| failed("remove", &work, error))?;
     Ok(SnapshotLayer { directory: layer })
 }
 
@@ -109,10 +118,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path(), &["root", "usr"], true).unwrap();
         fs::write(directory.path().join("upper/root/kept"), b"x").unwrap();
-        fs::create_dir_all(directory.path().join("work/root/work/incompat/volatile")).unwrap();
+        fs::create_dir_all(directory.path().join("upper/.work/root/work/incompat/volatile")).unwrap();
         prepare(directory.path(), &["root", "usr"], true).unwrap();
         assert!(directory.path().join("upper/root/kept").exists());
-        assert!(!directory.path().join("work/root/work").exists());
+        assert!(!directory.path().join("upper/.work/root/work").exists());
     }
 
     #[test]
@@ -122,7 +131,7 @@ mod tests {
         fs::write(directory.path().join("upper/root/kept"), b"x").unwrap();
         let layer = into_layer(directory.path()).unwrap().directory;
         assert!(layer.join("root/kept").exists());
-        assert!(!layer.join("usr").exists());
+        assert!(!layer.join("usr").exists() && !layer.join(WORK).exists());
         assert!(!directory.path().join("upper").exists());
     }
 }

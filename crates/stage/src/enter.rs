@@ -154,7 +154,7 @@ fn mount_overlay(volume: &str, layers: usize, lowest: &[String], target: Borrowe
     let mut lower: Vec<String> = upper_layers.filter(|path| Path::new(path).is_dir()).collect();
     lower.extend_from_slice(lowest);
     let options = format!(
-        "lowerdir={},upperdir=/s/w/upper/{volume},workdir=/s/w/work/{volume},userxattr,volatile",
+        "lowerdir={},upperdir=/s/w/upper/{volume},workdir=/s/w/upper/.work/{volume},userxattr,volatile",
         lower.join(":")
     );
     if options.len() > MAX_OVERLAY_OPTIONS {

@@ -73,7 +73,7 @@ pub struct SpawnPlan {
     pub base: PlanBase,
     /// Lowest first.
     pub layers: Vec<String>,
-    /// Holds `upper/` and `work/`, owned by the sandbox's root.
+    /// Holds `upper/VOLUME/` and `upper/.work/VOLUME/`, owned by the sandbox's root.
     pub workspace: String,
     pub binds: Vec<PlanBind>,
     pub hostname: String,

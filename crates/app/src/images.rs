@@ -415,7 +415,7 @@ impl BuildLogStream {
 }
 
 fn steps_json(manifest: &ImageManifest) -> serde_json::Value {
-    let steps = manifest.steps.iter().map(|step| StepView {
+    let steps = manifest.parts.iter().map(|step| StepView {
         name: step.name.clone(),
         is_reused: step.is_reused,
         duration_ms: step.duration_ms,

@@ -321,7 +321,7 @@ impl Inner {
                 begin_from: None,
             },
             binds: parts.binds,
-            egress_ports: vec![],
+            egress_ports: parts.egress_ports,
             resources: parts.resources,
             hostname: "greenroom".to_owned(),
             env: parts.env,

@@ -91,11 +91,11 @@ fn places(paths: &[String]) -> Vec<(Ecosystem, Place<'_>)> {
 }
 
 fn step(name: String, run: String, inputs: Vec<String>) -> Step {
-    Step { name, run, inputs, timeout_minutes: DEFAULT_TIMEOUT_MINUTES }
+    Step { name, run, inputs, services: vec![], timeout_minutes: DEFAULT_TIMEOUT_MINUTES }
 }
 
 fn optional_check(name: String, run: String, timeout_minutes: u32) -> Check {
-    Check { name, run, is_optional: true, timeout_minutes }
+    Check { name, run, is_optional: true, services: vec![], timeout_minutes }
 }
 
 #[cfg(test)]

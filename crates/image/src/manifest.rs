@@ -5,7 +5,7 @@ use crate::SandboxSetup;
 use crate::environment::environment;
 use crate::instructions::Instructions;
 use crate::key::LayerKey;
-use crate::recipe::RecipeResources;
+use crate::recipe::{Port, RecipeResources, Service, Step};
 use crate::store::LayerStore;
 use greenroom_domain::{BranchName, CommitHash, ErrorCode, ImageId, Problem, RepositoryId};
 use greenroom_sandbox::{Base, ExitReason, ReadOnlyBind, Resources};
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 const FILE_NAME: &str = "manifest.json";
 const SIZE_LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -27,15 +27,26 @@ pub struct ImageManifest {
     pub commit: CommitHash,
     pub branch: BranchName,
     pub runtime_version: String,
+    /// Of the host's root; empty on another base.
     pub base_fingerprint: String,
+    pub base: ImageBase,
     /// Lowest first.
     pub layers: Vec<LayerRef>,
     /// The recipe's; the installation's part is added at each claim.
     pub env: BTreeMap<String, String>,
     pub egress_allow: Vec<String>,
+    /// Ports of `egress_allow` that need listeners of their own, ascending.
+    pub egress_ports: Vec<u16>,
+    /// Names of declared secrets that sessions may use.
+    pub secrets: Vec<String>,
     pub resources: RecipeResources,
     pub instructions: Instructions,
-    pub steps: Vec<StepReport>,
+    /// The recipe's, so that a session can run one again when the sync changed its inputs (`steps_touched_by`).
+    pub steps: Vec<Step>,
+    pub services: Vec<Service>,
+    pub ports: Vec<Port>,
+    /// What the build did, in the order of `layers`.
+    pub parts: Vec<PartReport>,
     pub checks: Vec<CheckReport>,
     pub created_at_ms: i64,
 }
@@ -46,11 +57,24 @@ pub struct LayerRef {
     pub step: String,
 }
 
+/// What the lowest layer lies on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepReport {
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ImageBase {
+    Host,
+    /// An unpacked root file system, kept in the layer store under this key.
+    Unpacked {
+        key: LayerKey,
+        name: String,
+    },
+}
+
+/// A part of a build: `clone`, a step, `finish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartReport {
     pub name: String,
     pub key: LayerKey,
-    /// The layer was there already and the step did not run.
+    /// The layer was there already and the part did not run.
     pub is_reused: bool,
     pub duration_ms: u64,
 }
@@ -76,6 +100,7 @@ pub struct ClaimParts {
     pub layers: Vec<PathBuf>,
     pub binds: Vec<ReadOnlyBind>,
     pub env: Vec<(String, String)>,
+    pub egress_ports: Vec<u16>,
     pub resources: Resources,
 }
 
@@ -155,7 +180,21 @@ impl ImageManifest {
 
     /// False when the host's programs changed since the build: new starts should build first.
     pub fn is_base_current(&self, base_fingerprint: &str) -> bool {
-        self.base_fingerprint == base_fingerprint
+        self.base != ImageBase::Host || self.base_fingerprint == base_fingerprint
+    }
+
+    /// Steps whose inputs are among these paths, in order: what a sync that changed them has to run again.
+    pub fn steps_touched_by(&self, changed: &[String]) -> Vec<&Step> {
+        self.steps.iter().filter(|step| step.is_touched_by(changed)).collect()
+    }
+
+    /// Everything in the layer store that the image needs.
+    pub fn keys(&self) -> impl Iterator<Item = &LayerKey> {
+        let base = match &self.base {
+            ImageBase::Host => None,
+            ImageBase::Unpacked { key, .. } => Some(key),
+        };
+        self.layers.iter().map(|layer| &layer.key).chain(base)
     }
 
     /// All or nothing: a missing layer is an error, never a sandbox without it.
@@ -170,11 +209,19 @@ impl ImageManifest {
                 .map(|_| layers.path(&layer.key))
                 .ok_or_else(|| ManifestError::LayerMissing { image: self.id, step: layer.step.clone() })
         };
+        let base = match &self.base {
+            ImageBase::Host => Base::HostRoot,
+            ImageBase::Unpacked { key, .. } => {
+                let base = LayerRef { key: key.clone(), step: "base".into() };
+                Base::Directory { path: path(&base)? }
+            }
+        };
         Ok(ClaimParts {
-            base: Base::HostRoot,
+            base,
             layers: self.layers.iter().map(path).collect::<Result<_, _>>()?,
             binds: setup.binds.clone(),
             env: environment(&setup.env, &self.env),
+            egress_ports: self.egress_ports.clone(),
             resources: self.resources.to_sandbox(),
         })
     }

@@ -91,7 +91,7 @@ async fn a_second_build_of_the_same_commit_runs_nothing() {
     assert!(room.provider.take_scripts().is_empty());
     assert_eq!(second.layers, first.layers);
     assert_eq!(second.checks, first.checks);
-    assert!(second.steps.iter().all(|step| step.is_reused));
+    assert!(second.parts.iter().all(|step| step.is_reused));
     progress.recv().await;
     assert_eq!(progress.recv().await, Some(BuildEvent::Reused { step: "clone".into() }));
 }
@@ -104,10 +104,10 @@ async fn what_changed_decides_from_where_on_layers_are_made_again() {
     let mut other_setup = room.request();
     other_setup.setup.env.push(("A".into(), "1".into()));
     let rebuilt = room.builder.build(other_setup, events().0).await.unwrap();
-    assert!(rebuilt.steps.iter().all(|step| !step.is_reused));
+    assert!(rebuilt.parts.iter().all(|step| !step.is_reused));
     room.push(&[("README.md", "a new commit")]);
     let rebuilt = room.builder.build(room.request(), events().0).await.unwrap();
-    assert!(rebuilt.steps.iter().all(|step| !step.is_reused));
+    assert!(rebuilt.parts.iter().all(|step| !step.is_reused));
 }
 
 #[tokio::test]

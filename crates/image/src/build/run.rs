@@ -7,7 +7,7 @@ use super::progress::{BuildEvent, Progress};
 use super::sandbox::{BuildSandbox, Next};
 use super::{BuildFailure, BuildPlan, Builder, WORKSPACE, build_fence};
 use crate::environment::environment;
-use crate::manifest::{CheckReport, ImageManifest, LayerRef, MANIFEST_VERSION, StepReport};
+use crate::manifest::{CheckReport, ImageBase, ImageManifest, LayerRef, MANIFEST_VERSION, PartReport};
 use crate::recipe::Check;
 use greenroom_domain::Problem;
 use greenroom_sandbox::{Base, ClaimSpec, ExecSpec, ExitReason, Workspace};
@@ -60,7 +60,7 @@ pub(super) struct Run {
     env: Vec<(String, String)>,
     /// Published layers so far, lowest first.
     layers: Vec<LayerRef>,
-    steps: Vec<StepReport>,
+    parts: Vec<PartReport>,
     checks: Vec<CheckReport>,
     runs: u32,
 }
@@ -90,7 +90,7 @@ impl Run {
             cancel,
             env,
             layers: Vec::new(),
-            steps: Vec::new(),
+            parts: Vec::new(),
             checks: Vec::new(),
             runs: 0,
         }
@@ -138,7 +138,7 @@ impl Run {
         }
         let duration_ms = if is_reused { 0 } else { self.since(started_ms) };
         self.layers.push(LayerRef { key: part.key.clone(), step: part.name.clone() });
-        self.steps.push(StepReport {
+        self.parts.push(PartReport {
             name: part.name.clone(),
             key: part.key.clone(),
             is_reused,
@@ -182,7 +182,7 @@ impl Run {
             layers: self.layers.iter().map(|layer| self.builder.layers.path(&layer.key)).collect(),
             workspace: Workspace { directory, begin_from: None },
             binds: self.plan.request.setup.binds.clone(),
-            egress_ports: Vec::new(),
+            egress_ports: self.plan.recipe.egress_ports(),
             resources: self.plan.recipe.resources.to_sandbox(),
             hostname: "greenroom-build".into(),
             env: self.env.clone(),
@@ -342,12 +342,18 @@ impl Run {
             branch: request.branch.clone(),
             runtime_version: plan.runtime_version.clone(),
             base_fingerprint: self.builder.base_fingerprint.clone(),
+            base: ImageBase::Host,
             layers: std::mem::take(&mut self.layers),
             env: plan.recipe.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
             egress_allow: plan.recipe.egress_allow.clone(),
+            egress_ports: plan.recipe.egress_ports(),
+            secrets: plan.recipe.secrets.clone(),
             resources: plan.recipe.resources.clone(),
             instructions: plan.instructions.clone(),
-            steps: std::mem::take(&mut self.steps),
+            steps: plan.recipe.steps.clone(),
+            services: plan.recipe.services.clone(),
+            ports: plan.recipe.ports.clone(),
+            parts: std::mem::take(&mut self.parts),
             checks: std::mem::take(&mut self.checks),
             created_at_ms: (self.builder.clock)(),
         };

@@ -1,7 +1,7 @@
 //! The rules for each single value of a recipe. A complaint is a sentence without its full stop.
 
-use super::limit;
 use super::text::shorten;
+use super::{RecipeBase, limit};
 
 type Verdict = Result<(), String>;
 
@@ -78,6 +78,37 @@ pub(super) fn egress(entry: &str) -> Verdict {
         return Ok(());
     }
     Err(format!("{told:?} is not a host name such as \"registry.example.com\" or \"*.example.org:8443\""))
+}
+
+/// A name under which an admin declared a secret.
+pub(super) fn secret(name: &str) -> Verdict {
+    let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if is_word && (1..=limit::NAME_CHARS).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(format!("{:?} is not the name of a secret", shorten(name)))
+}
+
+pub(super) fn base(text: &str) -> Result<RecipeBase, String> {
+    let told = shorten(text);
+    let of = |allowed: &[u8], value: &str| {
+        let is_start = value.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || allowed.contains(&b);
+        is_start && value.len() <= limit::BASE_CHARS && value.bytes().all(is_plain)
+    };
+    match text.split_once(':') {
+        None if text == "host" => Ok(RecipeBase::Host),
+        Some(("oci", reference)) if of(b"._-/:@", reference) && !reference.contains("..") => {
+            Ok(RecipeBase::Oci { reference: reference.to_owned() })
+        }
+        Some(("archive", file)) if of(b"._-", file) => Ok(RecipeBase::Archive { file: file.to_owned() }),
+        Some(("mmdebstrap", suite)) if of(b".-", suite) && suite.len() <= 32 => {
+            Ok(RecipeBase::Debian { suite: suite.to_owned() })
+        }
+        _ => Err(format!(
+            "the base {told:?} is none of \"host\", \"oci:IMAGE\", \"archive:FILE\", \"mmdebstrap:SUITE\""
+        )),
+    }
 }
 
 fn is_port(port: &str) -> bool {

@@ -73,12 +73,85 @@ fn an_unknown_field_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_base_that_is_not_built_yet_is_refused_in_words() {
-    let message = refusal("base = \"debian:12\"");
+fn a_base_is_one_of_four_kinds() {
+    let base = |text: &str| Recipe::parse(format!("base = {text:?}").as_bytes()).map(|recipe| recipe.base);
+    let reference = "docker.io/library/rust:1.95@sha256:ab".to_owned();
+    assert_eq!(base(&format!("oci:{reference}")).unwrap(), RecipeBase::Oci { reference });
+    assert_eq!(base("archive:a-1.tar").unwrap(), RecipeBase::Archive { file: "a-1.tar".into() });
+    assert_eq!(base("mmdebstrap:trixie").unwrap(), RecipeBase::Debian { suite: "trixie".into() });
+    for text in ["host", "oci:a/b:1", "archive:x.tar", "mmdebstrap:sid"] {
+        assert_eq!(base(text).unwrap().text(), text);
+    }
+    for bad in [
+        "debian:12",
+        "oci:",
+        "oci:../x",
+        "archive:/etc/passwd",
+        "archive:../x",
+        "archive:.x",
+        "mmdebstrap:a b",
+    ] {
+        assert!(base(bad).is_err(), "{bad}");
+    }
     assert_eq!(
-        message,
-        ".greenroom/environment.toml, line 1, column 8: the base \"debian:12\" is not supported; only \"host\" is."
+        refusal("base = \"debian:12\""),
+        ".greenroom/environment.toml, line 1, column 8: the base \"debian:12\" is none of \"host\", \
+         \"oci:IMAGE\", \"archive:FILE\", \"mmdebstrap:SUITE\"."
     );
+}
+
+#[test]
+fn services_ports_and_secrets_are_read() {
+    let recipe = Recipe::parse(
+        br#"
+secrets = ["STRIPE_TEST_KEY"]
+[[services]]
+name = "db"
+run = "postgres -D /var/lib/pg"
+ready = { port = 5432, within_seconds = 90 }
+env = { PGPORT = "5432" }
+restart = true
+[[services]]
+name = "cache"
+run = "redis-server"
+ready = { command = "redis-cli ping" }
+[[ports]]
+port = 3000
+name = "web"
+[[ports]]
+port = 5432
+name = "db"
+http = false
+[[steps]]
+name = "schema"
+run = "./migrate"
+services = ["db"]
+[egress]
+allow = ["a.example:8443", "*.b.example:8443", "c.example:443", "d.example:22", "e.example", "f.example:5433"]
+"#,
+    )
+    .unwrap();
+    assert_eq!(recipe.secrets, ["STRIPE_TEST_KEY"]);
+    let db = &recipe.services[0];
+    assert_eq!(db.ready, Some(Ready { probe: Probe::Port { port: 5432 }, deadline_seconds: 90 }));
+    assert!(db.restart && db.env["PGPORT"] == "5432");
+    let ready = recipe.services[1].ready.clone().unwrap();
+    assert_eq!(ready.deadline_seconds, DEFAULT_READY_SECONDS);
+    assert_eq!(ready.probe, Probe::Command { run: "redis-cli ping".into() });
+    assert_eq!(recipe.ports[0], Port { port: 3000, name: "web".into(), is_http: true });
+    assert!(!recipe.ports[1].is_http);
+    assert_eq!(recipe.steps[0].services, ["db"]);
+    assert_eq!(recipe.egress_ports(), [5433, 8443]);
+}
+
+#[test]
+fn a_change_of_an_input_touches_its_step() {
+    let text = "[[steps]]\nname = \"a\"\nrun = \"b\"\ninputs = [\"Cargo.lock\", \"db/*.sql\"]\n[[steps]]\nname = \"c\"\nrun = \"d\"";
+    let recipe = Recipe::parse(text.as_bytes()).unwrap();
+    let is_touched = |path: &str| recipe.steps[0].is_touched_by(&[path.to_owned()]);
+    assert!(is_touched("Cargo.lock") && is_touched("db/1.sql"));
+    assert!(!is_touched("src/Cargo.lock") && !is_touched("db/old/1.sql"));
+    assert!(!recipe.steps[1].is_touched_by(&["Cargo.lock".into()]));
 }
 
 #[test]
@@ -99,6 +172,16 @@ fn values_out_of_bounds_are_refused_with_their_place() {
         ("[env]\n\"A B\" = \"1\"".into(), "line 2, column 9"),
         ("[env]\nGREENROOM_DATA = \"1\"".into(), "line 2, column 18"),
         ("[egress]\nallow = [\"*\"]".into(), "line 2, column 10"),
+        (step("services = [\"db\"]"), "line 4, column 13"),
+        ("[[services]]\nname = \"a\"\nrun = \"b\"\nready = {}".into(), "line 4, column 9"),
+        ("[[services]]\nname = \"a\"\nrun = \"b\"\nready = {port = 0}".into(), "line 4, column 17"),
+        (
+            "[[services]]\nname = \"a\"\nrun = \"b\"\nready = {port = 1, within_seconds = 601}".into(),
+            "line 4, column 37",
+        ),
+        ("[[ports]]\nport = 70000\nname = \"a\"".into(), "line 2, column 8"),
+        ("[[ports]]\nport = 1\nname = \"a\"\n[[ports]]\nport = 1\nname = \"b\"".into(), "line 5, column 8"),
+        ("secrets = [\"A B\"]".into(), "line 1, column 12"),
         ("[egress]\nallow = [\"10.0.0.1\"]".into(), "line 2, column 10"),
         ("[egress]\nallow = [\"http://a.example\"]".into(), "line 2, column 10"),
         ("[egress]\nallow = [\"a.example:0\"]".into(), "line 2, column 10"),

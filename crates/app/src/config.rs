@@ -6,7 +6,7 @@ use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
 use greenroom_forge::Forge;
 use greenroom_model::Provider;
-use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
+use greenroom_sandbox::{ReadOnlyBind, SandboxProvider, Storage};
 use greenroom_session::Clock;
 use greenroom_vault::Vault;
 use std::path::PathBuf;
@@ -42,6 +42,8 @@ pub struct Ports {
     pub vault: Arc<Vault>,
     pub forge: Arc<dyn Forge>,
     pub sandboxes: Arc<dyn SandboxProvider>,
+    /// Where layers, workspaces and snapshots lie.
+    pub storage: Storage,
     pub policies: SandboxPolicies,
     pub clock: Arc<dyn Clock>,
 }

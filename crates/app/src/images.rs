@@ -44,7 +44,8 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) async fn open(config: &AppConfig, ports: &Ports) -> Result<Self> {
         let data = config.data_dir.clone();
-        let layers = tokio::task::spawn_blocking(move || LayerStore::open(&data))
+        let storage = ports.storage.clone();
+        let layers = tokio::task::spawn_blocking(move || LayerStore::open_on(&data, storage))
             .await
             .map_err(|error| internal(&error))?
             .map_err(|error| internal(&error))?;

@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) models: Models,
     pub(crate) workspaces: Workspaces,
     pub(crate) sandboxes: Arc<dyn greenroom_sandbox::SandboxProvider>,
+    pub(crate) storage: greenroom_sandbox::Storage,
     pub(crate) policies: SandboxPolicies,
     /// When the prompts that are being committed arrived, for the start timeline.
     pub(crate) arrivals: timeline::Arrivals,
@@ -80,6 +81,7 @@ impl App {
             forge: ports.forge,
             clock: Arc::clone(&ports.clock),
             sandboxes: ports.sandboxes,
+            storage: ports.storage,
             policies: ports.policies,
             arrivals: timeline::Arrivals::default(),
             memories: turns::Memories::default(),
@@ -132,6 +134,16 @@ impl App {
 impl Inner {
     pub(crate) fn sessions(&self) -> &Registry {
         self.sessions.get().expect("set before the app is handed out")
+    }
+
+    /// Puts what a deleted session's sandboxes wrote out of sight; freed in the background.
+    pub(crate) fn discard_files(&self, session: greenroom_domain::SessionId) {
+        let name = session.to_string();
+        for path in [self.storage.workspace(&name), self.storage.snapshots(&name)] {
+            if let Err(error) = self.storage.discard(&path) {
+                tracing::warn!(%session, %error, "files of a deleted session are left over");
+            }
+        }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

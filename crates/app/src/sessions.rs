@@ -137,6 +137,7 @@ impl App {
         self.inner.end_sandbox(&handle, "the session was deleted").await;
         self.inner.sessions().remove(id).await?;
         self.inner.memories.forget(id);
+        self.inner.discard_files(id);
         Ok(self.inner.directory.remove_session(id).await?)
     }
 

@@ -11,7 +11,7 @@ use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
-use greenroom_sandbox::SandboxProvider;
+use greenroom_sandbox::{SandboxProvider, Storage};
 use greenroom_sandboxd::{LocalProvider, LocalSettings};
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
@@ -112,6 +112,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let denials = Arc::new(Denials::default());
     let broker =
         Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
+    let storage = Storage::plain(data.path()).map_err(|error| unusable_storage(data.path(), &error))?;
     let tools = greenroom_sandboxd::host_tool_binds();
     let sandboxes = LocalProvider::start(LocalSettings::default(), Arc::new(broker))
         .await
@@ -133,12 +134,17 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         vault: Arc::new(Vault::open(data.path())?),
         forge,
         sandboxes,
+        storage,
         policies,
         clock: Arc::new(SystemClock),
     };
     let app = App::start(config, ports).await?;
     denials.app.set(app.clone()).expect("set once, here");
     Ok(app)
+}
+
+fn unusable_storage(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(ErrorCode::SettingsInvalid, format!("{} cannot be used: {error}.", path.display()))
 }
 
 async fn open_directory(data: &Path) -> Result<Directory, Problem> {

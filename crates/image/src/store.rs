@@ -1,20 +1,17 @@
 //! Finished layers on disk. A layer is published by one rename after its bytes are on the disk, is never changed after,
-//! and is found by its key; whatever is not a published layer is a leftover and swept when the store opens. Also knows
-//! where builds and images lie, since they share the file system that the rename needs. Deletion renames into the trash,
-//! which a thread of its own empties.
-
-mod trash;
+//! and is found by its key; whatever is not a published layer is a leftover and swept when the store opens. Layers and
+//! builds lie on the storage (`greenroom_sandbox::Storage`), manifests and logs of images in the data directory.
 
 use crate::key::LayerKey;
 use crate::manifest::{CheckReport, write_durably};
 use greenroom_domain::ImageId;
+use greenroom_sandbox::Storage;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trash::Trash;
 
 /// Of files being written; swept when the store opens.
 pub(crate) const TEMPORARY_PREFIX: &str = ".writing-";
@@ -29,7 +26,7 @@ pub struct LayerStore {
 #[derive(Debug)]
 struct Inner {
     data: PathBuf,
-    trash: Trash,
+    storage: Storage,
 }
 
 /// Kept beside the layer as `<key>.json`, so that the layer's directory holds nothing but the sandbox's files.
@@ -61,32 +58,38 @@ pub struct StoreError {
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl LayerStore {
-    /// Makes the directories, sweeps leftovers of an earlier process (unfinished builds, half-written files, damaged
-    /// layers) and begins to empty the trash. One process at a time may have a data directory open.
+    /// With everything in the data directory, as plain directories.
     pub fn open(data: &Path) -> Result<Self> {
-        for name in ["layers", "images", "builds", "trash"] {
-            let path = data.join(name);
-            fs::create_dir_all(&path).map_err(at("make directory", &path))?;
-        }
-        let trash_directory = data.join("trash");
-        let trash = Trash::start(trash_directory.clone()).map_err(at("empty", &trash_directory))?;
-        let store = Self { inner: Arc::new(Inner { data: data.to_owned(), trash }) };
+        let storage = Storage::plain(data).map_err(at("make directories of", data))?;
+        Self::open_on(data, storage)
+    }
+
+    /// Makes the directories and sweeps leftovers of an earlier process (unfinished builds, half-written files, damaged
+    /// layers). One process at a time may have a data directory open.
+    pub fn open_on(data: &Path, storage: Storage) -> Result<Self> {
+        let images = data.join("images");
+        fs::create_dir_all(&images).map_err(at("make directory", &images))?;
+        let store = Self { inner: Arc::new(Inner { data: data.to_owned(), storage }) };
         store.sweep()?;
         Ok(store)
     }
 
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
     /// Where a published layer lies.
     pub fn path(&self, key: &LayerKey) -> PathBuf {
-        self.directory("layers").join(key.as_str())
+        self.inner.storage.layers().join(key.as_str())
     }
 
     pub fn image_directory(&self, image: ImageId) -> PathBuf {
-        self.directory("images").join(image.to_string())
+        self.images().join(image.to_string())
     }
 
     /// Where a running build keeps the workspaces of its sandboxes.
     pub fn build_directory(&self, image: ImageId) -> PathBuf {
-        self.directory("builds").join(image.to_string())
+        self.inner.storage.builds().join(image.to_string())
     }
 
     pub fn get(&self, key: &LayerKey) -> Option<LayerMeta> {
@@ -120,7 +123,7 @@ impl LayerStore {
             self.discard(directory)?;
             return Ok(published);
         }
-        let layers = self.directory("layers");
+        let layers = self.inner.storage.layers();
         let meta_path = self.meta_path(key);
         let text = serde_json::to_vec(&meta).expect("metadata has only plain values");
         write_durably(&layers, &meta_path, &text).map_err(at("write", &meta_path))?;
@@ -135,7 +138,7 @@ impl LayerStore {
 
     /// Every published layer, in the order of keys.
     pub fn list(&self) -> Result<Vec<LayerInfo>> {
-        let mut layers: Vec<LayerInfo> = names(&self.directory("layers"))?
+        let mut layers: Vec<LayerInfo> = names(&self.inner.storage.layers())?
             .iter()
             .filter_map(|name| name.parse().ok())
             .filter_map(|key: LayerKey| Some(LayerInfo { meta: self.get(&key)?, key }))
@@ -156,39 +159,42 @@ impl LayerStore {
 
     /// Removes an image's manifest and log. Its layers stay until nothing else uses them either.
     pub fn remove_image(&self, image: ImageId) -> Result<()> {
-        self.discard(&self.image_directory(image))
+        let directory = self.image_directory(image);
+        // A few files, and not on the storage.
+        greenroom_sandbox::remove_tree(&directory).map_err(at("remove", &directory))
     }
 
-    /// Deletes a file or tree of the data directory: out of sight when this returns, freed in the background. What does
+    /// Deletes a file or tree of the storage: out of sight when this returns, freed in the background. What does
     /// not exist is deleted already.
     pub fn discard(&self, path: &Path) -> Result<()> {
-        self.inner.trash.put(path).map_err(at("discard", path))
+        self.inner.storage.discard(path).map_err(at("discard", path))
     }
 
-    fn directory(&self, name: &str) -> PathBuf {
-        self.inner.data.join(name)
+    fn images(&self) -> PathBuf {
+        self.inner.data.join("images")
     }
 
     fn meta_path(&self, key: &LayerKey) -> PathBuf {
-        self.directory("layers").join(format!("{key}.json"))
+        self.inner.storage.layers().join(format!("{key}.json"))
     }
 
     fn sweep(&self) -> Result<()> {
-        for name in names(&self.directory("builds"))? {
-            self.discard(&self.directory("builds").join(name))?;
+        for name in names(&self.inner.storage.builds())? {
+            self.discard(&self.inner.storage.builds().join(name))?;
         }
-        let layers = self.directory("layers");
+        let layers = self.inner.storage.layers();
         for name in names(&layers)? {
             let key = name.strip_suffix(".json").unwrap_or(&name).parse::<LayerKey>();
             if !key.is_ok_and(|key| self.get(&key).is_some()) {
                 self.discard(&layers.join(name))?;
             }
         }
-        let images = self.directory("images");
+        let images = self.images();
         for image in names(&images)? {
             let image = images.join(image);
             for name in names(&image)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
-                self.discard(&image.join(name))?;
+                let path = image.join(name);
+                fs::remove_file(&path).map_err(at("remove", &path))?;
             }
         }
         Ok(())

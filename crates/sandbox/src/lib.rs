@@ -9,6 +9,7 @@ mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod spec;
+mod storage;
 
 pub use egress::{EgressHandler, EgressStream, Origin};
 pub use error::Error;
@@ -18,6 +19,7 @@ pub use spec::{
     SnapshotLayer, SnapshotMethod, TerminalEvent, TerminalInput, TerminalSize, TerminalSpec, Usage, Utf8Path,
     WatchEvent, Workspace,
 };
+pub use storage::{PlainFiles, Storage, StorageDriver, remove_tree};
 
 use async_trait::async_trait;
 use std::path::Path;

@@ -126,7 +126,7 @@ impl Inner {
             base: parts.base,
             layers: parts.layers,
             workspace: Workspace {
-                directory: self.files.directory(session).join("workspace"),
+                directory: self.storage.workspace(&session.to_string()),
                 begin_from: None,
             },
             binds: parts.binds,

@@ -23,6 +23,11 @@ const FOR_DEMO: &[Need] = &[
         packages: &["ca-certificates"],
         is_there: || Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
     },
+    Need {
+        what: "btrfs, for bounded disks of sandboxes",
+        packages: &["btrfs-progs"],
+        is_there: || find("mkfs.btrfs").is_some() || Path::new("/sbin/mkfs.btrfs").exists(),
+    },
     Need { what: "Node and npm", packages: &["nodejs", "npm"], is_there: || find("npm").is_some() },
 ];
 

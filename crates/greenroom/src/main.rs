@@ -24,6 +24,7 @@ use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    greenroom_sandboxd::enter_private_mounts();
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error).into(),

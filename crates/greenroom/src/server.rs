@@ -11,8 +11,8 @@ use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
-use greenroom_sandbox::{SandboxProvider, Storage};
-use greenroom_sandboxd::{LocalProvider, LocalSettings};
+use greenroom_sandbox::SandboxProvider;
+use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeError, VolumeSettings};
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
 use std::net::SocketAddr;
@@ -112,9 +112,11 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let denials = Arc::new(Denials::default());
     let broker =
         Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
-    let storage = Storage::plain(data.path()).map_err(|error| unusable_storage(data.path(), &error))?;
     let tools = greenroom_sandboxd::host_tool_binds();
-    let sandboxes = LocalProvider::start(LocalSettings::default(), Arc::new(broker))
+    let volume = open_volume(data.path()).await?;
+    let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
+    let settings = LocalSettings { volume: Some(volume), ..LocalSettings::default() };
+    let sandboxes = LocalProvider::start(settings, Arc::new(broker))
         .await
         .map_err(greenroom_app::problem_of_sandbox)?;
     let config = AppConfig {
@@ -143,8 +145,23 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     Ok(app)
 }
 
-fn unusable_storage(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(ErrorCode::SettingsInvalid, format!("{} cannot be used: {error}.", path.display()))
+async fn open_volume(data: &Path) -> Result<Volume, Problem> {
+    let data = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Volume::open(&data, &VolumeSettings::default()));
+    let opened = opened.await.map_err(|error| Problem::new(ErrorCode::Internal, format!("{error}.")))?;
+    opened.map_err(|error| unusable_storage(&error))
+}
+
+fn unusable_storage(error: &VolumeError) -> Problem {
+    let code = match error {
+        VolumeError::DiskFull { .. } => ErrorCode::DiskFull,
+        _ => ErrorCode::SettingsInvalid,
+    };
+    let problem = Problem::new(code, format!("The data directory cannot be used: {error}."));
+    match error.remedy() {
+        Some(remedy) => problem.hint(format!("Run as root: {remedy}")),
+        None => problem,
+    }
 }
 
 async fn open_directory(data: &Path) -> Result<Directory, Problem> {

@@ -1,6 +1,7 @@
 //! What this machine can enforce, in sentences for `greenroom doctor`.
 
 use crate::cgroup::Layout;
+use crate::volume::Volume;
 use greenroom_sandbox::{Capabilities, Capability};
 use greenroom_stage::protocol::Gap;
 
@@ -8,7 +9,12 @@ use greenroom_stage::protocol::Gap;
 const WANTED_INOTIFY: u64 = 1024;
 const WANTED_KEYS: u64 = 1000;
 
-pub(crate) fn describe(is_user_mode: bool, cgroups: &Layout, gaps: &[Gap]) -> Capabilities {
+pub(crate) fn describe(
+    is_user_mode: bool,
+    cgroups: &Layout,
+    gaps: &[Gap],
+    volume: Option<&Volume>,
+) -> Capabilities {
     let mut entries = vec![
         yes(
             "namespaces",
@@ -17,11 +23,7 @@ pub(crate) fn describe(is_user_mode: bool, cgroups: &Layout, gaps: &[Gap]) -> Ca
         yes("egress", "no interface but lo; TCP 22, 80, 443, 3128, 9418 and DNS lead to the broker"),
     ];
     entries.extend(limits(is_user_mode, cgroups));
-    entries.push(no(
-        "disk_limit",
-        "what a sandbox writes is not bounded yet; watch the data directory's disk",
-        None,
-    ));
+    entries.push(disk_limit(is_user_mode, volume));
     entries.push(ids(is_user_mode));
     entries.push(kernel_bound(
         "inotify",
@@ -40,6 +42,13 @@ pub(crate) fn describe(is_user_mode: bool, cgroups: &Layout, gaps: &[Gap]) -> Ca
     entries.extend(gaps.iter().map(|gap| no(&gap.name, &gap.detail, None)));
     let mode = if is_user_mode { "user" } else { "root" };
     Capabilities { mode: mode.into(), entries }
+}
+
+fn disk_limit(is_user_mode: bool, volume: Option<&Volume>) -> Capability {
+    match volume {
+        Some(volume) if !(is_user_mode && volume.capability().is_available) => volume.capability(),
+        _ => no("disk_limit", "what a sandbox writes is not bounded; watch the data directory's disk", None),
+    }
 }
 
 fn yes(name: &str, detail: &str) -> Capability {

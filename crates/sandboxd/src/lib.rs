@@ -3,6 +3,7 @@
 //! privileged work is done by a zygote process, started from the static program of crate `stage`.
 #![allow(unsafe_code, reason = "a few system calls that no crate wraps; every block carries its proof")]
 
+mod btrfs;
 mod capabilities;
 mod cgroup;
 mod channel;
@@ -13,9 +14,11 @@ mod program;
 mod provider;
 mod sandbox;
 mod tools;
+mod volume;
 mod workspace;
 mod zygote;
 
 pub use floor::floor_exec;
 pub use provider::{LocalProvider, LocalSettings, Mode};
 pub use tools::{HostTools, host_tool_binds};
+pub use volume::{Volume, VolumeError, VolumeSettings, enter_private_mounts};

@@ -5,6 +5,7 @@ use crate::capabilities;
 use crate::cgroup::{Cgroup, DEFAULT_PROCESSES, Layout};
 use crate::channel;
 use crate::sandbox::{Handle, LocalSandbox, Start};
+use crate::volume::Volume;
 use crate::workspace;
 use crate::zygote::{Carrier, Spawned, Zygote, system};
 use async_trait::async_trait;
@@ -47,9 +48,11 @@ pub enum Mode {
     User,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LocalSettings {
     pub mode: Mode,
+    /// What workspaces lie on; kept mounted, and said in the capabilities.
+    pub volume: Option<Volume>,
 }
 
 /// Sandboxes of this machine. They end when the last handle of the provider goes, or with this process, however it ends.
@@ -114,7 +117,7 @@ impl LocalProvider {
         };
         cgroups.sweep().await;
         let zygote = Zygote::start(is_user_mode).await?;
-        let capabilities = capabilities::describe(is_user_mode, &cgroups, &zygote.gaps);
+        let capabilities = capabilities::describe(is_user_mode, &cgroups, &zygote.gaps, settings.volume.as_ref());
         let volumes = zygote.volumes.clone();
         let zygote = AsyncMutex::new(Some(zygote));
         let carriers = Mutex::default();

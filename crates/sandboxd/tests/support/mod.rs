@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// Each promise is a test of its own, with a provider of its own.
 pub async fn with_subject<F: AsyncFnOnce(&Subject)>(promise: F) {
     let egress = Arc::new(Recorder::default());
-    let provider = LocalProvider::start(LocalSettings { mode: mode() }, egress.clone()).await.unwrap();
+    let settings = LocalSettings { mode: mode(), ..LocalSettings::default() };
+    let provider = LocalProvider::start(settings, egress.clone()).await.unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let subject = Subject { provider: provider.clone(), scratch: scratch.path().to_owned(), egress };
     promise(&subject).await;
@@ -90,4 +91,13 @@ pub fn descendants(pid: u32) -> Vec<u32> {
         next += 1;
     }
     found.split_off(1)
+}
+
+/// Waits for a condition that nothing tells of.
+pub fn eventually(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + greenroom_sandbox::contract::PATIENCE;
+    while !is_true() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }

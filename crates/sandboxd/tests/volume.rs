@@ -1,0 +1,134 @@
+//! The volume of its own file: made, mounted where nobody else sees it, bounded, found again after a kill. As root only;
+//! the whole program enters a mount namespace of its own before its first thread starts, as the server does.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(unsafe_code, reason = "a function that runs before main")]
+
+mod support;
+
+use greenroom_sandboxd::{Volume, VolumeError, VolumeSettings};
+use std::path::Path;
+
+extern "C" fn enter() {
+    greenroom_sandboxd::enter_private_mounts();
+}
+
+// SAFETY: the C library calls what stands in this section once, with the program's only thread, before main.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static ENTER: extern "C" fn() = enter;
+
+const GIB: u64 = 1 << 30;
+
+fn settings() -> VolumeSettings {
+    VolumeSettings { size_bytes: Some(4 * GIB) }
+}
+
+/// None where this user cannot mount; the test has nothing to say then.
+fn volume(data: &Path) -> Option<Volume> {
+    if std::fs::read_dir("/root").is_err() {
+        return None;
+    }
+    let volume = Volume::open(data, &settings()).unwrap();
+    assert!(volume.capability().is_available, "{:?}", volume.capability());
+    Some(volume)
+}
+
+#[test]
+fn a_volume_is_made_once_and_found_again() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(first) = volume(data.path()) else { return };
+    assert_eq!(first.root(), data.path().join("volume"));
+    std::fs::write(first.root().join("kept"), "here").unwrap();
+    drop(first);
+    assert!(!data.path().join("volume/kept").exists(), "it is unmounted with its last handle");
+    let again = volume(data.path()).unwrap();
+    assert_eq!(std::fs::read(again.root().join("kept")).unwrap(), b"here");
+    assert!(!data.path().join("volume.new").exists());
+}
+
+#[test]
+fn nobody_outside_sees_the_mount() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(_volume) = volume(data.path()) else { return };
+    let name = data.path().to_str().unwrap();
+    let sees = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap().contains(name);
+    assert!(sees("self"));
+    assert!(!sees("1"));
+}
+
+#[test]
+fn a_damaged_volume_is_an_error_with_a_remedy_and_stays_as_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(whole) = volume(data.path()) else { return };
+    drop(whole);
+    let file = data.path().join("volume.btrfs");
+    let length = std::fs::metadata(&file).unwrap().len();
+    std::fs::write(&file, vec![7; 1 << 20]).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();
+    let error = Volume::open(data.path(), &settings()).unwrap_err();
+    assert!(matches!(error, VolumeError::Unusable { .. }), "{error}");
+    assert!(error.remedy().unwrap().starts_with("mv "), "{error}");
+    assert!(file.exists());
+    assert!(!data.path().join("workspaces").exists());
+}
+
+#[test]
+fn a_data_directory_that_was_begun_without_a_volume_goes_on_without() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(data.path().join("workspaces/session")).unwrap();
+    let volume = Volume::open(data.path(), &settings()).unwrap();
+    assert_eq!(volume.root(), data.path());
+    let capability = volume.capability();
+    assert!(!capability.is_available && capability.remedy.is_some(), "{capability:?}");
+    assert!(!data.path().join("volume.btrfs").exists());
+}
+
+#[test]
+fn a_disk_without_room_for_a_volume_is_a_stated_fallback() {
+    let data = tempfile::tempdir().unwrap();
+    let small = VolumeSettings { size_bytes: Some(GIB) };
+    let volume = Volume::open(data.path(), &small).unwrap();
+    assert_eq!(volume.root(), data.path());
+    assert!(!volume.capability().is_available);
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "nothing half done is left");
+}
+
+/// The other half of the next test: opens a volume, says so, and waits to be killed.
+#[test]
+#[ignore = "started by another test"]
+fn holder() {
+    let Ok(data) = std::env::var("GREENROOM_TEST_HOLD") else { return };
+    let volume = Volume::open(Path::new(&data), &settings()).unwrap();
+    std::fs::write(volume.root().join("written"), "by a process that was killed").unwrap();
+    std::fs::write(Path::new(&data).join("ready"), "").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3600));
+}
+
+#[test]
+fn a_killed_holder_leaves_nothing_and_loses_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    if std::fs::read_dir("/root").is_err() {
+        return;
+    }
+    let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "holder"])
+        .env("GREENROOM_TEST_HOLD", data.path())
+        .spawn()
+        .unwrap();
+    support::eventually("the holder has its volume", || data.path().join("ready").exists());
+    holder.kill().unwrap();
+    // At once, while the kernel may still be taking the other mount down.
+    let again = volume(data.path()).unwrap();
+    let text = std::fs::read_to_string(again.root().join("written")).unwrap();
+    assert_eq!(text, "by a process that was killed");
+    holder.wait().unwrap();
+    drop(again);
+    support::eventually("no loop device holds the file", || devices_of(data.path()) == 0);
+}
+
+fn devices_of(data: &Path) -> usize {
+    let name = data.join("volume.btrfs");
+    let backing = |device: std::fs::DirEntry| std::fs::read_to_string(device.path().join("loop/backing_file"));
+    let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+    devices.filter_map(|device| backing(device).ok()).filter(|text| Path::new(text.trim()) == name).count()
+}

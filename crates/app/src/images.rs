@@ -322,6 +322,11 @@ impl Inner {
         written: &watch::Sender<u64>,
     ) -> Result<ImageManifest> {
         let _place = self.images.places.acquire().await.map_err(|error| internal(&error))?;
+        // One that this version cannot read is not built upon.
+        let previous = match self.directory.newest_ready_image(repository.id).await? {
+            Some(previous) => self.manifest(previous.id).await.ok(),
+            None => None,
+        };
         let request = BuildRequest {
             image,
             repository: repository.id,
@@ -329,6 +334,7 @@ impl Inner {
             branch: repository.default_branch.clone(),
             setup: self.images.setup.clone(),
             clone_url: format!("http://{FORGE_HOST}/{}.git", repository.name),
+            previous,
             cancel,
         };
         let builder = Builder {

@@ -1,21 +1,30 @@
-//! Building an image: a plan (which commit, which recipe, which layers), then one layer after the other, each made in a
+//! Building an image: a plan (which commit, which recipe, which inputs), then one layer after the other, each made in a
 //! sandbox of its own over the layers before it. Git runs only inside, through the broker. The layers are:
 //!
-//! 1. `clone`: the installation's files and the clone of the branch's head in `/workspace`;
-//! 2. one per step of the recipe;
-//! 3. `finish`: the checks' leftovers, and the tree brought back to the commit: changes of tracked files are undone and
-//!    what steps and checks left is excluded from git's view, so that a session starts from a clean status.
+//! 1. `clone`: the installation's files and the clone of the branch's head in `/workspace`; where an earlier image of the
+//!    repository is at hand, its clone and one layer with the commits since;
+//! 2. one per step of the recipe, the same at every commit until its inputs change (`keys`, `touched`);
+//! 3. `checks`: what the checks left, over what they left before;
+//! 4. `finish`: the tree brought back to the commit: changes of tracked files are undone and what steps and checks left
+//!    is excluded from git's view, so that a session starts from a clean status.
 //!
-//! A layer that is already in the store is reused and its part does not run (see `key` for when, and what is deferred).
+//! A layer that is already in the store is reused and its part does not run.
 //! Submodules and LFS are not fetched. A build that fails, is cancelled or is dropped publishes nothing for the part
 //! that ran, removes its sandbox and directories, and leaves only its log; images built before are not touched.
 
+mod checks;
+mod clone;
 mod failure;
+mod keys;
 mod log;
 mod plan;
+mod program;
 mod progress;
 mod run;
 mod sandbox;
+mod scripts;
+mod services;
+mod touched;
 
 pub use failure::BuildFailure;
 pub use plan::{BuildPlan, RecipeSource};
@@ -65,6 +74,9 @@ pub struct BuildRequest {
     pub setup: SandboxSetup,
     /// What git inside the sandbox is given, answered by the broker.
     pub clone_url: String,
+    /// The newest good image of the repository, whose clone and caches are built upon. It and its layers stay until the
+    /// build is over.
+    pub previous: Option<Arc<ImageManifest>>,
     /// Ends the build soon; `run` answers when everything temporary is gone.
     pub cancel: CancellationToken,
 }

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 pub struct Detected {
     pub recipe: Recipe,
     pub ecosystems: Vec<Ecosystem>,
+    /// Sentences for the build's log: how a tool is obtained, what was chosen where there was a choice.
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,5 @@
-//! The key of a layer: a digest over everything that its contents depend on.
-//!
-//! Layers form a chain (clone, steps, finish), and each key covers its parent's. A new commit therefore runs every step
-//! again; only a build of the same commit, recipe, set-up and base reuses layers. Deferred: reusing a step with declared
-//! inputs across commits. Its layer may be put over another clone only if it touches nothing that either commit tracks
-//! and nothing in `.git`, which the store can check; until then the inputs' contents are in the key so that keys made
-//! today stay right.
+//! The key of a layer: a digest over everything that its contents depend on. What that is for each part of a build is
+//! said in `build::keys`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};

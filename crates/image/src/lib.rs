@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod detect;
+pub mod devcontainer;
 pub mod environment;
 pub mod fingerprint;
 pub mod instructions;

@@ -48,6 +48,8 @@ pub struct ImageManifest {
     /// What the build did, in the order of `layers`.
     pub parts: Vec<PartReport>,
     pub checks: Vec<CheckReport>,
+    /// What the next build of the repository can begin from.
+    pub reuse: Reuse,
     pub created_at_ms: i64,
 }
 
@@ -69,7 +71,19 @@ pub enum ImageBase {
     },
 }
 
-/// A part of a build: `clone`, a step, `finish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// Everything the layers depend on besides commit and steps: another one reuses nothing.
+    pub environment: LayerKey,
+    /// The layers of the clone, lowest first.
+    pub clone: Vec<LayerKey>,
+    /// What the checks depend on besides the commit.
+    pub checks: Option<LayerKey>,
+    /// The layers that the checks left, lowest first.
+    pub caches: Vec<LayerKey>,
+}
+
+/// A part of a build: `clone`, a step, `checks`, `finish`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartReport {
     pub name: String,

@@ -2,9 +2,9 @@
 //! from `.greenroom/environment.toml` (`Recipe::parse`), or derived by `devcontainer` or `detect`. Pure: text in, values
 //! or a `Problem` out. `docs/environment.md` is its reference for people.
 
-mod check;
+pub(crate) mod check;
 mod raw;
-mod text;
+pub(crate) mod text;
 
 pub(crate) use check::glob;
 use greenroom_domain::Problem;

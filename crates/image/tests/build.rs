@@ -48,7 +48,7 @@ async fn a_build_makes_a_layer_per_step_and_a_manifest_to_start_from() {
 
     assert_eq!(room.provider.take_scripts(), ["install", "migrate", "test"]);
     let names: Vec<&str> = manifest.layers.iter().map(|layer| layer.step.as_str()).collect();
-    assert_eq!(names, ["clone", "dependencies", "schema", "finish"]);
+    assert_eq!(names, ["clone", "dependencies", "schema", "checks", "finish"]);
     assert_eq!(manifest.instructions.agents_md.as_deref(), Some("Be brief."));
     assert_eq!(manifest.instructions.skills[0].description, "ship it");
     assert_eq!(manifest.egress_allow, ["registry.example.com"]);
@@ -58,13 +58,13 @@ async fn a_build_makes_a_layer_per_step_and_a_manifest_to_start_from() {
     let directory = room.builder.layers.image_directory(request.image);
     assert_eq!(ImageManifest::read(&directory, request.image, &runtime).unwrap(), manifest);
     let parts = manifest.claim_parts(&room.builder.layers, &SandboxSetup::default()).unwrap();
-    assert_eq!(parts.layers.len(), 4);
+    assert_eq!(parts.layers.len(), 5);
     assert!(
         parts.env.iter().any(|(name, value)| name == "PATH" && value.starts_with("/opt/tool:/usr/local"))
     );
 
     let first = progress.recv().await.unwrap();
-    assert!(matches!(first, BuildEvent::Planned { parts, .. } if parts.len() == 4));
+    assert!(matches!(first, BuildEvent::Planned { parts, .. } if parts.len() == 5));
     assert!(room.log(request.image).contains("== dependencies\nfine\n"));
     assert_eq!((room.leftovers(), room.provider.alive()), (0, 0));
 }
@@ -76,7 +76,7 @@ async fn every_sandbox_stands_on_the_layers_before_it_under_the_images_fence() {
     room.builder.build(request.clone(), events().0).await.unwrap();
     let seen = room.provider.seen.lock().unwrap();
     let depths: Vec<usize> = seen.claims.iter().map(|claim| claim.layers.len()).collect();
-    assert_eq!(depths, [0, 1, 2, 3]);
+    assert_eq!(depths, [0, 1, 2, 3, 4]);
     assert!(seen.claims.iter().all(|claim| claim.fence == build_fence(request.image)));
     assert_eq!(seen.files, request.setup.files);
 }
@@ -97,17 +97,37 @@ async fn a_second_build_of_the_same_commit_runs_nothing() {
 }
 
 #[tokio::test]
-async fn what_changed_decides_from_where_on_layers_are_made_again() {
+async fn a_devcontainer_is_built_and_what_it_leaves_open_is_said() {
+    let path = ".devcontainer/devcontainer.json";
+    let text = r#"{"features": {"x": {}}, "postCreateCommand": "make", "forwardPorts": [3000], /* */ }"#;
+    let room = Room::new(FakeProvider::new(all_well), &[(path, text), ("Cargo.toml", "")]).await;
+    let request = room.request();
+    let manifest = room.builder.build(request.clone(), events().0).await.unwrap();
+    assert_eq!(room.provider.take_scripts()[0], "make\n");
+    assert_eq!(manifest.ports[0].port, 3000);
+    assert_eq!(manifest.checks.len(), 2, "detection knows how to build and test");
+    assert!(
+        room.log(request.image).contains("== .devcontainer/devcontainer.json: features are not installed")
+    );
+
+    room.push(&[(path, r#"{"remoteEnv": {"A": "1"}}"#)]);
+    let manifest = room.builder.build(room.request(), events().0).await.unwrap();
+    assert_eq!(manifest.steps[0].name, "rust dependencies");
+    assert_eq!(manifest.env["A"], "1");
+    room.push(&[(".greenroom/environment.toml", "")]);
+    let manifest = room.builder.build(room.request(), events().0).await.unwrap();
+    assert!(manifest.steps.is_empty(), "a recipe of its own wins");
+}
+
+#[tokio::test]
+async fn another_set_up_reuses_nothing() {
     let room = Room::new(FakeProvider::new(all_well), &FILES).await;
-    room.builder.build(room.request(), events().0).await.unwrap();
-    room.provider.take_scripts();
+    let first = room.builder.build(room.request(), events().0).await.unwrap();
     let mut other_setup = room.request();
+    other_setup.previous = Some(std::sync::Arc::new(first));
     other_setup.setup.env.push(("A".into(), "1".into()));
     let rebuilt = room.builder.build(other_setup, events().0).await.unwrap();
-    assert!(rebuilt.parts.iter().all(|step| !step.is_reused));
-    room.push(&[("README.md", "a new commit")]);
-    let rebuilt = room.builder.build(room.request(), events().0).await.unwrap();
-    assert!(rebuilt.parts.iter().all(|step| !step.is_reused));
+    assert!(rebuilt.parts.iter().all(|part| !part.is_reused));
 }
 
 #[tokio::test]

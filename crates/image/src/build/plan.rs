@@ -1,12 +1,16 @@
-//! What a build will do, decided before anything is made: commit, recipe, instructions, and the key of every layer.
+//! What a build will do, decided before anything is made: commit, recipe, instructions, and what every step depends on.
 
-use super::{BuildFailure, BuildRequest, Builder, SandboxSetup, failure, run};
-use crate::detect::{Ecosystem, detect, wanted};
+use super::keys::{self, Environment};
+use super::touched::Tracked;
+use super::{BuildFailure, BuildRequest, Builder, failure};
+use crate::detect::{Detected, Ecosystem, detect, wanted};
+use crate::devcontainer;
 use crate::instructions::{self, Instructions};
 use crate::key::{KeyHasher, LayerKey};
-use crate::recipe::{RECIPE_PATH, Recipe, Step, glob, limit};
+use crate::recipe::{RECIPE_PATH, Recipe, RecipeBase, Step, glob, limit};
 use greenroom_domain::{CommitHash, ErrorCode, Problem};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Ready to run. `recipe.egress_allow` is what the broker must let through for `build_session(image)`.
 #[derive(Clone, Debug)]
@@ -15,32 +19,25 @@ pub struct BuildPlan {
     pub commit: CommitHash,
     pub recipe: Recipe,
     pub source: RecipeSource,
+    /// Sentences about the recipe for the build's log, for example what of a devcontainer is not done.
+    pub notes: Vec<String>,
     pub instructions: Instructions,
     pub runtime_version: String,
-    /// In the order of the chain: clone, steps, finish.
-    pub(super) parts: Vec<Part>,
+    /// Everything that the layers depend on besides commit and steps.
+    pub(super) environment: Environment,
+    pub(super) tracked: Arc<Tracked>,
+    /// Digest of each step's declared inputs at the commit, in the recipe's order.
+    pub(super) inputs: Vec<LayerKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipeSource {
     /// `.greenroom/environment.toml`.
     File,
+    /// The devcontainer file of this path; what it leaves open is detected.
+    Devcontainer(String),
     /// Derived; empty for a plain repository.
     Detected(Vec<Ecosystem>),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) name: String,
-    pub(super) key: LayerKey,
-    pub(super) work: Work,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Work {
-    Clone,
-    Step(Step),
-    Finish,
 }
 
 /// Files that decide anything are small; larger ones are not looked at.
@@ -54,13 +51,28 @@ pub(super) async fn plan(builder: &Builder, request: BuildRequest) -> Result<Bui
     let commit = head.ok_or_else(|| no_commit(&request))?;
     let tree = Tree { builder, request: &request, commit: &commit };
     let paths = builder.forge.list_files(request.repository, &commit, "").await.map_err(failure::forge)?;
-    let (recipe, source) = tree.recipe(&paths).await?;
+    let (recipe, source, notes) = tree.recipe(&paths).await?;
     let instructions = instructions::read_among(&*builder.forge, request.repository, &commit, &paths)
         .await
         .map_err(failure::forge)?;
     let runtime_version = crate::runtime_version(&builder.sandboxes.capabilities());
-    let parts = tree.parts(&recipe, &paths, &runtime_version).await?;
-    Ok(BuildPlan { commit: commit.clone(), recipe, source, instructions, runtime_version, parts, request })
+    let environment = keys::environment(builder, &request, &runtime_version, &recipe.base);
+    let mut inputs = Vec::with_capacity(recipe.steps.len());
+    for step in &recipe.steps {
+        inputs.push(tree.inputs(step, &paths).await?);
+    }
+    Ok(BuildPlan {
+        commit: commit.clone(),
+        recipe,
+        source,
+        notes,
+        instructions,
+        runtime_version,
+        environment,
+        tracked: Arc::new(Tracked::new(paths)),
+        inputs,
+        request,
+    })
 }
 
 fn no_commit(request: &BuildRequest) -> Problem {
@@ -82,12 +94,28 @@ impl Tree<'_> {
         self.builder.forge.read_file(self.request.repository, self.commit, path, limit).await
     }
 
-    async fn recipe(&self, paths: &[String]) -> Result<(Recipe, RecipeSource), Problem> {
-        if paths.iter().any(|path| path == RECIPE_PATH)
+    /// Written, else of a devcontainer, else detected.
+    async fn recipe(&self, paths: &[String]) -> Result<(Recipe, RecipeSource, Vec<String>), Problem> {
+        let has = |wanted: &str| paths.iter().any(|path| path == wanted);
+        if has(RECIPE_PATH)
             && let Some(text) = self.file(RECIPE_PATH, READ_BYTES).await.map_err(failure::forge)?
         {
-            return Ok((Recipe::parse(&text)?, RecipeSource::File));
+            return Ok((Recipe::parse(&text)?, RecipeSource::File, vec![]));
         }
+        let detected = self.detected(paths).await?;
+        for path in devcontainer::PATHS.into_iter().filter(|path| has(path)) {
+            if let Some(text) = self.file(path, READ_BYTES).await.map_err(failure::forge)? {
+                let mut made = devcontainer::parse(path, &text)?;
+                let mut notes: Vec<String> =
+                    made.notes.drain(..).map(|note| format!("{path}: {note}")).collect();
+                let recipe = complete(made, detected, &mut notes);
+                return Ok((recipe, RecipeSource::Devcontainer(path.to_owned()), notes));
+            }
+        }
+        Ok((detected.recipe, RecipeSource::Detected(detected.ecosystems), detected.notes))
+    }
+
+    async fn detected(&self, paths: &[String]) -> Result<Detected, Problem> {
         let mut files = HashMap::new();
         for path in wanted(paths) {
             match self.file(&path, READ_BYTES).await {
@@ -96,54 +124,10 @@ impl Tree<'_> {
                 Err(error) => return Err(failure::forge(error)),
             }
         }
-        let detected = detect(paths, &|path| files.get(path).cloned());
-        Ok((detected.recipe, RecipeSource::Detected(detected.ecosystems)))
+        Ok(detect(paths, &|path| files.get(path).cloned()))
     }
 
-    async fn parts(&self, recipe: &Recipe, paths: &[String], runtime: &str) -> Result<Vec<Part>, Problem> {
-        let mut key = self.clone_key(runtime);
-        let mut parts = vec![Part { name: "clone".into(), key: key.clone(), work: Work::Clone }];
-        for step in &recipe.steps {
-            let hasher = KeyHasher::new("step")
-                .part("parent", key.as_str())
-                .part("run", &step.run)
-                .part("env", json(&recipe.env));
-            key = self.inputs(hasher, step, paths).await?.finish();
-            parts.push(Part { name: step.name.clone(), key: key.clone(), work: Work::Step(step.clone()) });
-        }
-        let finish = KeyHasher::new("finish")
-            .part("parent", key.as_str())
-            .part("script", run::FINISH_SCRIPT)
-            .part("checks", json(&recipe.checks))
-            .part("env", json(&recipe.env))
-            .finish();
-        parts.push(Part { name: "finish".into(), key: finish, work: Work::Finish });
-        Ok(parts)
-    }
-
-    fn clone_key(&self, runtime: &str) -> LayerKey {
-        let SandboxSetup { binds, env, files } = &self.request.setup;
-        let files: Vec<_> = files.iter().map(|(path, bytes)| (path, digest(bytes))).collect();
-        KeyHasher::new("clone")
-            .part("runtime", runtime)
-            .part("base", &self.builder.base_fingerprint)
-            .part("repository", self.request.repository.to_string())
-            .part("branch", self.request.branch.as_str())
-            .part("commit", self.commit.as_str())
-            .part("url", &self.request.clone_url)
-            .part("script", run::CLONE_SCRIPT)
-            .part("binds", json(binds))
-            .part("env", json(env))
-            .part("files", json(&files))
-            .finish()
-    }
-
-    async fn inputs(
-        &self,
-        mut hasher: KeyHasher,
-        step: &Step,
-        paths: &[String],
-    ) -> Result<KeyHasher, Problem> {
+    async fn inputs(&self, step: &Step, paths: &[String]) -> Result<LayerKey, Problem> {
         let globs: Vec<_> = step.inputs.iter().filter_map(|pattern| glob(pattern).ok()).collect();
         let is_input = |path: &&String| {
             globs.iter().any(|glob| glob.is_match(path.as_str())) && !path.contains(char::is_control)
@@ -153,12 +137,29 @@ impl Tree<'_> {
         if files.len() > INPUT_FILES {
             return Err(too_many_inputs(step, files.len()));
         }
+        let mut hasher = KeyHasher::new("inputs");
         for path in files {
             let bytes = self.file(path, INPUT_BYTES).await.map_err(failure::forge)?.unwrap_or_default();
             hasher = hasher.part("path", path).part("content", bytes);
         }
-        Ok(hasher)
+        Ok(hasher.finish())
     }
+}
+
+/// Detection adds what a devcontainer leaves open: the installation of dependencies where it has no command, and checks.
+fn complete(made: devcontainer::Devcontainer, detected: Detected, notes: &mut Vec<String>) -> Recipe {
+    let has_commands = made.has_commands;
+    let mut recipe = made.recipe;
+    if !has_commands {
+        recipe.steps = detected.recipe.steps;
+        recipe.env = detected.recipe.env.into_iter().chain(recipe.env).collect();
+        notes.extend(detected.notes);
+    }
+    recipe.checks = detected.recipe.checks;
+    if recipe.base != RecipeBase::Host {
+        notes.push(format!("the base is {}", recipe.base.text()));
+    }
+    recipe
 }
 
 fn too_many_inputs(step: &Step, found: usize) -> Problem {
@@ -171,12 +172,4 @@ fn too_many_inputs(step: &Step, found: usize) -> Problem {
         ),
     )
     .hint("Name the files that the step depends on, or leave `inputs` out.")
-}
-
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("plain values with text keys")
-}
-
-fn digest(bytes: &[u8]) -> LayerKey {
-    KeyHasher::new("file").part("content", bytes).finish()
 }

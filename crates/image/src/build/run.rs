@@ -1,79 +1,41 @@
-//! Carries out a plan: part by part, each in its own sandbox, and removes everything temporary however it ends.
+//! Carries out a plan: part by part, each in its own sandbox, and removes everything temporary however it ends. A part
+//! whose layer is there already does not run; `keys` and `touched` say when that is sound.
 
 use super::failure::{self, What};
-use super::log::{BuildLog, OUTPUT_LIMIT_BYTES, Tail};
-use super::plan::{Part, Work};
+use super::keys;
+use super::log::BuildLog;
+use super::program::Program;
 use super::progress::{BuildEvent, Progress};
-use super::sandbox::{BuildSandbox, Next};
-use super::{BuildFailure, BuildPlan, Builder, WORKSPACE, build_fence};
+use super::sandbox::BuildSandbox;
+use super::touched::{self, Bound};
+use super::{BuildFailure, BuildPlan, Builder, build_fence, scripts};
 use crate::environment::environment;
-use crate::manifest::{CheckReport, ImageBase, ImageManifest, LayerRef, MANIFEST_VERSION, PartReport};
-use crate::recipe::Check;
+use crate::key::LayerKey;
+use crate::manifest::{CheckReport, ImageBase, ImageManifest, LayerRef, MANIFEST_VERSION, PartReport, Reuse};
+use crate::recipe::Step;
 use greenroom_domain::Problem;
-use greenroom_sandbox::{Base, ClaimSpec, ExecSpec, ExitReason, Workspace};
+use greenroom_sandbox::{Base, ClaimSpec, Workspace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// The values come by environment, so that no name is ever shell text. Overlays change inode and ctime, hence the two
-/// `core` settings; a background `gc` would copy packs into every session.
-pub(super) const CLONE_SCRIPT: &str = r#"
-git init -q /workspace
-cd /workspace
-git symbolic-ref HEAD "refs/heads/$GREENROOM_BRANCH"
-git config core.trustctime false
-git config core.checkStat minimal
-git config gc.auto 0
-git config maintenance.auto false
-git remote add origin "$GREENROOM_CLONE_URL"
-git fetch -q origin "+refs/heads/$GREENROOM_BRANCH:refs/remotes/origin/$GREENROOM_BRANCH"
-git checkout -q -B "$GREENROOM_BRANCH" "$GREENROOM_COMMIT"
-git branch -q --set-upstream-to="origin/$GREENROOM_BRANCH"
-git update-index -q --refresh
-echo "cloned at $GREENROOM_COMMIT"
-"#;
-
-/// Excludes are anchored and escaped; a newline in a name becomes a `?`, which matches it.
-pub(super) const FINISH_SCRIPT: &str = r#"
-cd /workspace
-git checkout -q -f -B "$GREENROOM_BRANCH" "$GREENROOM_COMMIT"
-mkdir -p .git/info
-git ls-files -z --others --exclude-standard --directory --no-empty-directory | tr '\n\000' '\001\n' \
-  | head -n 4096 | sed -e 's/[][\\*?]/\\&/g' -e 's#^#/#' | tr '\001' '?' >> .git/info/exclude || true
-git update-index -q --refresh || true
-"#;
-
-const CLONE_MINUTES: u32 = 20;
 const FINISH_MINUTES: u32 = 10;
-
-/// bash where there is one, for `pipefail`.
-const SHELL: &str =
-    r#"if command -v bash >/dev/null 2>&1; then exec bash -eo pipefail -c "$1"; fi; exec sh -euc "$1""#;
-
 #[derive(Debug)]
 pub(super) struct Run {
-    builder: Builder,
-    plan: BuildPlan,
-    progress: Progress,
-    cancel: CancellationToken,
+    pub(super) builder: Builder,
+    pub(super) plan: BuildPlan,
+    pub(super) progress: Progress,
+    pub(super) cancel: CancellationToken,
+    pub(super) base: ImageBase,
     env: Vec<(String, String)>,
     /// Published layers so far, lowest first.
-    layers: Vec<LayerRef>,
+    pub(super) layers: Vec<LayerRef>,
     parts: Vec<PartReport>,
-    checks: Vec<CheckReport>,
+    pub(super) checks: Vec<CheckReport>,
+    pub(super) reuse: Reuse,
     runs: u32,
 }
-
-/// One program to run.
-struct Program<'a> {
-    what: What<'a>,
-    name: &'a str,
-    script: &'a str,
-    minutes: u32,
-}
-
-type Ended = (ExitReason, u64, Tail);
 
 impl Run {
     pub(super) fn new(
@@ -83,15 +45,23 @@ impl Run {
         cancel: CancellationToken,
     ) -> Self {
         let env = environment(&plan.request.setup.env, &plan.recipe.env);
+        let reuse = Reuse {
+            environment: plan.environment.0.clone(),
+            clone: Vec::new(),
+            checks: None,
+            caches: Vec::new(),
+        };
         Self {
             builder,
             plan,
             progress: Progress::new(progress),
             cancel,
+            base: ImageBase::Host,
             env,
             layers: Vec::new(),
             parts: Vec::new(),
             checks: Vec::new(),
+            reuse,
             runs: 0,
         }
     }
@@ -110,75 +80,148 @@ impl Run {
         let mut log = BuildLog::create(&directory)
             .await
             .map_err(|error| failure::io(&error, &format!("create {}: {error}", directory.display())))?;
-        let parts = self.plan.parts.clone();
-        let names = parts.iter().map(|part| part.name.clone()).collect();
-        let commit = self.plan.commit.clone();
-        self.progress.turning_point(BuildEvent::Planned { commit, parts: names }).await;
-        for part in &parts {
-            if let Err(failure) = self.part(part, &mut log).await {
-                let _ = log.note(&format!("failed: {}", failure.problem)).await;
-                return Err(failure);
-            }
+        let (commit, parts) = (self.plan.commit.clone(), self.names());
+        self.progress.turning_point(BuildEvent::Planned { commit, parts }).await;
+        if let Err(failure) = self.all_parts(&mut log).await {
+            let _ = log.note(&format!("failed: {}", failure.problem)).await;
+            return Err(failure);
         }
         self.publish(&directory).await.map_err(BuildFailure::from)
     }
 
-    /// Reuses the part's layer or makes it.
-    async fn part(&mut self, part: &Part, log: &mut BuildLog) -> Result<(), BuildFailure> {
-        let reused = self.builder.layers.get(&part.key);
-        let started_ms = (self.builder.clock)();
-        let is_reused = reused.is_some();
-        match reused {
-            Some(meta) => {
-                self.checks.extend(meta.checks);
-                let _ = log.note(&format!("{} (reused)", part.name)).await;
-                self.progress.turning_point(BuildEvent::Reused { step: part.name.clone() }).await;
-            }
-            None => self.make(part, log).await?,
+    fn names(&self) -> Vec<String> {
+        let recipe = &self.plan.recipe;
+        let steps = recipe.steps.iter().map(|step| step.name.clone());
+        let checks = (!recipe.checks.is_empty()).then(|| "checks".to_owned());
+        std::iter::once("clone".to_owned()).chain(steps).chain(checks).chain(["finish".to_owned()]).collect()
+    }
+
+    async fn all_parts(&mut self, log: &mut BuildLog) -> Result<(), BuildFailure> {
+        for note in std::mem::take(&mut self.plan.notes) {
+            let _ = log.note(&note).await;
         }
-        let duration_ms = if is_reused { 0 } else { self.since(started_ms) };
-        self.layers.push(LayerRef { key: part.key.clone(), step: part.name.clone() });
-        self.parts.push(PartReport {
-            name: part.name.clone(),
-            key: part.key.clone(),
-            is_reused,
-            duration_ms,
-        });
+        self.clone_part(log).await?;
+        let mut parent = self.reuse.environment.clone();
+        for (step, inputs) in self.plan.recipe.steps.clone().iter().zip(self.plan.inputs.clone()) {
+            parent = self.step_part(step, &inputs, &parent, log).await?;
+        }
+        if !self.plan.recipe.checks.is_empty() {
+            self.checks_part(&parent, log).await?;
+        }
+        self.finish_part(log).await
+    }
+
+    /// Answers the key under which the step's layer is kept.
+    async fn step_part(
+        &mut self,
+        step: &Step,
+        inputs: &LayerKey,
+        parent: &LayerKey,
+        log: &mut BuildLog,
+    ) -> Result<LayerKey, BuildFailure> {
+        let anywhere = keys::step(parent, step, inputs, &self.plan.recipe);
+        let bound = keys::bound(&anywhere, &self.plan.commit);
+        let has_inputs = !step.inputs.is_empty();
+        let is_known = self.builder.layers.get(&anywhere).is_some();
+        let may_lie_here =
+            has_inputs && is_known && self.fits(self.builder.layers.path(&anywhere)).await?.is_ok();
+        let known = if may_lie_here { anywhere.clone() } else { bound.clone() };
+        if self.builder.layers.get(&known).is_some() {
+            self.reuse_part(&step.name, vec![known.clone()], log).await?;
+            return Ok(known);
+        }
+        let started_ms = (self.builder.clock)();
+        let program =
+            Program { what: What::Step, name: &step.name, script: &step.run, minutes: step.timeout_minutes };
+        let sandbox = self.claim().await.map_err(of(&step.name))?;
+        let worked = self.must(&program, &step.services, &sandbox, log).await;
+        let directory = self.ended(worked, &sandbox, &step.name).await?;
+        let mut key = bound;
+        if has_inputs {
+            match self.fits(directory.clone()).await? {
+                Ok(()) if !is_known => key = anywhere,
+                Ok(()) => {}
+                Err(reason) => {
+                    let name = &step.name;
+                    let _ = log.note(&format!("{name} will run again at each commit: {reason}")).await;
+                }
+            }
+        }
+        self.keep(&key, directory, &step.name, vec![]).await.map_err(of(&step.name))?;
+        self.made(&step.name, key.clone(), started_ms);
+        Ok(key)
+    }
+
+    async fn finish_part(&mut self, log: &mut BuildLog) -> Result<(), BuildFailure> {
+        let key = keys::finish(self.layers.iter().map(|layer| &layer.key), &self.plan.commit);
+        if self.builder.layers.get(&key).is_some() {
+            return self.reuse_part("finish", vec![key], log).await;
+        }
+        let started_ms = (self.builder.clock)();
+        let program =
+            Program { what: What::Finish, name: "finish", script: scripts::FINISH, minutes: FINISH_MINUTES };
+        let sandbox = self.claim().await.map_err(of("finish"))?;
+        let worked = self.must(&program, &[], &sandbox, log).await;
+        let directory = self.ended(worked, &sandbox, "finish").await?;
+        self.keep(&key, directory, "finish", vec![]).await.map_err(of("finish"))?;
+        self.made("finish", key, started_ms);
         Ok(())
     }
 
-    /// One sandbox, its work, its layer. The sandbox is ended on every way out.
-    async fn make(&mut self, part: &Part, log: &mut BuildLog) -> Result<(), BuildFailure> {
-        let of_part = |problem| BuildFailure { problem, step: Some(part.name.clone()) };
-        if self.cancel.is_cancelled() {
-            return Err(of_part(failure::cancelled()));
+    pub(super) async fn reuse_part(
+        &mut self,
+        name: &str,
+        keys: Vec<LayerKey>,
+        log: &mut BuildLog,
+    ) -> Result<(), BuildFailure> {
+        let top = keys.last().expect("a part has a layer").clone();
+        if let Some(meta) = self.builder.layers.get(&top) {
+            self.checks.extend(meta.checks);
         }
-        let sandbox = self.claim().await.map_err(of_part)?;
-        let worked = self.work(part, &sandbox, log).await;
-        let layer = match worked {
-            Ok(()) => sandbox.suspend().await.map_err(of_part),
-            Err(failure) => Err(failure),
-        };
-        match layer {
-            Ok(directory) => self.keep(part, directory).await.map_err(of_part),
-            Err(failure) => {
-                sandbox.destroy().await;
-                Err(failure)
-            }
+        let _ = log.note(&format!("{name} (reused)")).await;
+        self.progress.turning_point(BuildEvent::Reused { step: name.to_owned() }).await;
+        self.push_layers(name, &keys);
+        if name == "clone" {
+            self.reuse.clone = keys;
         }
+        self.parts.push(PartReport { name: name.to_owned(), key: top, is_reused: true, duration_ms: 0 });
+        Ok(())
     }
 
-    async fn claim(&mut self) -> Result<BuildSandbox, Problem> {
+    pub(super) fn push_layers(&mut self, name: &str, keys: &[LayerKey]) {
+        self.layers.extend(keys.iter().map(|key| LayerRef { key: key.clone(), step: name.to_owned() }));
+    }
+
+    pub(super) fn made(&mut self, name: &str, key: LayerKey, started_ms: i64) {
+        self.push_layers(name, std::slice::from_ref(&key));
+        let duration_ms = self.since(started_ms);
+        self.parts.push(PartReport { name: name.to_owned(), key, is_reused: false, duration_ms });
+    }
+
+    /// Whether a layer may lie over this commit's clone.
+    pub(super) async fn fits(&self, layer: PathBuf) -> Result<Result<(), Bound>, Problem> {
+        let tracked = self.plan.tracked.clone();
+        blocking(move || touched::check(&layer, &tracked)).await
+    }
+
+    pub(super) async fn claim(&mut self) -> Result<BuildSandbox, Problem> {
+        if self.cancel.is_cancelled() {
+            return Err(failure::cancelled());
+        }
         self.runs += 1;
         let image = self.plan.request.image;
         let directory = self.builder.layers.build_directory(image).join(self.runs.to_string());
         tokio::fs::create_dir_all(&directory)
             .await
             .map_err(|error| failure::io(&error, &format!("make {}: {error}", directory.display())))?;
+        let base = match &self.base {
+            ImageBase::Host => Base::HostRoot,
+            ImageBase::Unpacked { key, .. } => Base::Directory { path: self.builder.layers.path(key) },
+        };
         let spec = ClaimSpec {
             id: format!("{image}-{}", self.runs),
             fence: build_fence(image),
-            base: Base::HostRoot,
+            base,
             layers: self.layers.iter().map(|layer| self.builder.layers.path(&layer.key)).collect(),
             workspace: Workspace { directory, begin_from: None },
             binds: self.plan.request.setup.binds.clone(),
@@ -191,142 +234,33 @@ impl Run {
         BuildSandbox::claim(&self.builder.sandboxes, spec).await
     }
 
-    async fn work(
-        &mut self,
-        part: &Part,
+    /// Ends the sandbox, and gives what it wrote if its work was done.
+    pub(super) async fn ended(
+        &self,
+        worked: Result<(), BuildFailure>,
         sandbox: &BuildSandbox,
-        log: &mut BuildLog,
-    ) -> Result<(), BuildFailure> {
-        let of = |problem, name: &str| BuildFailure { problem, step: Some(name.to_owned()) };
-        let repository = self.plan.request.name.clone();
-        let program = match &part.work {
-            Work::Clone => {
-                for (path, bytes) in &self.plan.request.setup.files {
-                    sandbox.write(path, bytes).await.map_err(|problem| of(problem, &part.name))?;
-                }
-                Program {
-                    what: What::Clone { repository: repository.as_str() },
-                    name: &part.name,
-                    script: CLONE_SCRIPT,
-                    minutes: CLONE_MINUTES,
-                }
-            }
-            Work::Step(step) => Program {
-                what: What::Step,
-                name: &part.name,
-                script: &step.run,
-                minutes: step.timeout_minutes,
-            },
-            Work::Finish => {
-                for check in self.plan.recipe.checks.clone() {
-                    self.check(&check, sandbox, log).await.map_err(|problem| of(problem, &check.name))?;
-                }
-                Program {
-                    what: What::Finish,
-                    name: &part.name,
-                    script: FINISH_SCRIPT,
-                    minutes: FINISH_MINUTES,
-                }
-            }
+        name: &str,
+    ) -> Result<PathBuf, BuildFailure> {
+        let layer = match worked {
+            Ok(()) => sandbox.suspend().await.map_err(of(name)),
+            Err(failure) => Err(failure),
         };
-        let (reason, _, tail) =
-            self.run(&program, sandbox, log).await.map_err(|problem| of(problem, &part.name))?;
-        if reason == (ExitReason::Code { code: 0 }) {
-            return Ok(());
+        if layer.is_err() {
+            sandbox.destroy().await;
         }
-        let problem = failure::exit(program.what, program.name, reason, program.minutes, &tail.text());
-        Err(of(problem, &part.name))
+        layer
     }
 
-    async fn check(
-        &mut self,
-        check: &Check,
-        sandbox: &BuildSandbox,
-        log: &mut BuildLog,
+    pub(super) async fn keep(
+        &self,
+        key: &LayerKey,
+        directory: PathBuf,
+        name: &str,
+        checks: Vec<CheckReport>,
     ) -> Result<(), Problem> {
-        let program = Program {
-            what: What::Check,
-            name: &check.name,
-            script: &check.run,
-            minutes: check.timeout_minutes,
-        };
-        let (outcome, duration_ms, tail) = self.run(&program, sandbox, log).await?;
-        let report =
-            CheckReport { name: check.name.clone(), is_optional: check.is_optional, outcome, duration_ms };
-        if !report.has_passed() && !check.is_optional {
-            return Err(failure::exit(
-                program.what,
-                &check.name,
-                outcome,
-                check.timeout_minutes,
-                &tail.text(),
-            ));
-        }
-        self.checks.push(report);
-        Ok(())
-    }
-
-    /// Runs a program to its end, whatever that is, and streams its output.
-    async fn run(
-        &mut self,
-        program: &Program<'_>,
-        sandbox: &BuildSandbox,
-        log: &mut BuildLog,
-    ) -> Result<Ended, Problem> {
-        let step = program.name.to_owned();
-        let started_ms = (self.builder.clock)();
-        let write_error =
-            |error: std::io::Error| failure::io(&error, &format!("write the build's log: {error}"));
-        log.heading(&step).await.map_err(write_error)?;
-        self.progress.turning_point(BuildEvent::StepStarted { step: step.clone() }).await;
-        let spec = self.exec_spec(program);
-        let mut running = sandbox.start(spec).await?;
-        let mut tail = Tail::default();
-        let outcome = loop {
-            match sandbox.next(&mut running, &self.cancel).await {
-                Next::Output(bytes) => {
-                    tail.push(&bytes);
-                    let (offset, kept) = log.output(&bytes).await.map_err(write_error)?;
-                    if kept > 0 {
-                        self.progress.output(&step, offset, bytes[..kept].to_vec());
-                    }
-                }
-                Next::Exit(reason) => break reason,
-                Next::Lost => return Err(failure::lost(&step, &tail.text())),
-                Next::Cancelled => return Err(failure::cancelled()),
-            }
-        };
-        let duration_ms = self.since(started_ms);
-        self.progress.turning_point(BuildEvent::StepFinished { step, outcome, duration_ms }).await;
-        Ok((outcome, duration_ms, tail))
-    }
-
-    fn exec_spec(&mut self, program: &Program<'_>) -> ExecSpec {
-        self.runs += 1;
-        let request = &self.plan.request;
-        let is_clone = matches!(program.what, What::Clone { .. });
-        let is_ours = is_clone || program.what == What::Finish;
-        let mut env = vec![("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())];
-        if is_ours {
-            env.push(("GREENROOM_CLONE_URL".into(), request.clone_url.clone()));
-            env.push(("GREENROOM_BRANCH".into(), request.branch.to_string()));
-            env.push(("GREENROOM_COMMIT".into(), self.plan.commit.to_string()));
-        }
-        ExecSpec {
-            call: format!("{}-{}", request.image, self.runs),
-            argv: ["/bin/sh", "-c", SHELL, "sh", program.script].map(str::to_owned).to_vec(),
-            cwd: if is_clone { "/" } else { WORKSPACE }.to_owned(),
-            env,
-            stdin: Vec::new(),
-            timeout_ms: u64::from(program.minutes) * 60_000,
-            output_limit_bytes: OUTPUT_LIMIT_BYTES,
-        }
-    }
-
-    async fn keep(&self, part: &Part, directory: PathBuf) -> Result<(), Problem> {
-        let (layers, part, now_ms) = (self.builder.layers.clone(), part.clone(), (self.builder.clock)());
-        let checks = if matches!(part.work, Work::Finish) { self.checks.clone() } else { Vec::new() };
-        blocking(move || layers.publish(&part.key, &directory, &part.name, checks, now_ms))
+        let (layers, key, name, now_ms) =
+            (self.builder.layers.clone(), key.clone(), name.to_owned(), (self.builder.clock)());
+        blocking(move || layers.publish(&key, &directory, &name, checks, now_ms))
             .await?
             .map(drop)
             .map_err(|error| failure::store(&error))
@@ -334,6 +268,7 @@ impl Run {
 
     async fn publish(&mut self, directory: &Path) -> Result<ImageManifest, Problem> {
         let (plan, request) = (&self.plan, &self.plan.request);
+        let recipe = &plan.recipe;
         let manifest = ImageManifest {
             version: MANIFEST_VERSION,
             id: request.image,
@@ -342,19 +277,20 @@ impl Run {
             branch: request.branch.clone(),
             runtime_version: plan.runtime_version.clone(),
             base_fingerprint: self.builder.base_fingerprint.clone(),
-            base: ImageBase::Host,
+            base: self.base.clone(),
             layers: std::mem::take(&mut self.layers),
-            env: plan.recipe.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
-            egress_allow: plan.recipe.egress_allow.clone(),
-            egress_ports: plan.recipe.egress_ports(),
-            secrets: plan.recipe.secrets.clone(),
-            resources: plan.recipe.resources.clone(),
+            env: recipe.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
+            egress_allow: recipe.egress_allow.clone(),
+            egress_ports: recipe.egress_ports(),
+            secrets: recipe.secrets.clone(),
+            resources: recipe.resources.clone(),
             instructions: plan.instructions.clone(),
-            steps: plan.recipe.steps.clone(),
-            services: plan.recipe.services.clone(),
-            ports: plan.recipe.ports.clone(),
+            steps: recipe.steps.clone(),
+            services: recipe.services.clone(),
+            ports: recipe.ports.clone(),
             parts: std::mem::take(&mut self.parts),
             checks: std::mem::take(&mut self.checks),
+            reuse: self.reuse.clone(),
             created_at_ms: (self.builder.clock)(),
         };
         let directory = directory.to_owned();
@@ -363,12 +299,25 @@ impl Run {
         Ok(manifest)
     }
 
-    fn since(&self, started_ms: i64) -> u64 {
+    /// Every run of a build has an id of its own.
+    pub(super) fn next_call(&mut self) -> String {
+        self.runs += 1;
+        format!("{}-{}", self.plan.request.image, self.runs)
+    }
+
+    pub(super) fn since(&self, started_ms: i64) -> u64 {
         u64::try_from((self.builder.clock)() - started_ms).unwrap_or(0)
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) fn of(name: &str) -> impl FnOnce(Problem) -> BuildFailure + use<> {
+    let step = Some(name.to_owned());
+    move |problem| BuildFailure { problem, step }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         let code = greenroom_domain::ErrorCode::Internal;
         Problem::new(code, format!("The build ended by a fault: {error}."))

@@ -39,6 +39,13 @@ pub(super) enum Next {
     Cancelled,
 }
 
+impl Running {
+    /// The next event as it is; `None` when there are no more.
+    pub(super) async fn receive(&mut self) -> Option<ExecEvent> {
+        tokio::time::timeout_at(self.ends_at, self.events.recv()).await.ok().flatten()
+    }
+}
+
 impl BuildSandbox {
     /// A claim that comes too late is destroyed when it comes.
     pub(super) async fn claim(provider: &Arc<dyn SandboxProvider>, spec: ClaimSpec) -> Result<Self, Problem> {
@@ -87,6 +94,15 @@ impl BuildSandbox {
             }
             Ok(None) => Next::Lost,
             Err(_) => Next::Exit(ExitReason::TimedOut),
+        }
+    }
+
+    /// Ends a run; one that is over already is left alone.
+    pub(super) async fn cancel(&self, call: &str, grace_ms: u64) {
+        if let Err(problem) =
+            within("Ending a service", CALL_SECONDS, self.sandbox.cancel(call, grace_ms)).await
+        {
+            tracing::warn!(sandbox = self.sandbox.id(), %problem, "a service may not have ended");
         }
     }
 

@@ -35,6 +35,12 @@ fn manifest() -> ImageManifest {
             outcome: ExitReason::TimedOut,
             duration_ms: 3,
         }],
+        reuse: Reuse {
+            environment: "d".repeat(64).parse().unwrap(),
+            clone: vec![],
+            checks: None,
+            caches: vec![],
+        },
         created_at_ms: 5,
     }
 }

@@ -6,9 +6,9 @@ use super::{RecipeBase, limit};
 type Verdict = Result<(), String>;
 
 /// Names that the build gives to its own parts.
-const RESERVED: [&str; 2] = ["clone", "finish"];
+const RESERVED: [&str; 4] = ["base", "checks", "clone", "finish"];
 
-pub(super) fn name(name: &str) -> Verdict {
+pub(crate) fn name(name: &str) -> Verdict {
     if name.trim().is_empty()
         || name.chars().count() > limit::NAME_CHARS
         || name.chars().any(char::is_control)
@@ -21,7 +21,7 @@ pub(super) fn name(name: &str) -> Verdict {
     Ok(())
 }
 
-pub(super) fn run(run: &str) -> Verdict {
+pub(crate) fn run(run: &str) -> Verdict {
     if run.trim().is_empty() {
         return Err("`run` is empty".into());
     }
@@ -48,7 +48,7 @@ pub(crate) fn glob(pattern: &str) -> Result<globset::GlobMatcher, globset::Error
     Ok(globset::GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher())
 }
 
-pub(super) fn variable(name: &str, value: &str) -> Verdict {
+pub(crate) fn variable(name: &str, value: &str) -> Verdict {
     let told = shorten(name);
     let first_is_letter = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     let rest_is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -89,7 +89,7 @@ pub(super) fn secret(name: &str) -> Verdict {
     Err(format!("{:?} is not the name of a secret", shorten(name)))
 }
 
-pub(super) fn base(text: &str) -> Result<RecipeBase, String> {
+pub(crate) fn base(text: &str) -> Result<RecipeBase, String> {
     let told = shorten(text);
     let of = |allowed: &[u8], value: &str| {
         let is_start = value.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());

@@ -35,7 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Recipe, Problem> {
 }
 
 /// Both counted from 1, the column in characters.
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -43,8 +43,13 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 fn problem(reason: &str, at: Option<(usize, usize)>) -> Problem {
+    problem_in(RECIPE_PATH, reason, at)
+}
+
+/// A complaint about a file of the repository that says what its environment is.
+pub(crate) fn problem_in(path: &str, reason: &str, at: Option<(usize, usize)>) -> Problem {
     let place = at.map(|(line, column)| format!(", line {line}, column {column}")).unwrap_or_default();
-    Problem::new(ErrorCode::RecipeInvalid, format!("{RECIPE_PATH}{place}: {reason}."))
+    Problem::new(ErrorCode::RecipeInvalid, format!("{path}{place}: {reason}."))
         .hint("Correct the file, commit it, and build the image again; the last good image stays in use.")
 }
 
@@ -52,7 +57,7 @@ fn one_line(message: &str) -> String {
     shorten(&message.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const LONGEST: usize = 300;
     let mut short: String = text.chars().take(LONGEST).collect();
     if short.len() < text.len() {

@@ -28,6 +28,8 @@ pub enum Reply {
     /// The sandbox is gone in the middle.
     Lost,
     Flood(usize),
+    /// Ends well and leaves a file of this path in the workspace.
+    Writes(&'static str),
 }
 
 type Program = Box<dyn Fn(&str) -> Reply + Send + Sync>;
@@ -43,6 +45,8 @@ pub struct Seen {
     pub scripts: Vec<String>,
     pub files: Vec<(String, Vec<u8>)>,
     pub alive: Vec<String>,
+    /// Runs that were ended before their time.
+    pub cancelled: usize,
 }
 
 impl FakeProvider {
@@ -79,7 +83,12 @@ impl SandboxProvider for Handle {
         let mut seen = self.0.seen.lock().unwrap();
         seen.claims.push(spec.clone());
         seen.alive.push(spec.id.clone());
-        Ok(Arc::new(FakeSandbox { provider: self.0.clone(), spec, held: Mutex::default() }))
+        Ok(Arc::new(FakeSandbox {
+            provider: self.0.clone(),
+            spec,
+            held: Mutex::default(),
+            written: Mutex::default(),
+        }))
     }
 
     async fn list(&self) -> Result<Vec<String>> {
@@ -99,7 +108,8 @@ struct FakeSandbox {
     provider: Arc<FakeProvider>,
     spec: ClaimSpec,
     /// Senders of runs that hang.
-    held: Mutex<Vec<mpsc::Sender<ExecEvent>>>,
+    held: Mutex<Vec<(String, mpsc::Sender<ExecEvent>)>>,
+    written: Mutex<Vec<&'static str>>,
 }
 
 impl std::fmt::Debug for FakeSandbox {
@@ -135,9 +145,13 @@ impl Sandbox for FakeSandbox {
             }
             Reply::Hang(text) => {
                 sender.send(output(text.as_bytes(), 0)).await.unwrap();
-                self.held.lock().unwrap().push(sender);
+                self.held.lock().unwrap().push((spec.call, sender));
             }
             Reply::Lost => sender.send(output(b"before the end\n", 0)).await.unwrap(),
+            Reply::Writes(path) => {
+                self.written.lock().unwrap().push(path);
+                sender.send(exit(0, 0)).await.unwrap();
+            }
             Reply::Flood(chunks) => {
                 tokio::spawn(async move {
                     for chunk in 0..chunks {
@@ -154,7 +168,16 @@ impl Sandbox for FakeSandbox {
         Ok(receiver)
     }
 
-    async fn cancel(&self, _call: &str, _grace_ms: u64) -> Result<()> {
+    async fn cancel(&self, call: &str, _grace_ms: u64) -> Result<()> {
+        let held =
+            self.held.lock().unwrap().iter().find(|(known, _)| known == call).map(|(_, run)| run.clone());
+        if let Some(run) = held {
+            let reason = ExitReason::Signal { signal: 15 };
+            let exit = Exit { reason, output_bytes: 0, is_truncated: false, duration_ms: 1 };
+            let _ = run.send(ExecEvent::Exit(exit)).await;
+            self.held.lock().unwrap().retain(|(known, _)| known != call);
+            self.provider.seen.lock().unwrap().cancelled += 1;
+        }
         Ok(())
     }
 
@@ -188,6 +211,11 @@ impl Sandbox for FakeSandbox {
         let directory = self.spec.workspace.directory.join("upper");
         std::fs::create_dir(&directory).unwrap();
         std::fs::write(directory.join("made-by"), &self.spec.id).unwrap();
+        for path in self.written.lock().unwrap().iter() {
+            let path = directory.join("root/workspace").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
         Ok(SnapshotLayer { directory })
     }
 
@@ -245,6 +273,7 @@ impl Room {
                 ..SandboxSetup::default()
             },
             clone_url: "http://git.example/sample.git".into(),
+            previous: None,
             cancel: CancellationToken::new(),
         }
     }

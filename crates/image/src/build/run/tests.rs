@@ -1,5 +1,7 @@
 //! Tests of `run`.
 
+use super::super::WORKSPACE;
+use super::super::scripts::{CLONE as CLONE_SCRIPT, FINISH as FINISH_SCRIPT, SHELL, UPDATE as UPDATE_SCRIPT};
 use super::*;
 use std::fs;
 use std::process::Command;
@@ -57,6 +59,35 @@ fn a_session_starts_from_a_clean_tree_at_the_commit_whatever_steps_did() {
     assert_eq!(fs::read_to_string(workspace.join("tracked")).unwrap(), "1");
     fs::write(workspace.join("new"), "").unwrap();
     assert_eq!(git(&workspace, &["status", "--porcelain"]), "?? new");
+}
+
+#[test]
+fn an_update_writes_only_what_changed_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, workspace) = (directory.path().join("source"), directory.path().join("workspace"));
+    fs::create_dir(&source).unwrap();
+    git(&source, &["init", "-q", "-b", "topic/a"]);
+    fs::write(source.join("kept"), "1").unwrap();
+    fs::write(source.join("gone"), "1").unwrap();
+    fs::write(source.join("changed"), "1").unwrap();
+    git(&source, &["add", "-A"]);
+    git(&source, &["commit", "-q", "-m", "one"]);
+    let first = git(&source, &["rev-parse", "HEAD"]);
+    assert!(run(CLONE_SCRIPT, &workspace, &source, &first));
+    let kept = fs::metadata(workspace.join("kept")).unwrap().modified().unwrap();
+    fs::write(source.join("changed"), "2").unwrap();
+    fs::remove_file(source.join("gone")).unwrap();
+    // Rewritten history is followed as well.
+    git(&source, &["add", "-A"]);
+    git(&source, &["commit", "-q", "--amend", "-m", "other"]);
+    let second = git(&source, &["rev-parse", "HEAD"]);
+    assert!(run(UPDATE_SCRIPT, &workspace, &source, &second));
+    assert_eq!(git(&workspace, &["status", "--porcelain"]), "");
+    assert_eq!(git(&workspace, &["rev-parse", "HEAD"]), second);
+    assert_eq!(fs::read_to_string(workspace.join("changed")).unwrap(), "2");
+    assert!(!workspace.join("gone").exists());
+    assert_eq!(fs::metadata(workspace.join("kept")).unwrap().modified().unwrap(), kept);
+    assert_eq!(git(&workspace, &["rev-parse", "--abbrev-ref", "@{upstream}"]), "origin/topic/a");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use greenroom_sandbox::{
 use greenroom_stage::protocol::{PlanBase, PlanBind, SpawnPlan};
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
@@ -91,7 +91,7 @@ enum Slot {
     Alive(ClaimedWorkspace, Arc<LocalSandbox>),
 }
 
-type ClaimedWorkspace = std::path::PathBuf;
+type ClaimedWorkspace = PathBuf;
 
 impl Slot {
     fn workspace(&self) -> &Path {
@@ -117,7 +117,8 @@ impl LocalProvider {
         };
         cgroups.sweep().await;
         let zygote = Zygote::start(is_user_mode).await?;
-        let capabilities = capabilities::describe(is_user_mode, &cgroups, &zygote.gaps, settings.volume.as_ref());
+        let capabilities =
+            capabilities::describe(is_user_mode, &cgroups, &zygote.gaps, settings.volume.as_ref());
         let volumes = zygote.volumes.clone();
         let zygote = AsyncMutex::new(Some(zygote));
         let carriers = Mutex::default();
@@ -326,8 +327,8 @@ impl Shared {
 
     async fn place(self: &Arc<Self>, spec: ClaimSpec) -> Result<Arc<LocalSandbox>> {
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
-        self.prepare_workspace(&spec).await?;
-        let (spawned, group) = self.spawn(&spec, theirs).await?;
+        let begun = self.prepare_workspace(&spec).await?;
+        let (spawned, group) = self.spawn(&spec, begun, theirs).await?;
         let start = Start { channel, egress: self.egress.clone(), shared: Arc::downgrade(self), spec };
         let sandbox = LocalSandbox::start(start, spawned, group).await?;
         self.refill();
@@ -345,8 +346,13 @@ impl Shared {
     }
 
     /// Limits first, then life: a carrier is in its groups before it becomes a sandbox.
-    async fn spawn(&self, spec: &ClaimSpec, socket: OwnedFd) -> Result<(Spawned, Option<Cgroup>)> {
-        let plan = self.plan(spec)?;
+    async fn spawn(
+        &self,
+        spec: &ClaimSpec,
+        begun: Vec<PathBuf>,
+        socket: OwnedFd,
+    ) -> Result<(Spawned, Option<Cgroup>)> {
+        let plan = self.plan(spec, &begun)?;
         if matches!(self.cgroups, Layout::None { .. }) {
             let mut slot = self.zygote.lock().await;
             let spawned = started(&mut slot, self.is_user_mode).await?.spawn(plan, socket, CLAIM_LIMIT).await;
@@ -450,22 +456,23 @@ impl Shared {
         });
     }
 
-    async fn prepare_workspace(&self, spec: &ClaimSpec) -> Result<()> {
+    /// Answers the layers to lie directly below the upper.
+    async fn prepare_workspace(&self, spec: &ClaimSpec) -> Result<Vec<PathBuf>> {
         let mut volumes = vec!["root".to_owned()];
         if spec.base == Base::HostRoot {
             volumes.extend_from_slice(&self.volumes);
         }
-        let (directory, is_user_mode) = (spec.workspace.directory.clone(), self.is_user_mode);
+        let (spec, is_user_mode) = (spec.clone(), self.is_user_mode);
         let prepare = move || {
             let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
-            workspace::prepare(&directory, &volumes, is_user_mode)
+            workspace::prepare(&spec, &volumes, is_user_mode)
         };
         tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|error| Error::Ended { reason: error.to_string() })?
     }
 
-    fn plan(&self, spec: &ClaimSpec) -> Result<SpawnPlan> {
+    fn plan(&self, spec: &ClaimSpec, begun: &[PathBuf]) -> Result<SpawnPlan> {
         let text = |path: &Path| {
             let refused = || Error::Invalid { reason: format!("{} is not valid UTF-8", path.display()) };
             path.to_str().map(str::to_owned).ok_or_else(refused)
@@ -480,7 +487,7 @@ impl Shared {
         let needs_rlimit = matches!(self.cgroups, Layout::None { .. });
         Ok(SpawnPlan {
             base,
-            layers: spec.layers.iter().map(|path| text(path)).collect::<Result<_>>()?,
+            layers: spec.layers.iter().chain(begun).map(|path| text(path)).collect::<Result<_>>()?,
             workspace: text(&spec.workspace.directory)?,
             binds: spec.binds.iter().map(bind).collect::<Result<_>>()?,
             hostname: spec.hostname.clone(),

@@ -152,11 +152,8 @@ impl Volume {
 
     /// The host's own btrfs: subvolumes there, its settings untouched.
     fn host(data: &Path) -> Self {
-        let limits = if rustix::process::geteuid().is_root() {
-            probe_limits(data)
-        } else {
-            Err(ordinary_user())
-        };
+        let limits =
+            if rustix::process::geteuid().is_root() { probe_limits(data) } else { Err(ordinary_user()) };
         Self::new(data.to_owned(), Kind::Host, limits)
     }
 
@@ -181,7 +178,9 @@ impl Volume {
     /// Whether what sandboxes write is bounded, for `greenroom doctor`.
     pub fn capability(&self) -> Capability {
         let (is_available, detail, remedy) = match &self.inner.limits {
-            Ok(()) => (true, "btrfs quota of each workspace; 20 GiB unless a recipe says otherwise".into(), None),
+            Ok(()) => {
+                (true, "btrfs quota of each workspace; 20 GiB unless a recipe says otherwise".into(), None)
+            }
             Err(reason) => {
                 let detail = format!("what a sandbox writes is not bounded: {}", reason.detail);
                 (false, detail, reason.remedy.clone())
@@ -235,7 +234,8 @@ fn reason_to_stay_plain(data: &Path) -> Option<Reason> {
     if let Err(reason) = may_mount() {
         return Some(reason);
     }
-    let has_entries = |name: &str| data.join(name).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let has_entries =
+        |name: &str| data.join(name).read_dir().is_ok_and(|mut entries| entries.next().is_some());
     ["workspaces", "layers"].into_iter().any(has_entries).then(|| {
         let detail = "this data directory was begun without a volume";
         Reason::new(detail, "greenroom serve --data /another/directory")
@@ -243,7 +243,10 @@ fn reason_to_stay_plain(data: &Path) -> Option<Reason> {
 }
 
 fn rescue(file: &Path) -> String {
-    format!("mv {0} {0}.damaged, which keeps it for `btrfs rescue`; sessions go on without their files, images are built again", file.display())
+    format!(
+        "mv {0} {0}.damaged, which keeps it for `btrfs rescue`; sessions go on without their files, images are built again",
+        file.display()
+    )
 }
 
 /// A mount that no volume owns yet.
@@ -277,10 +280,7 @@ fn mount(data: &Path, file: &Path) -> Result<Result<Mounted, Reason>, VolumeErro
     let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
     match rustix::mount::mount(&device.path, &root, "btrfs", flags, Some(OPTIONS)) {
         Ok(()) => Ok(Ok(Mounted { root })),
-        Err(rustix::io::Errno::NODEV) => Ok(Err(Reason::new(
-            "the kernel has no btrfs",
-            "modprobe btrfs",
-        ))),
+        Err(rustix::io::Errno::NODEV) => Ok(Err(Reason::new("the kernel has no btrfs", "modprobe btrfs"))),
         Err(errno) => {
             let detail = format!("mounting the volume failed ({errno})");
             Ok(Err(Reason { detail, remedy: None }))

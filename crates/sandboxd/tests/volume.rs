@@ -5,7 +5,9 @@
 
 mod support;
 
-use greenroom_sandboxd::{Volume, VolumeError, VolumeSettings};
+use greenroom_sandbox::contract::{self, Subject};
+use greenroom_sandbox::{Exit, ExitReason, Resources};
+use greenroom_sandboxd::{LocalSettings, Mode, Volume, VolumeError, VolumeSettings};
 use std::path::Path;
 
 extern "C" fn enter() {
@@ -128,7 +130,74 @@ fn a_killed_holder_leaves_nothing_and_loses_nothing() {
 
 fn devices_of(data: &Path) -> usize {
     let name = data.join("volume.btrfs");
-    let backing = |device: std::fs::DirEntry| std::fs::read_to_string(device.path().join("loop/backing_file"));
+    let backing =
+        |device: std::fs::DirEntry| std::fs::read_to_string(device.path().join("loop/backing_file"));
     let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
     devices.filter_map(|device| backing(device).ok()).filter(|text| Path::new(text.trim()) == name).count()
+}
+
+/// Workspaces on a volume of their own. Nothing to say for ordinary users.
+async fn with_volume<F: AsyncFnOnce(&Subject)>(promise: F) {
+    let data = tempfile::tempdir().unwrap();
+    let Some(volume) = volume(data.path()) else { return };
+    let storage = volume.storage().unwrap();
+    let settings = LocalSettings { mode: Mode::Root, volume: Some(volume) };
+    support::with_subject_in(&storage.root().join("workspaces"), settings, promise).await;
+}
+
+macro_rules! promises {
+    ($($name:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            with_volume(async |subject| contract::$name(subject).await).await;
+        })*
+    };
+}
+
+promises! {
+    basics,
+}
+
+async fn bounded(subject: &Subject, script: &str) -> (String, Exit) {
+    let mut spec = subject.spec();
+    spec.resources = Resources { disk_bytes: Some(64 << 20), ..Resources::default() };
+    let neighbour = subject.claim().await;
+    let bomber = subject.claim_with(spec).await;
+    let mut bomb = contract::shell("bomb", script);
+    bomb.timeout_ms = 120_000;
+    let ended = contract::finish(&*bomber, bomb).await;
+    contract::run(&*neighbour, "head -c 100000000 /dev/zero > /workspace/large && sync /workspace/large")
+        .await;
+    assert!(matches!(
+        bomber.write_file("/workspace/more", &vec![1; 1 << 20]).await,
+        Err(greenroom_sandbox::Error::DiskFull)
+    ));
+    contract::run(&*bomber, "rm -rf /workspace/bomb").await;
+    neighbour.destroy().await.unwrap();
+    bomber.destroy().await.unwrap();
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_bomb_fills_its_own_disk_only() {
+    with_volume(async |subject| {
+        let (output, exit) =
+            bounded(subject, "mkdir /workspace/bomb; head -c 1000000000 /dev/zero > /workspace/bomb/bytes")
+                .await;
+        assert_ne!(exit.reason, ExitReason::Code { code: 0 }, "{output}");
+        assert!(output.contains("quota") || output.contains("space"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inode_bomb_fills_its_own_disk_only() {
+    with_volume(async |subject| {
+        let script = "mkdir /workspace/bomb; cd /workspace/bomb; \
+            python3 -c 'for n in range(2000000): open(str(n), \"x\").write(\"x\" * 500)'";
+        let (output, exit) = bounded(subject, script).await;
+        assert_ne!(exit.reason, ExitReason::Code { code: 0 }, "{output}");
+        assert!(output.contains("quota") || output.contains("space"), "{output}");
+    })
+    .await;
 }

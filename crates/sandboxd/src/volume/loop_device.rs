@@ -87,7 +87,8 @@ impl LoopDevice {
             let Ok(handle) = open_device(&path) else { continue };
             let mut info = EMPTY;
             // Asked after it was opened: an open device is not cleared.
-            let is_ours = ioctl(handle.as_fd(), STATUS, std::ptr::from_mut(&mut info) as libc::c_ulong).is_ok()
+            let is_ours = ioctl(handle.as_fd(), STATUS, std::ptr::from_mut(&mut info) as libc::c_ulong)
+                .is_ok()
                 && (info.device, info.inode) == (facts.st_dev, facts.st_ino);
             if is_ours {
                 // Its file may have grown since.
@@ -107,11 +108,12 @@ impl LoopDevice {
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let handle = open_device(&path)?;
             // Direct I/O keeps the file's blocks from being cached twice; not every file system has it.
-            match configure(&handle, file, AUTOCLEAR | DIRECT_IO)
-                .or_else(|error| match error.raw_os_error() {
+            match configure(&handle, file, AUTOCLEAR | DIRECT_IO).or_else(|error| {
+                match error.raw_os_error() {
                     Some(libc::EBUSY) => Err(error),
                     _ => configure(&handle, file, AUTOCLEAR),
-                }) {
+                }
+            }) {
                 Ok(()) => return Ok(Self { path, _handle: handle }),
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => last = error,
                 Err(error) => return Err(error),

@@ -14,10 +14,7 @@ const MOST: u64 = 1024 * GIB;
 const STEP: u64 = 4 * GIB;
 
 /// Makes the file system under a temporary name first. The inner error: this machine cannot.
-pub(super) fn file_system(
-    file: &Path,
-    settings: &VolumeSettings,
-) -> Result<Result<(), Reason>, VolumeError> {
+pub(super) fn file_system(file: &Path, settings: &VolumeSettings) -> Result<Result<(), Reason>, VolumeError> {
     let Some(program) = find("mkfs.btrfs") else {
         let detail = "mkfs.btrfs is missing";
         return Ok(Err(Reason::new(detail, "apt-get install btrfs-progs")));
@@ -45,8 +42,7 @@ pub(super) fn file_system(
 }
 
 fn write(program: &Path, new: &Path, size: u64) -> io::Result<Result<(), Reason>> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(new)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(new)?;
     file.set_len(size)?;
     let made = Command::new(program)
         // One copy of the metadata: both would lie in one file of one disk.

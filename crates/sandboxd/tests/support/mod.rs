@@ -8,11 +8,20 @@ use std::sync::Arc;
 
 /// Each promise is a test of its own, with a provider of its own.
 pub async fn with_subject<F: AsyncFnOnce(&Subject)>(promise: F) {
-    let egress = Arc::new(Recorder::default());
-    let settings = LocalSettings { mode: mode(), ..LocalSettings::default() };
-    let provider = LocalProvider::start(settings, egress.clone()).await.unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let subject = Subject { provider: provider.clone(), scratch: scratch.path().to_owned(), egress };
+    let settings = LocalSettings { mode: mode(), ..LocalSettings::default() };
+    with_subject_in(scratch.path(), settings, promise).await;
+}
+
+/// With workspaces in `scratch`.
+pub async fn with_subject_in<F: AsyncFnOnce(&Subject)>(
+    scratch: &std::path::Path,
+    settings: LocalSettings,
+    promise: F,
+) {
+    let egress = Arc::new(Recorder::default());
+    let provider = LocalProvider::start(settings, egress.clone()).await.unwrap();
+    let subject = Subject { provider: provider.clone(), scratch: scratch.to_owned(), egress };
     promise(&subject).await;
     greenroom_sandbox::SandboxProvider::shutdown(&*provider).await.unwrap();
 }

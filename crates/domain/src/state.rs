@@ -2,7 +2,7 @@
 //! says what has to happen because of it. The actor in `session` persists between the two.
 
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT};
-use crate::event::{Entry, Event, ForkPoint, SnapshotReason, TurnOutcome};
+use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
     Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
@@ -80,6 +80,10 @@ pub struct Workspace {
     pub base_commit: Option<CommitHash>,
     /// Snapshots that exist, oldest first.
     pub snapshots: Vec<SnapshotRef>,
+    /// Nothing of the files is left, and the session was told so: the next sandbox begins from the image again.
+    pub is_gone: bool,
+    /// When a sandbox last began to use the files; `None`: none did, or the last one was stopped in order.
+    pub in_use_since_ms: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub struct SessionState {
     pub prompters: Vec<Author>,
     pub usage: Usage,
     pub last_outcome: Option<TurnOutcome>,
+    /// The last turn that ended.
+    pub last_turn: Option<TurnId>,
     pub change: Option<OpenedChange>,
     pub workspace: Workspace,
     pub turns: u64,
@@ -276,7 +282,24 @@ impl SessionState {
             Event::TurnStarted { turn, prompts } => self.step_turn_started(*turn, prompts, entry.at_ms),
             Event::TurnFinished { turn, outcome, .. } => self.step_turn_finished(*turn, outcome),
             Event::StopRequested { turn, .. } => self.step_stop(*turn),
-            Event::SandboxChanged { image, commit, .. } => {
+            Event::SandboxChanged { state, image, commit, problem } => {
+                let is_gone = |problem: &Problem| problem.code == ErrorCode::SnapshotDamaged;
+                match state {
+                    SandboxPhase::Failed if problem.as_ref().is_some_and(is_gone) => {
+                        self.workspace.is_gone = true;
+                        self.workspace.base_commit = None;
+                    }
+                    SandboxPhase::Ready => self.workspace.is_gone = false,
+                    _ => {}
+                }
+                match state {
+                    SandboxPhase::Stopped => self.workspace.in_use_since_ms = None,
+                    SandboxPhase::Claiming
+                    | SandboxPhase::Restoring
+                    | SandboxPhase::Syncing
+                    | SandboxPhase::Ready => self.workspace.in_use_since_ms = Some(entry.at_ms),
+                    _ => {}
+                }
                 self.workspace.image = image.or(self.workspace.image);
                 if commit.is_some() {
                     self.workspace.base_commit.clone_from(commit);
@@ -367,6 +390,7 @@ impl SessionState {
         if self.running.as_ref().is_some_and(|running| running.turn == turn) {
             self.running = None;
             self.last_outcome = Some(outcome.clone());
+            self.last_turn = Some(turn);
         }
         vec![Effect::PublishSummary]
     }

@@ -180,3 +180,24 @@ fn inserts_join_the_running_turn_and_the_rest_keeps_waiting() {
     assert_eq!(log.state.queue.len(), 1);
     assert_eq!(log.state.running.as_ref().unwrap().prompts.len(), 2);
 }
+
+#[test]
+fn files_that_are_gone_are_remembered_until_a_sandbox_is_ready_and_a_stop_in_order_ends_their_use() {
+    let mut log = Log::new();
+    let phase = |state, problem| Event::SandboxChanged { state, image: None, commit: None, problem };
+    let commit: CommitHash = "a".repeat(40).parse().unwrap();
+    log.append(vec![Event::SandboxChanged {
+        state: SandboxPhase::Ready,
+        image: None,
+        commit: Some(commit),
+        problem: None,
+    }]);
+    assert_eq!(log.state.workspace.in_use_since_ms, Some(5));
+    let damaged = Problem::new(ErrorCode::SnapshotDamaged, "Gone.");
+    log.append(vec![phase(SandboxPhase::Failed, Some(damaged))]);
+    assert!(log.state.workspace.is_gone && log.state.workspace.base_commit.is_none());
+    log.append(vec![phase(SandboxPhase::Claiming, None), phase(SandboxPhase::Ready, None)]);
+    assert!(!log.state.workspace.is_gone);
+    log.append(vec![phase(SandboxPhase::Stopped, None)]);
+    assert_eq!(log.state.workspace.in_use_since_ms, None);
+}

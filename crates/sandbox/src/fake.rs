@@ -4,11 +4,12 @@
 
 use crate::{
     Capabilities, ClaimSpec, DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
-    FileStat, Result, Sandbox, SandboxProvider, SearchQuery, SearchResult, SnapshotLayer,
+    FileStat, Result, Sandbox, SandboxProvider, SearchQuery, SearchResult, Snapshot, SnapshotLayer,
+    SnapshotMethod,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
@@ -76,8 +77,10 @@ impl SandboxProvider for FakeProvider {
         for layer in &spec.layers {
             lower.extend(state.trees.get(layer).cloned().unwrap_or_default());
         }
-        let written = state.trees.get(&spec.workspace.directory).cloned().unwrap_or_default();
-        lower.extend(written);
+        let begun = state.trees.get(&spec.workspace.directory).or_else(|| {
+            spec.workspace.begin_from.as_ref().and_then(|snapshot| state.trees.get(snapshot))
+        });
+        lower.extend(begun.cloned().unwrap_or_default());
         let inside = Inside { files: lower, runs: HashMap::new() };
         let sandbox = Arc::new(FakeSandbox {
             shared: self.shared.clone(),
@@ -333,6 +336,22 @@ impl Sandbox for Handle {
         Ok(SearchResult { text, matches: lines.len() as u64, is_truncated })
     }
 
+    /// What was written before a sandbox ended can still be copied.
+    async fn snapshot(&self, directory: &Path) -> Result<Snapshot> {
+        let files = lock(&self.0.inside).files.clone();
+        let mut state = lock(&self.0.shared.state);
+        if state.trees.contains_key(directory) {
+            return Err(Error::Invalid { reason: format!("{} exists already", directory.display()) });
+        }
+        state.trees.insert(directory.to_owned(), files);
+        Ok(Snapshot {
+            layer: SnapshotLayer { directory: directory.to_owned() },
+            method: SnapshotMethod::Copy,
+            freeze_us: 0,
+            total_us: 1,
+        })
+    }
+
     async fn suspend(&self) -> Result<SnapshotLayer> {
         self.0.check()?;
         self.0.finish("it was suspended");
@@ -389,6 +408,27 @@ mod tests {
         let provider = Arc::new(FakeProvider::default());
         let subject = Subject { provider, scratch: "/scratch".into(), egress: Arc::new(Recorder::default()) };
         contract::basics(&subject).await;
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_holds_the_files_of_one_instant_and_begins_any_number_of_workspaces() {
+        let provider = Arc::new(FakeProvider::default());
+        let subject = Subject {
+            provider: provider.clone(),
+            scratch: "/scratch".into(),
+            egress: Arc::new(Recorder::default()),
+        };
+        let sandbox = subject.claim().await;
+        sandbox.write_file("/kept", b"one").await.unwrap();
+        sandbox.snapshot(Path::new("/snapshot")).await.unwrap();
+        sandbox.write_file("/kept", b"two").await.unwrap();
+        for name in ["a", "b"] {
+            let mut spec = subject.spec();
+            spec.workspace.directory = Path::new("/scratch").join(name);
+            spec.workspace.begin_from = Some("/snapshot".into());
+            let copy = provider.claim(spec).await.unwrap();
+            assert_eq!(copy.read_file("/kept", 0, 9).await.unwrap().bytes, b"one");
+        }
     }
 
     #[tokio::test]

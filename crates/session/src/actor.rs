@@ -113,11 +113,22 @@ impl SessionActor {
         match std::mem::replace(&mut self.birth, Birth::Reopened) {
             Birth::Created(entries) => {
                 self.recent = Recent::of_a_new_session();
-                let effects = self.apply(entries);
+                let mut effects = self.apply(entries);
+                // A fork's log begins with turns that ended in another session.
+                effects.retain(|effect| self.is_of_now(effect));
                 self.perform(effects);
                 Ok(())
             }
             Birth::Reopened => self.recover().await,
+        }
+    }
+
+    fn is_of_now(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::RunTurn { turn } | Effect::CancelTurn { turn } => {
+                self.state.running.as_ref().is_some_and(|running| running.turn == *turn)
+            }
+            Effect::PublishSummary => true,
         }
     }
 

@@ -325,3 +325,30 @@ async fn a_session_that_was_never_acknowledged_does_not_exist() {
     std::fs::write(directory.join("session.db"), b"").unwrap();
     assert_eq!(world.registry.get(session()).await.unwrap_err().code, ErrorCode::SessionUnknown);
 }
+
+#[tokio::test]
+async fn a_log_that_begins_with_another_sessions_turns_runs_none_of_them_again() {
+    let world = World::new();
+    let turn = |n| greenroom_domain::TurnId::from_parts(1, n);
+    let accepted = |n| Event::PromptAccepted {
+        prompt: greenroom_domain::PromptId::from_parts(1, n),
+        author: author(n),
+        text: "go".into(),
+        delivery: Delivery::Queue,
+    };
+    let started = |n| Event::TurnStarted {
+        turn: turn(n),
+        prompts: vec![greenroom_domain::PromptId::from_parts(1, n)],
+    };
+    let ended = Event::TurnFinished {
+        turn: turn(1),
+        outcome: TurnOutcome::Completed,
+        usage: Usage::default(),
+        duration_ms: 1,
+    };
+    let events = vec![created(), accepted(1), started(1), ended, accepted(2), started(2)];
+    world.registry.create(session(), events).await.unwrap();
+    let (running, state) = world.turn().await;
+    assert_eq!((running.turn(), state.last_turn), (turn(2), Some(turn(1))));
+    assert!(world.turns.lock().await.try_recv().is_err());
+}

@@ -1,6 +1,6 @@
 //! The application behind the routes: each use case is the `App`'s method of the same name.
 
-use crate::port::{BuildFrames, Frames, Result, UseCases, WebSession};
+use crate::port::{BuildFrames, Frames, PreviewStream, Result, UseCases, WebSession};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
@@ -13,6 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 impl UseCases for App {
     async fn machine(&self, caller: &Person) -> Result<Machine> {
         App::machine(self, caller)
+    }
+
+    async fn machine_resources(&self, _caller: &Person) -> Result<MachineResources> {
+        Err(not_there_yet())
     }
 
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
@@ -61,6 +65,10 @@ impl UseCases for App {
 
     async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()> {
         App::remove_repository(self, caller, name).await
+    }
+
+    async fn warm(&self, _: &Person, _: &RepositoryName, _: WarmRepository) -> Result<WarmView> {
+        Err(not_there_yet())
     }
 
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView> {
@@ -112,6 +120,24 @@ impl UseCases for App {
         body: CreateSession,
     ) -> Result<SessionView> {
         App::create_session(self, caller, key, body).await
+    }
+
+    async fn fork_session(
+        &self,
+        _caller: &Person,
+        _key: &CommandId,
+        _id: SessionId,
+        _body: ForkSession,
+    ) -> Result<SessionView> {
+        Err(not_there_yet())
+    }
+
+    async fn session_environment(&self, _caller: &Person, _id: SessionId) -> Result<SessionEnvironment> {
+        Err(not_there_yet())
+    }
+
+    async fn preview(&self, _: &Person, _: SessionId, _: u16) -> Result<Box<dyn PreviewStream>> {
+        Err(not_there_yet())
     }
 
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
@@ -192,6 +218,13 @@ impl UseCases for App {
     ) -> Result<()> {
         App::git_serve(self, caller, name, service, protocol, input, output).await
     }
+}
+
+fn not_there_yet() -> greenroom_domain::Problem {
+    greenroom_domain::Problem::new(
+        greenroom_domain::ErrorCode::SandboxUnsupported,
+        "This server cannot do that yet.",
+    )
 }
 
 fn web_session(session: greenroom_app::WebSession) -> WebSession {

@@ -1,6 +1,6 @@
 //! What happens to every request before and after its handler.
 //!
-//! From the outside in: `request` (id, log, panics, shape of errors, security headers), `origin` (Host allow-list),
+//! Requests to previews never come here (`preview`). From the outside in: `request` (id, log, panics, shape of errors, security headers), `origin` (Host allow-list),
 //! then, by group of routes, `authenticate` (who, and whether this browser page may) and `bounds` (in flight, time).
 
 mod authenticate;
@@ -12,6 +12,7 @@ pub(crate) use authenticate::{
     Credential, SESSION_COOKIE, authenticate, not_from_elsewhere, person_of, revoked,
 };
 pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
+pub(crate) use origin::{authority_of, own_origin};
 
 use crate::ApiState;
 use axum::Router;

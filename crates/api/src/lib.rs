@@ -1,4 +1,5 @@
-//! The HTTP interface: the routes of docs/openapi.json, the streams of sessions, git's smart HTTP and the web page.
+//! The HTTP interface: the routes of docs/openapi.json, the streams of sessions, git's smart HTTP, the web page, and
+//! previews on origins of their own.
 //!
 //! Owns everything between a socket and a use case: who is calling, whether a browser may call from where it does,
 //! bounds and deadlines, the shape of errors. Decides nothing about sessions or permissions: that is `app`'s, reached
@@ -11,17 +12,20 @@ mod git;
 mod layers;
 mod openapi;
 mod port;
+mod preview;
 mod routes;
 mod serve;
 mod state;
 mod web;
 
 pub use openapi::openapi;
-pub use port::{BuildFrames, Frames, UseCases, WebSession};
+pub use port::{BuildFrames, Frames, PreviewStream, UseCases, WebSession};
+pub use preview::{InvalidPreviewDomain, PreviewDomain};
 pub use serve::serve;
 pub use state::{ApiState, Settings};
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 
 /// Everything the server answers.
 pub fn router(state: ApiState) -> Router {
@@ -30,5 +34,6 @@ pub fn router(state: ApiState) -> Router {
         .merge(git::routes(&state))
         .fallback(web::page_or_asset)
         .method_not_allowed_fallback(error::method_not_allowed);
-    layers::around(router, &state).with_state(state)
+    let product = layers::around(router, &state);
+    product.layer(from_fn_with_state(state.clone(), preview::dispatch)).with_state(state)
 }

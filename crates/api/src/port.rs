@@ -6,8 +6,9 @@ use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
-    ExecResult, FileDiffView, Frame, ImageView, Machine, ModelTested, ModelView, PersonAdded, Receipt,
-    RepositoryView, SessionView, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
+    ExecResult, FileDiffView, ForkSession, Frame, ImageView, Machine, MachineResources, ModelTested, ModelView,
+    PersonAdded, Receipt, RepositoryView, SessionEnvironment, SessionView, SignIn, SubmitCommand, TokenCreated,
+    UseSignInLink, WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -35,10 +36,15 @@ pub type Frames = BoxStream<'static, Frame>;
 /// A build's log from its beginning; ends after `finished`.
 pub type BuildFrames = BoxStream<'static, BuildFrame>;
 
+/// A byte stream to a port inside a sandbox.
+pub trait PreviewStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PreviewStream for T {}
+
 /// Each checks whether the caller may, and answers a `Problem` otherwise.
 #[async_trait]
 pub trait UseCases: Send + Sync + 'static {
     async fn machine(&self, caller: &Person) -> Result<Machine>;
+    async fn machine_resources(&self, caller: &Person) -> Result<MachineResources>;
 
     /// `not_signed_in` when the secret is not, or no longer, known.
     async fn person_of_cookie(&self, secret: &str) -> Result<Person>;
@@ -54,6 +60,7 @@ pub trait UseCases: Send + Sync + 'static {
     async fn add_repository(&self, caller: &Person, body: AddRepository) -> Result<RepositoryView>;
     async fn repository(&self, caller: &Person, name: &RepositoryName) -> Result<RepositoryView>;
     async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()>;
+    async fn warm(&self, caller: &Person, name: &RepositoryName, body: WarmRepository) -> Result<WarmView>;
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView>;
     async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>>;
     async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView>;
@@ -77,7 +84,18 @@ pub trait UseCases: Send + Sync + 'static {
         key: &CommandId,
         body: CreateSession,
     ) -> Result<SessionView>;
+    async fn fork_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        id: SessionId,
+        body: ForkSession,
+    ) -> Result<SessionView>;
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView>;
+    /// `url` of the ports is not known there: the route fills it in.
+    async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
+    /// A connection to a port inside; `port_closed` when nothing listens there.
+    async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;

@@ -6,6 +6,7 @@ mod images;
 mod machine;
 mod models;
 mod people;
+mod previews;
 mod repositories;
 mod sessions;
 mod sign_in;
@@ -40,12 +41,14 @@ fn public() -> Routes {
 fn plain() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(machine::machine))
+        .routes(routes!(machine::resources))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::me))
         .routes(routes!(people::list, people::add))
         .routes(routes!(tokens::create))
         .routes(routes!(repositories::list))
         .routes(routes!(repositories::show, repositories::remove))
+        .routes(routes!(repositories::warm))
         .routes(routes!(images::list, images::build))
         .routes(routes!(images::show))
         .routes(routes!(models::list, models::add))
@@ -53,6 +56,9 @@ fn plain() -> Routes {
         .routes(routes!(models::test))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(sessions::fork))
+        .routes(routes!(sessions::environment))
+        .routes(routes!(previews::open))
         .routes(routes!(sessions::submit))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))

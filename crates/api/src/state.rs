@@ -2,6 +2,7 @@
 
 use crate::layers::InFlight;
 use crate::port::UseCases;
+use crate::preview::{Grants, PreviewDomain};
 use greenroom_domain::RequestId;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const REQUESTS: u32 = 64;
 const STREAMS: u32 = 256;
 /// Git exchanges of one person at a time.
 const GIT_EXCHANGES: u32 = 16;
+/// Requests to previews, WebSockets included, of one person.
+const PREVIEW_REQUESTS: u32 = 256;
 /// Sign-ins at a time, of anybody: each costs memory and time for the password hash.
 const SIGN_INS: usize = 4;
 
@@ -25,6 +28,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address people use, where it is another: scheme, host and port.
     pub public_origin: Option<Url>,
+    /// For previews where people are not on the server's own machine; every subdomain leads to this server.
+    pub preview_domain: Option<PreviewDomain>,
 }
 
 /// Cheap to clone.
@@ -38,6 +43,8 @@ pub struct ApiState {
     pub(crate) streams: InFlight,
     pub(crate) git_exchanges: InFlight,
     pub(crate) sign_ins: Arc<Semaphore>,
+    pub(crate) previews: Grants,
+    pub(crate) preview_requests: InFlight,
 }
 
 impl ApiState {
@@ -50,6 +57,8 @@ impl ApiState {
             streams: InFlight::new("open streams", STREAMS),
             git_exchanges: InFlight::new("git exchanges at the same time", GIT_EXCHANGES),
             sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
+            previews: Grants::default(),
+            preview_requests: InFlight::new("open requests to previews", PREVIEW_REQUESTS),
         }
     }
 }

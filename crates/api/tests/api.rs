@@ -10,6 +10,10 @@ mod bad_requests;
 mod fake;
 #[path = "api/git.rs"]
 mod git;
+#[path = "api/inside.rs"]
+mod inside;
+#[path = "api/previews.rs"]
+mod previews;
 #[path = "api/socket.rs"]
 mod socket;
 #[path = "api/stream.rs"]

@@ -8,6 +8,7 @@ use greenroom_domain::{ErrorCode, Problem};
 use std::path::Path;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Result<Exit, Failure> {
     let settings = Settings::load(data, flags)?;
@@ -24,13 +25,21 @@ pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Resu
 }
 
 fn options(settings: Settings) -> Result<Options, Problem> {
-    let public_origin = settings.public_origin.map(|text| text.parse()).transpose().map_err(|error| {
-        Problem::new(ErrorCode::SettingsInvalid, format!("public_origin is not a URL: {error}."))
-    })?;
+    let public_origin: Option<Url> =
+        settings.public_origin.map(|text| text.parse()).transpose().map_err(|error| {
+            Problem::new(ErrorCode::SettingsInvalid, format!("public_origin is not a URL: {error}."))
+        })?;
+    let product = public_origin.as_ref().and_then(Url::host_str).unwrap_or_default();
+    if let Some(domain) = settings.preview_domain.as_ref().filter(|domain| domain.is_too_near(product)) {
+        let message = format!("preview_domain {domain} and the public origin's {product} lie in one another.");
+        return Err(Problem::new(ErrorCode::SettingsInvalid, message)
+            .hint("Pages of previews could set cookies for Greenroom: use a domain of its own, best one that shares no registered name with it."));
+    }
     Ok(Options {
         data: settings.data,
         listen: settings.listen,
         public_origin,
+        preview_domain: settings.preview_domain,
         budget: settings.budget,
         max_sandboxes: settings.max_sandboxes as usize,
         image_schedule: schedule(settings.image_schedule_minutes),

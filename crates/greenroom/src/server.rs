@@ -2,7 +2,7 @@
 //! how the parts meet; the rules are in the crates it names.
 
 use crate::data_dir::DataDir;
-use greenroom_api::{ApiState, Settings as ApiSettings};
+use greenroom_api::{ApiState, PreviewDomain, Settings as ApiSettings};
 use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies};
 use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog};
@@ -30,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) public_origin: Option<Url>,
+    pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) budget: Budget,
     pub(crate) max_sandboxes: usize,
     pub(crate) image_schedule: Option<Duration>,
@@ -44,6 +45,7 @@ impl Options {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             public_origin: None,
+            preview_domain: None,
             budget: Budget::default(),
             max_sandboxes: 16,
             image_schedule: None,
@@ -81,7 +83,8 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     data.write_run_file("local-token", &local_token)?;
     data.write_run_file("address", &format!("http://{address}"))?;
     let stopping = CancellationToken::new();
-    let settings = ApiSettings { listen: address, public_origin: options.public_origin };
+    let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);
+    let settings = ApiSettings { listen: address, public_origin, preview_domain };
     let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone());
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));

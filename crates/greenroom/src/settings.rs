@@ -10,6 +10,7 @@ pub(crate) use reference::reference;
 
 use crate::connection::data_dir;
 use clap::Args;
+use greenroom_api::PreviewDomain;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use std::fs;
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// Where browsers reach it, when that is not the address it listens on.
     pub(crate) public_origin: Option<String>,
+    /// For previews; none: only browsers on this machine reach them.
+    pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) log_format: LogFormat,
     pub(crate) max_sandboxes: u32,
     /// Limits of a turn where a session sets none.
@@ -56,11 +59,12 @@ impl Settings {
 
     fn resolve(data: PathBuf, flags: Layer, env: Layer, file: Layer) -> Self {
         let layer = flags.or(env).or(file).or(Layer::defaults());
-        let all = "every setting but the public origin has a default";
+        let all = "every setting but the public origin and the preview domain has a default";
         Self {
             data,
             listen: layer.listen.expect(all),
             public_origin: layer.public_origin.map(|origin| origin.to_string()),
+            preview_domain: layer.preview_domain,
             log_format: layer.log.format.expect(all),
             max_sandboxes: layer.max_sandboxes.expect(all).get(),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),

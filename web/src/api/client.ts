@@ -9,8 +9,10 @@ import type {
   CreateSession,
   ErrorView,
   FileDiffView,
+  ForkSession,
   ImageView,
   Machine,
+  MachineResources,
   ModelTested,
   ModelView,
   Person,
@@ -19,9 +21,11 @@ import type {
   Receipt,
   RepositoryView,
   Role,
+  SessionEnvironment,
   SessionView,
   SignedIn,
   TokenCreated,
+  WarmView,
 } from "./types";
 
 export class ApiError extends Error {
@@ -131,6 +135,7 @@ export const api = {
     post<SignedIn>("/sign-in/link", body, { keepsUnauthorized: true }),
   signOut: () => post<void>("/sign-out"),
   machine: (signal?: AbortSignal) => get<Machine>("/machine", signal),
+  machineResources: (signal?: AbortSignal) => get<MachineResources>("/machine/resources", signal),
 
   people: (signal?: AbortSignal) => get<Person[]>("/people", signal),
   addPerson: (body: { login: string; name: string; email: string; role: Role }) => post<PersonAdded>("/people", body),
@@ -141,6 +146,7 @@ export const api = {
   addRepository: (body: { name: string; source: string; required_approvals?: number }) =>
     post<RepositoryView>("/repositories", body),
   removeRepository: (name: string) => remove(`/repositories/${part(name)}`),
+  warm: (name: string, signal?: AbortSignal) => post<WarmView>(`/repositories/${part(name)}/warm`, {}, { signal }),
   images: (name: string, signal?: AbortSignal) => get<ImageView[]>(`/repositories/${part(name)}/images`, signal),
   buildImage: (name: string) => post<ImageView>(`/repositories/${part(name)}/images`),
   image: (id: string, signal?: AbortSignal) => get<ImageView>(`/images/${part(id)}`, signal),
@@ -154,6 +160,9 @@ export const api = {
   session: (id: string, signal?: AbortSignal) => get<SessionView>(`/sessions/${part(id)}`, signal),
   createSession: (body: CreateSession, key: string) =>
     post<SessionView>("/sessions", body, { headers: { "Idempotency-Key": key } }),
+  forkSession: (id: string, body: ForkSession, key: string) =>
+    post<SessionView>(`/sessions/${part(id)}/fork`, body, { headers: { "Idempotency-Key": key } }),
+  sessionEnvironment: (id: string, signal?: AbortSignal) => get<SessionEnvironment>(`/sessions/${part(id)}/environment`, signal),
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>
     post<Receipt>(`/sessions/${part(id)}/commands`, { key, command }),

@@ -8,6 +8,9 @@ export const sessionsQuery = queryOptions({
   queryFn: ({ signal }) => api.sessions(signal),
   refetchInterval: 5000,
 });
+export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
+export const sessionEnvironmentQuery = (id: string) =>
+  queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });
 export const repositoriesQuery = queryOptions({
   queryKey: ["repositories"],
   queryFn: ({ signal }) => api.repositories(signal),
@@ -28,6 +31,11 @@ export const imagesQuery = (name: string) =>
 export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: ({ signal }) => api.models(signal) });
 export const peopleQuery = queryOptions({ queryKey: ["people"], queryFn: ({ signal }) => api.people(signal) });
 export const machineQuery = queryOptions({ queryKey: ["machine"], queryFn: ({ signal }) => api.machine(signal), staleTime: 5 * 60_000 });
+export const machineResourcesQuery = queryOptions({
+  queryKey: ["machine", "resources"],
+  queryFn: ({ signal }) => api.machineResources(signal),
+  refetchInterval: 5000,
+});
 export const changesQuery = queryOptions({
   queryKey: ["changes"],
   queryFn: ({ signal }) => api.changes(signal),

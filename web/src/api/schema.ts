@@ -172,6 +172,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machine/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What sandboxes hold of the machine
+         * @description Those that are alive, warm pools, blanks, and the disk.
+         */
+        get: operations["machine_resources"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -352,6 +372,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/repositories/{name}/warm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a sandbox ready
+         * @description Because a prompt is being written: reserves one for the caller, starts its sync, and gives it back when it is not used
+         *     in time. Asked again while it is reserved, it answers the same one.
+         */
+        post: operations["warm_repository"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions": {
         parameters: {
             query?: never;
@@ -455,6 +496,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/environment": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what surrounds a session
+         * @description Its sandbox, services, ports that can be opened, and snapshots.
+         */
+        get: operations["session_environment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/exec": {
         parameters: {
             query?: never;
@@ -469,6 +530,48 @@ export interface paths {
          * @description Answers when it has ended, at most ten minutes later. It runs to its end even when the client leaves.
          */
         post: operations["exec"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/fork": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fork a session
+         * @description A new session that begins after an earlier turn of this one, with its conversation and its files as they were then.
+         *     The same key again answers the same session.
+         */
+        post: operations["fork_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/previews/{port}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open a preview
+         * @description Leads the browser to a port inside, on an origin of its own, and signs the caller in there: the address holds a ticket
+         *     that works once, for half a minute.
+         */
+        get: operations["open_preview"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -786,6 +889,26 @@ export interface components {
          * @enum {string}
          */
         Delivery: "queue" | "insert";
+        DiskView: {
+            /** Format: int64 */
+            free_bytes: number;
+            /** Format: int64 */
+            images: number;
+            /** Format: int64 */
+            layers_bytes: number;
+            /**
+             * Format: int64
+             * @description `None`: not bounded on this machine.
+             */
+            limit_per_sandbox_bytes?: number | null;
+            /** Format: int64 */
+            snapshots: number;
+            /**
+             * Format: int64
+             * @description Of the file system that sandboxes write to.
+             */
+            total_bytes: number;
+        };
         /** @description One entry: sequence numbers of a session begin at 1 and have no gap. */
         Entry: {
             /**
@@ -813,7 +936,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "image_missing" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -828,6 +951,7 @@ export interface components {
             /** @description Branch that the session's change will be pushed to. */
             branch: components["schemas"]["BranchName"];
             budget: components["schemas"]["Budget"];
+            forked_from?: components["schemas"]["ForkPoint"] | null;
             image?: components["schemas"]["ImageId"] | null;
             /** @description `None`: the installation's default at each turn. */
             model?: string | null;
@@ -941,6 +1065,39 @@ export interface components {
             /** @enum {string} */
             type: "sandbox_changed";
         } | {
+            changed: string[];
+            /** Format: int64 */
+            changed_count: number;
+            from: components["schemas"]["CommitHash"];
+            /** @description Steps of the recipe that ran again because the sync changed their inputs. */
+            rerun_steps: string[];
+            to: components["schemas"]["CommitHash"];
+            /** @enum {string} */
+            type: "synced";
+        } | {
+            /** Format: int64 */
+            duration_ms: number;
+            /**
+             * Format: int64
+             * @description How long processes stood still.
+             */
+            freeze_us: number;
+            reason: components["schemas"]["SnapshotReason"];
+            snapshot: components["schemas"]["SnapshotId"];
+            turn?: components["schemas"]["TurnId"] | null;
+            /** @enum {string} */
+            type: "snapshot_taken";
+        } | {
+            snapshot: components["schemas"]["SnapshotId"];
+            /** @enum {string} */
+            type: "snapshot_dropped";
+        } | {
+            name: string;
+            problem?: components["schemas"]["Problem"] | null;
+            state: components["schemas"]["ServicePhase"];
+            /** @enum {string} */
+            type: "service_changed";
+        } | {
             host: string;
             /** Format: int32 */
             port: number;
@@ -1038,6 +1195,20 @@ export interface components {
             patch: string;
             path: string;
         };
+        /** @description The turn of another session after which this one begins. */
+        ForkPoint: {
+            session: components["schemas"]["SessionId"];
+            snapshot?: components["schemas"]["SnapshotId"] | null;
+            /** @description The last turn that is taken over. */
+            turn: components["schemas"]["TurnId"];
+        };
+        /** @description Go on from an earlier turn of a session in a new one, with the conversation and the files as they were when it ended. */
+        ForkSession: {
+            /** @description The new session's first prompt; may follow later. */
+            prompt?: string | null;
+            title?: string | null;
+            turn?: components["schemas"]["TurnId"] | null;
+        };
         /** @description From server to client. */
         Frame: {
             /** Format: int64 */
@@ -1111,6 +1282,20 @@ export interface components {
             capabilities: components["schemas"]["CapabilityView"][];
             mode: string;
         };
+        /** @description What the installation's sandboxes hold of the machine. */
+        MachineResources: {
+            /**
+             * Format: int64
+             * @description Started sandboxes without an image.
+             */
+            blanks: number;
+            disk: components["schemas"]["DiskView"];
+            /** Format: int64 */
+            most_sandboxes: number;
+            pools: components["schemas"]["PoolView"][];
+            /** Format: int64 */
+            sandboxes: number;
+        };
         /** @enum {string} */
         ModelEffort: "low" | "medium" | "high";
         /** @enum {string} */
@@ -1148,6 +1333,55 @@ export interface components {
         };
         /** @description Id of a person */
         PersonId: string;
+        /** @description The warm sandboxes of one repository. */
+        PoolView: {
+            /** Format: int64 */
+            cap: number;
+            /** Format: int64 */
+            disk_bytes?: number | null;
+            /** Format: int64 */
+            floor: number;
+            /**
+             * Format: int64
+             * @description Sessions of the last day that found one, and all of them.
+             */
+            hits: number;
+            /**
+             * Format: int64
+             * @description What its sandboxes hold; `None`: the machine does not count it.
+             */
+            memory_bytes?: number | null;
+            /** Format: int64 */
+            preparing: number;
+            /**
+             * Format: int64
+             * @description Synced to the head of the default branch: only these are offered.
+             */
+            ready: number;
+            repository: components["schemas"]["RepositoryName"];
+            /**
+             * Format: int64
+             * @description Kept for people who are writing a prompt.
+             */
+            reserved: number;
+            /** Format: int64 */
+            starts: number;
+            /**
+             * Format: int64
+             * @description How many recent demand asks for, between floor and cap.
+             */
+            wanted: number;
+        };
+        /** @description A port inside that people can open as a page. */
+        PortView: {
+            is_listening: boolean;
+            /** @description From the recipe; `None`: a process listens there and the recipe does not name it. */
+            name?: string | null;
+            /** Format: int32 */
+            port: number;
+            /** @description Where to open it: an address on the session's own origin, which signs the caller in by itself. */
+            url: string;
+        };
         /** @description What went wrong, for people and programs. Holds no secret. */
         Problem: {
             code: components["schemas"]["ErrorCode"];
@@ -1203,7 +1437,32 @@ export interface components {
          */
         Role: "viewer" | "member" | "admin";
         /** @enum {string} */
-        SandboxPhase: "waiting_for_image" | "claiming" | "syncing" | "ready" | "stopped" | "lost" | "failed";
+        SandboxPhase: "waiting_for_image" | "claiming" | "restoring" | "syncing" | "ready" | "stopped" | "lost" | "failed";
+        /** @enum {string} */
+        ServicePhase: "starting" | "ready" | "failed";
+        ServiceView: {
+            name: string;
+            problem?: components["schemas"]["Problem"] | null;
+            state: components["schemas"]["ServicePhase"];
+        };
+        /** @description What surrounds a session's conversation: its sandbox, services, ports and snapshots. */
+        SessionEnvironment: {
+            /** Format: int64 */
+            disk_bytes?: number | null;
+            image?: components["schemas"]["ImageId"] | null;
+            is_running: boolean;
+            /**
+             * Format: int64
+             * @description What the sandbox holds now; `None`: it does not run, or the machine does not count it.
+             */
+            memory_bytes?: number | null;
+            ports: components["schemas"]["PortView"][];
+            /** Format: int64 */
+            processes?: number | null;
+            services: components["schemas"]["ServiceView"][];
+            /** @description Newest first. */
+            snapshots: components["schemas"]["SnapshotView"][];
+        };
         /** @description Id of a session */
         SessionId: string;
         /** @enum {string} */
@@ -1215,6 +1474,7 @@ export interface components {
             created_at_ms: number;
             created_by?: components["schemas"]["PersonId"] | null;
             created_by_name: string;
+            forked_from?: components["schemas"]["ForkPoint"] | null;
             /** Format: int64 */
             head_seq: number;
             id: components["schemas"]["SessionId"];
@@ -1235,6 +1495,17 @@ export interface components {
         };
         SignedIn: {
             person: components["schemas"]["Person"];
+        };
+        /** @description Id of a snapshot */
+        SnapshotId: string;
+        /** @enum {string} */
+        SnapshotReason: "turn" | "exit" | "out_of_memory";
+        SnapshotView: {
+            /** Format: int64 */
+            at_ms: number;
+            id: components["schemas"]["SnapshotId"];
+            reason: components["schemas"]["SnapshotReason"];
+            turn?: components["schemas"]["TurnId"] | null;
         };
         /** @enum {string} */
         StartStage: "queued" | "committed" | "model_called" | "first_token" | "claimed" | "restored" | "synced";
@@ -1355,6 +1626,22 @@ export interface components {
          * @enum {string}
          */
         Via: "person" | "parent" | "review" | "webhook";
+        /**
+         * @description Make a sandbox ready because a prompt is being written. Reserved for the caller, for one session, and given back when
+         *     it is not used in time.
+         */
+        WarmRepository: {
+            /** @description The branch that the session will begin at; `None`: the default branch. */
+            base_branch?: string | null;
+        };
+        /** @enum {string} */
+        WarmState: "preparing" | "ready" | "waiting_for_image" | "unavailable";
+        /** @description A sandbox that is made ready for the caller's next session. */
+        WarmView: {
+            /** Format: int64 */
+            expires_at_ms: number;
+            state: components["schemas"]["WarmState"];
+        };
     };
     responses: never;
     parameters: never;
@@ -2122,6 +2409,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Machine"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    machine_resources: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MachineResources"];
                 };
             };
             /** @description `invalid_request` */
@@ -3479,6 +3849,113 @@ export interface operations {
             };
         };
     };
+    warm_repository: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: components["schemas"]["RepositoryName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WarmRepository"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WarmView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     sessions: {
         parameters: {
             query?: {
@@ -4197,6 +4674,100 @@ export interface operations {
             };
         };
     };
+    session_environment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionEnvironment"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     exec: {
         parameters: {
             query?: never;
@@ -4286,6 +4857,230 @@ export interface operations {
             };
             /** @description `sandbox_lost`, `sandbox_failed` */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    fork_session: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description 1 to 128 visible ASCII characters */
+                "Idempotency-Key": string;
+            };
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForkSession"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown`, `turn_unknown`, `snapshot_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `key_reused`, `session_busy` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    open_preview: {
+        parameters: {
+            query?: {
+                /** @description Path and query to open there; `/` when not said. */
+                to?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+                port: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description `Location` is the preview's address. */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `sandbox_unsupported`: previews have no address that this browser reaches */
+            501: {
                 headers: {
                     [name: string]: unknown;
                 };

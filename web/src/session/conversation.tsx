@@ -2,8 +2,9 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Button, Empty, Loading } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { ForkedFrom } from "./fork";
 import { ItemView } from "./items";
-import { announcement, phaseText } from "./say";
+import { announcement, forkRefusal, phaseText } from "./say";
 import type { Item, SessionState } from "./state";
 import type { Outgoing } from "./store";
 
@@ -20,6 +21,7 @@ export function Conversation({ state, outgoing }: { state: SessionState; outgoin
     <div className="relative min-h-0 flex-1">
       <div ref={box} className="h-full overflow-y-auto overscroll-contain" tabIndex={0} aria-label="Log of the session" role="log" aria-live="off">
         <div ref={content} className="mx-auto max-w-[760px] px-3.5 pb-4 pt-5 lg:px-6">
+          {state.forkedFrom && <ForkedFrom from={state.forkedFrom} />}
           {isEmpty && !state.isCaughtUp && <Loading what="the session" />}
           {isEmpty && state.isCaughtUp && (
             <Empty icon="chat" title="Nothing has been asked yet">
@@ -61,7 +63,7 @@ function Items({ state }: { state: SessionState }) {
         if (!item) return null;
         return (
           <div key={key} className={`first:*:mt-0 ${index < far ? "far" : ""}`}>
-            <ItemView item={item} turn={startsTurn(item, state)} />
+            <ItemView item={item} turn={turnOf(item, state)} noFork={item.kind === "turn_end" ? forkRefusal(state, item.turn) : null} />
           </div>
         );
       })}
@@ -69,11 +71,11 @@ function Items({ state }: { state: SessionState }) {
   );
 }
 
-/** The turn whose start is shown with this item: its first prompt. */
-function startsTurn(item: Item, state: SessionState) {
-  if (item.kind !== "prompt" || !item.turn) return undefined;
-  const turn = state.turns.get(item.turn);
-  return turn?.firstPrompt === item.prompt.id ? turn : undefined;
+/** The turn that is shown with this item: its start with its first prompt, its files with its end. */
+function turnOf(item: Item, state: SessionState) {
+  const turn = state.turns.get(item.turn ?? "");
+  if (item.kind === "turn_end") return turn;
+  return item.kind === "prompt" && turn?.firstPrompt === item.prompt.id ? turn : undefined;
 }
 
 function OutgoingPrompt({ prompt }: { prompt: Outgoing }) {

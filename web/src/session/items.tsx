@@ -5,11 +5,12 @@ import { duration, microseconds, STAGE_NAMES, timelineRows, usageText } from "..
 import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
-import { outcomeText } from "./say";
-import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, Turn, TurnEndItem } from "./state";
+import { ForkButton } from "./fork";
+import { outcomeText, syncedText } from "./say";
+import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, Turn, TurnEndItem } from "./state";
 import { ToolCard } from "./tool-card";
 
-export const ItemView = memo(function ItemView({ item, turn }: { item: Item; turn?: Turn }) {
+export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: Item; turn?: Turn; noFork?: string | null }) {
   switch (item.kind) {
     case "prompt":
       return <PromptView item={item} turn={turn} />;
@@ -25,8 +26,10 @@ export const ItemView = memo(function ItemView({ item, turn }: { item: Item; tur
       return <NoticeView item={item} />;
     case "change":
       return <ChangeCard item={item} />;
+    case "synced":
+      return <SyncedView item={item} />;
     case "turn_end":
-      return <TurnEnd item={item} />;
+      return <TurnEnd item={item} turn={turn} noFork={noFork ?? null} />;
   }
 });
 
@@ -180,20 +183,54 @@ function ChangeCard({ item }: { item: ChangeItem }) {
   );
 }
 
-function TurnEnd({ item }: { item: TurnEndItem }) {
+/** What the base branch brought, in one line; opened, which files. */
+function SyncedView({ item }: { item: SyncedItem }) {
+  const more = item.changedCount - item.changed.length;
+  return (
+    <details className="group mt-4 px-1 text-[13.5px] text-ink-2" data-testid="synced">
+      <summary className="flex min-h-9 list-none items-center gap-2 hover:text-ink">
+        <Icon name="refresh" className="size-[18px] text-ink-3" />
+        <span className="min-w-0 break-words">{syncedText(item)}</span>
+        <Icon name="chevron" className="size-3.5 transition-transform group-open:rotate-90" />
+      </summary>
+      <div className="ml-[9px] border-l-2 border-line pl-4">
+        <p className="py-1">
+          From <code className="font-mono text-[12.5px]">{item.from.slice(0, 10)}</code> to <code className="font-mono text-[12.5px]">{item.to.slice(0, 10)}</code>
+        </p>
+        {item.rerunSteps.length > 0 && <p className="py-1">Run again, because what they read was changed: {item.rerunSteps.join(", ")}.</p>}
+        <ul aria-label="Changed files" className="max-h-60 overflow-y-auto font-mono text-[12.5px] leading-6">
+          {item.changed.map((path) => (
+            <li key={path} className="wrap-anywhere">
+              {path}
+            </li>
+          ))}
+          {more > 0 && <li className="font-sans">and {more} more</li>}
+        </ul>
+      </div>
+    </details>
+  );
+}
+
+function TurnEnd({ item, turn, noFork }: { item: TurnEndItem; turn: Turn | undefined; noFork: string | null }) {
   const { outcome } = item;
   const usage = usageText(item.usage);
   return (
     <div data-testid="turn-end" data-outcome={outcome.kind} className="mt-4">
       {(outcome.kind === "failed" || outcome.kind === "budget_reached") && <ProblemBox problem={outcome.problem} />}
-      <p className="mt-2 flex items-center gap-2 px-1 text-[13px] text-ink-3">
+      <div className="mt-1 flex flex-wrap items-center gap-x-2 px-1 text-[13px] text-ink-3">
         <Icon name={outcome.kind === "completed" ? "check" : outcome.kind === "stopped" ? "stop" : "warn"} className="size-4" />
         <span>
           {outcomeText(outcome)} after {duration(item.durationMs)}
           {outcome.kind === "stopped" && "; what was done is kept"}
           {usage && ` · ${usage}`}
         </span>
-      </p>
+        {turn?.snapshot && !turn.snapshot.isDropped && (
+          <span className="inline-flex items-center gap-1" data-testid="snapshot">
+            <span aria-hidden="true">·</span> files kept
+          </span>
+        )}
+        {item.turn && <ForkButton turn={item.turn} refusal={noFork} />}
+      </div>
     </div>
   );
 }

@@ -12,6 +12,7 @@ import {
   type NoticeItem,
   type Prompt,
   type SessionState,
+  type Snapshot,
   type ToolItem,
   type Turn,
 } from "./state";
@@ -75,6 +76,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         baseBranch: event.base_branch,
         model: event.model ?? null,
         author: event.author,
+        forkedFrom: event.forked_from ?? null,
       });
     case "title_changed":
       return draft.set({ title: event.title });
@@ -104,6 +106,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         marks: [],
         outcome: null,
         firstPrompt: event.prompts[0] ?? null,
+        snapshot: null,
       });
       draft.set({ running: event.turn });
       for (const prompt of event.prompts) takePrompt(draft, prompt, event.turn, false);
@@ -142,7 +145,26 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       return draft.set({ todo: event.items });
     case "sandbox_changed":
       return applySandbox(draft, event, base);
+    case "synced":
+      return draft.put({
+        ...base,
+        kind: "synced",
+        from: event.from,
+        to: event.to,
+        changed: event.changed,
+        changedCount: event.changed_count,
+        rerunSteps: event.rerun_steps,
+      });
+    case "snapshot_taken":
+      return keepSnapshot(draft, { id: event.snapshot, reason: event.reason, turn: event.turn ?? null, atMs, isDropped: false });
+    case "snapshot_dropped": {
+      const known = draft.now.snapshots.get(event.snapshot);
+      return known && keepSnapshot(draft, { ...known, isDropped: true });
+    }
+    case "service_changed":
+      return applyService(draft, event, base);
     case "egress_denied":
+      countDenied(draft, event.host, event.port);
       return draft.put(notice(base, "warn", `A connection to ${event.host}:${event.port} was refused: it is not on this repository's allow-list.`));
     case "start_timeline":
       return draft.changeTurn(event.turn, { marks: event.marks });
@@ -294,11 +316,34 @@ function changeItem(
 
 function applySandbox(draft: Draft, event: Extract<Event, { type: "sandbox_changed" }>, base: Base): void {
   const problem = event.problem ?? null;
-  draft.set({ sandbox: { phase: event.state, problem } });
+  draft.set({ sandbox: { phase: event.state, problem, image: event.image ?? draft.now.sandbox?.image ?? null } });
+  // Services live and end with their sandbox.
+  if (event.state === "claiming" || event.state === "stopped") draft.set({ services: new Map() });
   if (event.state === "lost" || event.state === "failed") {
     const text = event.state === "lost" ? "The sandbox ended unexpectedly; files up to the last write are kept." : "The sandbox could not be started.";
     draft.put({ ...notice(base, "bad", text), problem });
   }
+}
+
+/** A turn that changed nothing has none of its own: what it left is what the one before it left. */
+function keepSnapshot(draft: Draft, snapshot: Snapshot): void {
+  draft.set({ snapshots: new Map(draft.now.snapshots).set(snapshot.id, snapshot) });
+  const turn = draft.now.turns.get(snapshot.turn ?? "");
+  const isNewer = !snapshot.isDropped && snapshot.reason !== "out_of_memory";
+  if (turn && (isNewer || turn.snapshot?.id === snapshot.id)) draft.putTurn({ ...turn, snapshot });
+}
+
+function applyService(draft: Draft, event: Extract<Event, { type: "service_changed" }>, base: Base): void {
+  const problem = event.problem ?? null;
+  draft.set({ services: new Map(draft.now.services).set(event.name, { name: event.name, state: event.state, problem }) });
+  if (event.state !== "failed") return;
+  draft.put({ ...notice(base, "warn", `The service “${event.name}” is not running.`), problem });
+}
+
+function countDenied(draft: Draft, host: string, port: number): void {
+  const key = `${host}:${port}`;
+  const times = (draft.now.denied.get(key)?.times ?? 0) + 1;
+  draft.set({ denied: new Map(draft.now.denied).set(key, { host, port, times }) });
 }
 
 function interruptedText(openCalls: number): string {

@@ -2,11 +2,12 @@
 import type { SandboxPhase, ToolDisplay, TurnOutcome } from "../api/types";
 import { firstLine, plainTerminal } from "../lib/format";
 import { countDiff } from "../lib/patch";
-import type { SessionState, ToolItem } from "./state";
+import type { SessionState, SyncedItem, ToolItem } from "./state";
 
 const PHASES: Record<SandboxPhase, string> = {
   waiting_for_image: "Waiting for the repository's first environment image",
   claiming: "Taking a sandbox",
+  restoring: "Bringing the files back",
   syncing: "Syncing with the base branch",
   ready: "Sandbox ready",
   stopped: "Sandbox stopped; files are kept",
@@ -88,6 +89,26 @@ function lastOrCount(text: string): string {
 function lastLine(text: string): string {
   const lines = plainTerminal(text.slice(-4000)).trimEnd().split("\n");
   return (lines.at(-1) ?? "").trim().slice(0, 110);
+}
+
+export function syncedText(item: SyncedItem): string {
+  const { changedCount, rerunSteps } = item;
+  const files = changedCount === 0 ? "no file changed" : changedCount === 1 ? "1 file changed" : `${changedCount} files changed`;
+  const steps = rerunSteps.length === 0 ? "" : rerunSteps.length === 1 ? ", 1 step run again" : `, ${rerunSteps.length} steps run again`;
+  return `Synced with the base branch: ${files}${steps}`;
+}
+
+/**
+ * Why nothing can be forked from a turn; `null` when it can. A turn's files are those of the last snapshot up to it; there
+ * is none while no turn changed anything, and then the image's files are meant.
+ */
+export function forkRefusal(state: SessionState, turn: string | null): string | null {
+  const at = state.turnOrder.indexOf(turn ?? "");
+  for (let index = at; index >= 0; index--) {
+    const snapshot = state.turns.get(state.turnOrder[index] ?? "")?.snapshot;
+    if (snapshot) return snapshot.isDropped ? "Its files made room for others." : null;
+  }
+  return null;
 }
 
 /** For people who listen: what happens now, in a few words that do not change with every token. */

@@ -3,8 +3,11 @@ import type {
   Author,
   ChangeStatus,
   Delivery,
+  ForkPoint,
   Problem,
   SandboxPhase,
+  ServicePhase,
+  SnapshotReason,
   TimelineMark,
   TodoItem,
   ToolDisplay,
@@ -75,13 +78,46 @@ export interface ChangeItem extends ItemBase {
   byName: string | null;
   commit: string | null;
 }
+/** The newest commits of the base branch arrived. */
+export interface SyncedItem extends ItemBase {
+  kind: "synced";
+  from: string;
+  to: string;
+  /** At most 200 paths; `changedCount` counts all. */
+  changed: readonly string[];
+  changedCount: number;
+  rerunSteps: readonly string[];
+}
 export interface TurnEndItem extends ItemBase {
   kind: "turn_end";
   outcome: TurnOutcome;
   usage: Usage;
   durationMs: number;
 }
-export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | TurnEndItem;
+export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | TurnEndItem;
+
+/** A copy of the session's files. */
+export interface Snapshot {
+  id: string;
+  reason: SnapshotReason;
+  turn: string | null;
+  atMs: number;
+  /** Made room for others. */
+  isDropped: boolean;
+}
+
+export interface Service {
+  name: string;
+  state: ServicePhase;
+  problem: Problem | null;
+}
+
+/** A host that the sandbox may not reach, and how often it was tried. */
+export interface Denied {
+  host: string;
+  port: number;
+  times: number;
+}
 
 export interface Turn {
   id: string;
@@ -92,6 +128,8 @@ export interface Turn {
   marks: readonly TimelineMark[];
   outcome: TurnOutcome | null;
   firstPrompt: string | null;
+  /** The files as they were when it ended; `null`: it changed none. */
+  snapshot: Snapshot | null;
 }
 
 export interface SessionState {
@@ -116,7 +154,13 @@ export interface SessionState {
   /** The running turn. */
   running: string | null;
   todo: readonly TodoItem[];
-  sandbox: { phase: SandboxPhase; problem: Problem | null } | null;
+  sandbox: { phase: SandboxPhase; problem: Problem | null; image: string | null } | null;
+  /** In the order they were taken. */
+  snapshots: ReadonlyMap<string, Snapshot>;
+  services: ReadonlyMap<string, Service>;
+  /** By `host:port`. */
+  denied: ReadonlyMap<string, Denied>;
+  forkedFrom: ForkPoint | null;
   change: { id: string; number: number; title: string; state: ChangeStatus } | null;
   usage: Usage;
   /** People who prompted, by id. */
@@ -152,6 +196,10 @@ export function initialState(): SessionState {
     running: null,
     todo: [],
     sandbox: null,
+    snapshots: new Map(),
+    services: new Map(),
+    denied: new Map(),
+    forkedFrom: null,
     change: null,
     usage: NO_USAGE,
     prompters: new Map(),

@@ -21,7 +21,7 @@ pub(super) async fn known_host(
     next: Next,
 ) -> Result<Response, ApiError> {
     let authority = authority_of(request.uri(), request.headers())
-        .ok_or_else(|| invalid("The request has no `Host` header."))?;
+        .ok_or_else(|| invalid("The request has no `Host` header, or more than one."))?;
     if !is_ours(&authority, &state.settings) {
         return Err(refused(format!("This server is not known as {:?}.", authority.host()))
             .hint("Use its listening address, or set the public address in the server's settings.")
@@ -74,7 +74,7 @@ fn check_origin(settings: &Settings, request: &Request, absent: Absent) -> Resul
                 .hint("A program should use a token instead of the cookie.")),
         };
     };
-    let own = authority_of(request.uri(), request.headers()).map(|host| own_origin(&host, settings));
+    let own = authority_of(request.uri(), request.headers()).map(|host| origin_at(&host, settings));
     if own.is_some_and(|own| origin.as_bytes() == own.as_bytes()) {
         return Ok(());
     }
@@ -82,14 +82,25 @@ fn check_origin(settings: &Settings, request: &Request, absent: Absent) -> Resul
         .hint("Open Greenroom's own page; behind a proxy, set the public address in the server's settings."))
 }
 
-fn authority_of(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    match uri.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => headers.get(HOST)?.to_str().ok()?.parse().ok(),
+/// Whom a request is for. None when it says so twice, or in two ways: nobody may read it in another way than we do.
+pub(crate) fn authority_of(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().map(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    match (uri.authority(), host, hosts.next()) {
+        (Some(authority), None, None) => Some(authority.clone()),
+        (Some(authority), Some(Some(host)), None) if *authority == host => Some(host),
+        (None, Some(host), None) => host,
+        _ => None,
     }
 }
 
-fn own_origin(host: &Authority, settings: &Settings) -> String {
+/// The product's origin as the page that asks knows it.
+pub(crate) fn own_origin(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
+    let host = authority_of(uri, headers).ok_or_else(|| invalid("The request has no `Host` header."))?;
+    Ok(origin_at(&host, settings))
+}
+
+fn origin_at(host: &Authority, settings: &Settings) -> String {
     match &settings.public_origin {
         Some(public) if public.host_str() == Some(host.host()) => public.origin().ascii_serialization(),
         _ => format!("http://{host}"),
@@ -117,7 +128,11 @@ mod tests {
     use super::*;
 
     fn settings(listen: &str, public: Option<&str>) -> Settings {
-        Settings { listen: listen.parse().unwrap(), public_origin: public.map(|url| url.parse().unwrap()) }
+        Settings {
+            listen: listen.parse().unwrap(),
+            public_origin: public.map(|url| url.parse().unwrap()),
+            preview_domain: None,
+        }
     }
 
     fn accepts(settings: &Settings, host: &str) -> bool {
@@ -140,7 +155,7 @@ mod tests {
         let settings = settings("10.0.0.7:80", Some("https://room.example:8443"));
         assert!(accepts(&settings, "room.example:8443") && accepts(&settings, "10.0.0.7"));
         assert!(!accepts(&settings, "10.0.0.8"));
-        assert_eq!(own_origin(&"room.example".parse().unwrap(), &settings), "https://room.example:8443");
+        assert_eq!(origin_at(&"room.example".parse().unwrap(), &settings), "https://room.example:8443");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{ApiState, openapi};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use greenroom_wire::{Health, Machine};
+use greenroom_wire::{Health, Machine, MachineResources};
 use http::header::CONTENT_TYPE;
 
 /// Whether the server is ready
@@ -31,4 +31,13 @@ pub(super) async fn document() -> impl IntoResponse {
     responses((status = 200, body = Machine)))]
 pub(super) async fn machine(State(state): State<ApiState>, caller: Caller) -> Answer<Machine> {
     Ok(Json(state.app.machine(&caller.person).await?))
+}
+
+/// What sandboxes hold of the machine
+///
+/// Those that are alive, warm pools, blanks, and the disk.
+#[utoipa::path(get, path = "/machine/resources", operation_id = "machine_resources", tag = "machine",
+    responses((status = 200, body = MachineResources)))]
+pub(super) async fn resources(State(state): State<ApiState>, caller: Caller) -> Answer<MachineResources> {
+    Ok(Json(state.app.machine_resources(&caller.person).await?))
 }

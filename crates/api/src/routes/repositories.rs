@@ -6,7 +6,7 @@ use crate::extract::{Caller, JsonBody, PathOf};
 use axum::Json;
 use axum::extract::State;
 use greenroom_domain::RepositoryName;
-use greenroom_wire::{AddRepository, ErrorBody, RepositoryView};
+use greenroom_wire::{AddRepository, ErrorBody, RepositoryView, WarmRepository, WarmView};
 use http::StatusCode;
 
 /// List repositories
@@ -67,4 +67,24 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     state.app.remove_repository(&caller.person, &name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make a sandbox ready
+///
+/// Because a prompt is being written: reserves one for the caller, starts its sync, and gives it back when it is not used
+/// in time. Asked again while it is reserved, it answers the same one.
+#[utoipa::path(post, path = "/repositories/{name}/warm", operation_id = "warm_repository", tag = "repositories",
+    params(("name" = RepositoryName, Path)),
+    request_body = WarmRepository,
+    responses(
+        (status = 200, body = WarmView),
+        (status = 404, description = "`repository_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn warm(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(name): PathOf<RepositoryName>,
+    JsonBody(body): JsonBody<WarmRepository>,
+) -> Answer<WarmView> {
+    Ok(Json(state.app.warm(&caller.person, &name, body).await?))
 }

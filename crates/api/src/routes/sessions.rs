@@ -3,13 +3,15 @@
 use crate::ApiState;
 use crate::error::{Answer, ApiError};
 use crate::extract::{Caller, IdempotencyKey, JsonBody, PROMPT_BODY_LIMIT, PathOf, QueryOf};
+use crate::layers::own_origin;
 use axum::Json;
 use axum::extract::State;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
-    CreateSession, EntryPage, ErrorBody, FileDiffView, Receipt, SessionView, SubmitCommand,
+    CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment, SessionView,
+    SubmitCommand,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -77,6 +79,55 @@ pub(super) async fn show(
     PathOf(id): PathOf<SessionId>,
 ) -> Answer<SessionView> {
     Ok(Json(state.app.session(&caller.person, id).await?))
+}
+
+/// Fork a session
+///
+/// A new session that begins after an earlier turn of this one, with its conversation and its files as they were then.
+/// The same key again answers the same session.
+#[utoipa::path(post, path = "/sessions/{id}/fork", operation_id = "fork_session", tag = "sessions",
+    params(
+        ("id" = SessionId, Path),
+        ("Idempotency-Key" = String, Header, description = "1 to 128 visible ASCII characters"),
+    ),
+    request_body = ForkSession,
+    responses(
+        (status = 200, body = SessionView),
+        (status = 404, description = "`session_unknown`, `turn_unknown`, `snapshot_unknown`", body = ErrorBody),
+        (status = 409, description = "`key_reused`, `session_busy`", body = ErrorBody),
+    ))]
+pub(super) async fn fork(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(body): JsonBody<ForkSession, PROMPT_BODY_LIMIT>,
+) -> Answer<SessionView> {
+    Ok(Json(state.app.fork_session(&caller.person, &key, id, body).await?))
+}
+
+/// Show what surrounds a session
+///
+/// Its sandbox, services, ports that can be opened, and snapshots.
+#[utoipa::path(get, path = "/sessions/{id}/environment", operation_id = "session_environment", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 200, body = SessionEnvironment),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn environment(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer<SessionEnvironment> {
+    let mut environment = state.app.session_environment(&caller.person, id).await?;
+    let origin = own_origin(&state.settings, &uri, &headers)?;
+    for port in &mut environment.ports {
+        port.url = format!("{origin}/api/v1/sessions/{id}/previews/{}", port.port);
+    }
+    Ok(Json(environment))
 }
 
 /// Delete a session

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
-use greenroom_api::{ApiState, BuildFrames, Frames, Settings, UseCases, WebSession, router, serve};
+use greenroom_api::{
+    ApiState, BuildFrames, Frames, PreviewStream, Settings, UseCases, WebSession, router, serve,
+};
 use greenroom_app::GitService;
 use greenroom_domain::{
     ChangeId, Command, CommandId, Entry, ErrorCode, Event, ImageId, Person, PersonId, Problem,
@@ -106,6 +108,9 @@ impl UseCases for Fake {
     async fn machine(&self, _: &Person) -> Result<Machine> {
         Ok(Machine { mode: "fake".into(), capabilities: vec![] })
     }
+    async fn machine_resources(&self, _: &Person) -> Result<MachineResources> {
+        unused()
+    }
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
         self.known(secret == "good-cookie")
     }
@@ -147,6 +152,9 @@ impl UseCases for Fake {
     async fn remove_repository(&self, _: &Person, _: &RepositoryName) -> Result<()> {
         unused()
     }
+    async fn warm(&self, _: &Person, _: &RepositoryName, _: WarmRepository) -> Result<WarmView> {
+        Ok(WarmView { state: WarmState::Preparing, expires_at_ms: 1 })
+    }
     async fn build_image(&self, _: &Person, _: &RepositoryName) -> Result<ImageView> {
         unused()
     }
@@ -177,6 +185,32 @@ impl UseCases for Fake {
     }
     async fn create_session(&self, _: &Person, _: &CommandId, _: CreateSession) -> Result<SessionView> {
         Ok(session_view(session_id()))
+    }
+    async fn fork_session(
+        &self,
+        _: &Person,
+        _: &CommandId,
+        id: SessionId,
+        _: ForkSession,
+    ) -> Result<SessionView> {
+        Ok(session_view(id))
+    }
+    async fn session_environment(&self, _: &Person, _: SessionId) -> Result<SessionEnvironment> {
+        let port = PortView { port: 3000, name: None, is_listening: true, url: String::new() };
+        Ok(SessionEnvironment {
+            is_running: true,
+            image: None,
+            services: vec![],
+            ports: vec![port],
+            snapshots: vec![],
+            memory_bytes: None,
+            processes: None,
+            disk_bytes: None,
+        })
+    }
+    async fn preview(&self, _: &Person, _: SessionId, port: u16) -> Result<Box<dyn PreviewStream>> {
+        let stream = crate::inside::connect(port).ok_or_else(|| problem(ErrorCode::PortClosed))?;
+        Ok(Box::new(stream))
     }
     async fn session(&self, _: &Person, id: SessionId) -> Result<SessionView> {
         if id == session_id() { Ok(session_view(id)) } else { Err(problem(ErrorCode::SessionUnknown)) }
@@ -264,7 +298,7 @@ pub(crate) struct TestApp {
 pub(crate) fn app() -> TestApp {
     let fake = Arc::new(Fake::default());
     let shutdown = CancellationToken::new();
-    let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None };
+    let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None, preview_domain: None };
     let state = ApiState::new(fake.clone(), settings, shutdown.clone());
     TestApp { fake, router: router(state), shutdown }
 }

@@ -1,6 +1,7 @@
 //! One source of settings: flags, environment, file or defaults, each with only what it says.
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
+use greenroom_api::PreviewDomain;
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
@@ -20,6 +21,9 @@ pub(crate) struct Layer {
     /// Where browsers reach the server, such as https://greenroom.example.org, behind a proxy
     #[arg(long, value_name = "URL")]
     pub(crate) public_origin: Option<Origin>,
+    /// Domain whose every subdomain leads to the server, such as previews.example.net, for previews of sessions
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) preview_domain: Option<PreviewDomain>,
     #[command(flatten)]
     pub(crate) log: LogLayer,
     /// Most sandboxes that run at the same time; further sessions wait
@@ -132,6 +136,7 @@ impl Layer {
         Self {
             listen: Some((Ipv4Addr::LOCALHOST, 7878).into()),
             public_origin: None,
+            preview_domain: None,
             log: LogLayer { format: Some(LogFormat::Text) },
             max_sandboxes: NonZeroU32::new(16),
             image_schedule_minutes: Some(30),
@@ -163,6 +168,7 @@ impl Layer {
         Self {
             listen: self.listen.or(other.listen),
             public_origin: self.public_origin.or(other.public_origin),
+            preview_domain: self.preview_domain.or(other.preview_domain),
             log: LogLayer { format: self.log.format.or(other.log.format) },
             max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),

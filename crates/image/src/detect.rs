@@ -3,10 +3,14 @@
 //! head is broken still gets one: mending it may be what the agent is asked for.
 
 mod go;
+mod java;
 mod node;
+mod php;
 mod place;
 mod python;
+mod ruby;
 mod rust;
+mod toolchain;
 
 use crate::recipe::{Check, DEFAULT_TIMEOUT_MINUTES, Recipe, Step};
 use place::Place;
@@ -29,6 +33,9 @@ pub enum Ecosystem {
     Node,
     Python,
     Go,
+    Java,
+    Ruby,
+    Php,
 }
 
 /// What one ecosystem adds.
@@ -37,6 +44,7 @@ struct Part {
     steps: Vec<Step>,
     checks: Vec<Check>,
     env: BTreeMap<String, String>,
+    notes: Vec<String>,
 }
 
 /// The file as bytes; `None` when it is missing or too large to look at.
@@ -51,10 +59,14 @@ pub fn detect(paths: &[String], read: Read<'_>) -> Detected {
             Ecosystem::Node => node::part(&place, read),
             Ecosystem::Python => python::part(&place, read),
             Ecosystem::Go => go::part(&place),
+            Ecosystem::Java => java::part(&place),
+            Ecosystem::Ruby => ruby::part(&place),
+            Ecosystem::Php => php::part(&place),
         };
         detected.recipe.steps.extend(part.steps);
         detected.recipe.checks.extend(part.checks);
         detected.recipe.env.extend(part.env);
+        detected.notes.extend(part.notes);
         if !detected.ecosystems.contains(&ecosystem) {
             detected.ecosystems.push(ecosystem);
         }
@@ -64,7 +76,7 @@ pub fn detect(paths: &[String], read: Read<'_>) -> Detected {
 
 /// The files that `detect` would read of these paths: a caller whose reading is slow or asynchronous fetches them first.
 pub fn wanted(paths: &[String]) -> Vec<String> {
-    const READ: [&str; 4] = ["package.json", "pnpm-lock.yaml", "pyproject.toml", "setup.cfg"];
+    const READ: [&str; 5] = ["package.json", "pnpm-lock.yaml", "yarn.lock", "pyproject.toml", "setup.cfg"];
     let mut wanted = Vec::new();
     for (_, place) in places(paths) {
         wanted.extend(READ.iter().filter(|name| place.has(name)).map(|name| place.path(name)));
@@ -79,6 +91,9 @@ fn places(paths: &[String]) -> Vec<(Ecosystem, Place<'_>)> {
     for (ecosystem, is_marker) in [
         (Ecosystem::Rust, rust::is_marker as fn(&str) -> bool),
         (Ecosystem::Go, go::is_marker),
+        (Ecosystem::Java, java::is_marker),
+        (Ecosystem::Ruby, ruby::is_marker),
+        (Ecosystem::Php, php::is_marker),
         (Ecosystem::Python, python::is_marker),
         (Ecosystem::Node, node::is_marker),
     ] {

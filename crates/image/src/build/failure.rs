@@ -50,15 +50,45 @@ pub(super) fn exit(what: What<'_>, name: &str, reason: ExitReason, minutes: u32,
     }
     if let (ExitReason::Code { code: 127 }, Some(program)) = (reason, missing_program(tail)) {
         return Problem::new(code, format!("{subject} needs {program}, which is not in the sandbox."))
-            .hint(format!(
-                "Install {program} on the host (the sandbox shows the host's programs), or write other steps into {}. {KEPT}",
-                crate::recipe::RECIPE_PATH
-            ))
+            .hint(format!("{} {KEPT}", provider(program)))
             .detail(tail);
     }
     Problem::new(code, format!("{subject} {}.", ending(reason, minutes)))
         .hint(hint(what, reason))
         .detail(tail)
+}
+
+/// What provides a program: the package of Debian, and a base that has it.
+const PROVIDERS: [(&str, &str, &str); 17] = [
+    ("bundle", "bundler", "oci:ruby:3"),
+    ("cargo", "cargo", "oci:rust:1"),
+    ("composer", "composer", "oci:composer:2"),
+    ("gcc", "build-essential", "oci:buildpack-deps:stable"),
+    ("git", "git", "oci:buildpack-deps:stable"),
+    ("go", "golang-go", "oci:golang:1"),
+    ("gradle", "gradle", "oci:gradle:8"),
+    ("java", "default-jdk-headless", "oci:eclipse-temurin:21"),
+    ("make", "build-essential", "oci:buildpack-deps:stable"),
+    ("mvn", "maven", "oci:maven:3"),
+    ("node", "nodejs", "oci:node:24"),
+    ("npm", "npm", "oci:node:24"),
+    ("php", "php-cli", "oci:php:8"),
+    ("pip", "python3-pip", "oci:python:3"),
+    ("psql", "postgresql-client", "oci:postgres:18"),
+    ("python3", "python3-venv", "oci:python:3"),
+    ("ruby", "ruby-full", "oci:ruby:3"),
+];
+
+fn provider(program: &str) -> String {
+    let recipe = crate::recipe::RECIPE_PATH;
+    match PROVIDERS.iter().find(|(name, _, _)| *name == program) {
+        Some((_, package, base)) => format!(
+            "Install it on the machine (apt-get install {package}), install it by a step, or set base = \"{base}\" in {recipe}."
+        ),
+        None => format!(
+            "Install {program} on the machine (the sandbox shows its programs), or by a step before this one in {recipe}."
+        ),
+    }
 }
 
 fn ending(reason: ExitReason, minutes: u32) -> String {
@@ -183,6 +213,10 @@ mod tests {
             assert_eq!(problem.code, ErrorCode::StepFailed);
             assert!(problem.hint.is_some());
         }
+        let hint = |output| exit(What::Step, "deps", ExitReason::Code { code: 127 }, 1, output).hint.unwrap();
+        assert!(hint("sh: 1: go: not found").contains("apt-get install golang-go"));
+        assert!(hint("sh: 1: go: not found").contains("oci:golang:1"));
+        assert!(hint("sh: 1: zig: not found").starts_with("Install zig on the machine"));
         let other = exit(What::Step, "deps", ExitReason::Code { code: 1 }, 1, "npm: not found");
         assert_eq!(other.message, "The step \"deps\" failed with exit code 1.");
     }

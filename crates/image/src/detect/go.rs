@@ -1,5 +1,6 @@
 //! Go: `go.mod`. Modules are downloaded unless they are vendored.
 
+use super::toolchain::GO;
 use super::{Part, Place, optional_check, step};
 
 pub(super) fn is_marker(name: &str) -> bool {
@@ -8,8 +9,9 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 pub(super) fn part(place: &Place<'_>) -> Part {
     let mut part = Part::default();
+    part.steps.push(GO.step(place, &["go.mod"]));
     if !place.has("vendor/modules.txt") {
-        let inputs = place.inputs(&["go.mod", "go.sum"]);
+        let inputs = place.inputs(&["go.mod", "go.sum", "go.work", "go.work.sum", "**/go.mod", "**/go.sum"]);
         part.steps.push(step(place.name("go dependencies"), place.script("go mod download\n"), inputs));
     }
     part.checks = vec![

@@ -1,4 +1,6 @@
-//! Node: `package.json`, installed by the program whose lockfile is there, npm where there is none.
+//! Node: `package.json`, installed by the program whose lockfile is there, npm where there is none. pnpm and yarn come
+//! from the registry as packages (`pnpm`, `yarn`, `@yarnpkg/cli-dist`), in the version that the project declares or that
+//! writes its lockfile: corepack is not part of every Node, and fetches by itself.
 
 use super::place::quote;
 use super::{Part, Place, Read, optional_check, step};
@@ -27,18 +29,17 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
         part.steps.push(step(
             place.name("node dependencies"),
             place.script(&install(installer, place, &package, read)),
-            place.inputs(&[
-                "package.json",
-                "package-lock.json",
-                "npm-shrinkwrap.json",
-                "pnpm-lock.yaml",
-                "pnpm-workspace.yaml",
-                "yarn.lock",
-                ".npmrc",
-                ".yarnrc.yml",
-                "**/package.json",
-            ]),
+            inputs(place, &package),
         ));
+        part.notes.extend(
+            obtained(installer, place, &package, read)
+                .map(|how| format!("{how} {}", place.name("for node dependencies"))),
+        );
+    }
+    if installer != Installer::Npm && has_script(&package, "prepare") {
+        // Ran with the installation, whose layer later commits share; what it makes of the sources is made anew.
+        let run = format!("CI=1 {} run prepare\n", installer.program());
+        part.checks.push(optional_check(place.name("node prepare"), place.script(&run), 20));
     }
     for (script, name, minutes) in [("build", "node build", 30), ("test", "node tests", 20)] {
         if has_script(&package, script) {
@@ -46,7 +47,92 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
             part.checks.push(optional_check(place.name(name), place.script(&run), minutes));
         }
     }
+    if has_script(&package, "start") && installer != Installer::Npm {
+        // A server does not end by itself: having run for a while is a pass.
+        let run =
+            format!("CI=1 timeout {START_SECONDS} {} run start || [ $? -eq 124 ]\n", installer.program());
+        part.checks.push(optional_check(place.name("node start"), place.script(&run), 5));
+    }
     part
+}
+
+const START_SECONDS: u32 = 10;
+
+/// Declarations and locks, and what the package's own install scripts name.
+fn inputs(place: &Place<'_>, package: &Value) -> Vec<String> {
+    let mut inputs = place.inputs(&[
+        "package.json",
+        "package-lock.json",
+        "npm-shrinkwrap.json",
+        "pnpm-lock.yaml",
+        "pnpm-workspace.yaml",
+        ".pnpmfile.cjs",
+        "yarn.lock",
+        ".npmrc",
+        ".nvmrc",
+        ".yarnrc",
+        ".yarnrc.yml",
+        ".yarn/patches/**",
+        ".yarn/plugins/**",
+        ".yarn/releases/**",
+        "patches/**",
+        "prisma/**",
+        "**/package.json",
+    ]);
+    for name in ["preinstall", "install", "postinstall", "prepare"] {
+        let script =
+            package.get("scripts").and_then(|scripts| scripts.get(name)?.as_str()).unwrap_or_default();
+        for word in script.split_whitespace().map(|word| word.trim_start_matches("./")) {
+            if place.has(word) && !word.contains(['*', '?', '[', '{']) {
+                inputs.extend(place.inputs(&[word]));
+            }
+        }
+    }
+    inputs.sort();
+    inputs.dedup();
+    inputs.truncate(crate::recipe::limit::INPUTS);
+    inputs
+}
+
+/// How the installer is had, for the log.
+fn obtained(installer: Installer, place: &Place<'_>, package: &Value, read: Read<'_>) -> Option<String> {
+    match installer {
+        Installer::Npm | Installer::NpmLocked => None,
+        Installer::Pnpm => {
+            Some(format!("pnpm {} comes from npm's registry", pnpm_version(place, package, read)))
+        }
+        Installer::YarnClassic => Some("yarn 1 comes from npm's registry".into()),
+        Installer::YarnModern if yarn_release(place).is_some() => None,
+        Installer::YarnModern => Some(format!(
+            "yarn {} comes from npm's registry (@yarnpkg/cli-dist)",
+            yarn_version(place, package, read)
+        )),
+    }
+}
+
+/// A yarn that the repository carries.
+fn yarn_release(place: &Place<'_>) -> Option<String> {
+    let is_release = |path: &&str| {
+        let name = path.strip_prefix(".yarn/releases/").unwrap_or_default();
+        name.starts_with("yarn-") && (name.ends_with(".cjs") || name.ends_with(".js")) && !name.contains('/')
+    };
+    place.files().filter(is_release).filter(|path| path.len() < 200).max().map(str::to_owned)
+}
+
+/// The declared version, else the one that writes the lockfile's format.
+fn yarn_version(place: &Place<'_>, package: &Value, read: Read<'_>) -> String {
+    if let Some(version) = package_manager(package, "yarn") {
+        return version;
+    }
+    let lock = read(&place.path("yarn.lock")).unwrap_or_default();
+    let lock = String::from_utf8_lossy(&lock[..lock.len().min(4096)]).into_owned();
+    let mut lines = lock.lines().skip_while(|line| !line.starts_with("__metadata:")).skip(1);
+    let format = lines.find_map(|line| line.trim().strip_prefix("version:")).unwrap_or_default();
+    match format.trim().parse::<u32>() {
+        Ok(0..=4) => "2".into(),
+        Ok(5..=6) => "3".into(),
+        _ => "4".into(),
+    }
 }
 
 impl Installer {
@@ -95,9 +181,17 @@ fn install(installer: Installer, place: &Place<'_>, package: &Value, read: Read<
              yarn install --frozen-lockfile --non-interactive\n"
             .into(),
         Installer::YarnModern => {
-            "command -v yarn >/dev/null || corepack enable yarn || npm install --global yarn@1\n\
-             yarn install --immutable\n"
-                .into()
+            let obtain = match yarn_release(place) {
+                Some(path) => format!(
+                    "printf '#!/bin/sh\\nexec node \"%s\" \"$@\"\\n' \"$PWD/\"{0} >/usr/local/bin/yarn && chmod 755 /usr/local/bin/yarn\n",
+                    quote(&path)
+                ),
+                None => {
+                    let wanted = quote(&format!("@yarnpkg/cli-dist@{}", yarn_version(place, package, read)));
+                    format!("npm install --global {wanted}\n")
+                }
+            };
+            format!("{obtain}export YARN_ENABLE_TELEMETRY=0\nyarn install --immutable\n")
         }
     }
 }

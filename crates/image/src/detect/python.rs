@@ -23,16 +23,12 @@ pub(super) fn is_module(name: &str) -> bool {
 pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
     let project = Project::read(place, read);
     let mut run = format!("test -x {VENV}/bin/python || python3 -m venv {VENV}\n");
-    match project.lock {
-        Some(Lock::Uv) => {
-            locked(
-                &mut run,
-                "uv",
-                &format!("UV_PROJECT_ENVIRONMENT={VENV} uv sync --frozen"),
-                &project.pip(),
-            );
+    let mut notes = vec![];
+    match &project.lock {
+        Some(lock) => {
+            notes.push(format!("{} comes from the package index", lock.program()));
+            run.push_str(&locked(lock, &project.pip()));
         }
-        Some(Lock::Poetry) => locked(&mut run, "poetry", "poetry install --no-interaction", &project.pip()),
         None => run.push_str(&project.pip()),
     }
     if project.has_tests {
@@ -41,7 +37,7 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
              || echo 'greenroom: pytest could not be installed; unittest is used'\n",
         );
     }
-    let mut part = Part { env: environment(), ..Part::default() };
+    let mut part = Part { env: environment(), notes, ..Part::default() };
     let inputs = place.inputs(&[
         "pyproject.toml",
         "setup.py",
@@ -50,6 +46,8 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
         "poetry.lock",
         "*requirements*.txt",
         "requirements/*.txt",
+        "constraints*.txt",
+        ".python-version",
     ]);
     part.steps.push(step(place.name("python dependencies"), place.script(&run), inputs));
     if project.has_tests {
@@ -68,16 +66,32 @@ fn environment() -> BTreeMap<String, String> {
     ])
 }
 
-fn locked(run: &mut String, program: &str, install: &str, pip: &str) {
+/// The lock's own program, in an environment of its own so that it is not part of the project's.
+fn locked(lock: &Lock, pip: &str) -> String {
+    let program = lock.program();
+    let install = match lock {
+        Lock::Uv => format!("UV_PROJECT_ENVIRONMENT={VENV} UV_LINK_MODE=copy {program} sync --frozen"),
+        Lock::Poetry => format!("{program} install --no-interaction"),
+    };
     let otherwise: String = pip.lines().fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "  {line}");
         text
     });
-    let _ = write!(
-        run,
-        "if command -v {program} >/dev/null; then\n  {install}\nelse\n  \
-         echo 'greenroom: {program} is not here; pip installs what is declared, without the lock'\n{otherwise}fi\n"
-    );
+    format!(
+        "if command -v {program} >/dev/null || {{ python3 -m venv /opt/{program} \\\n  \
+         && /opt/{program}/bin/python -m pip install --quiet {program} \\\n  \
+         && ln -sf /opt/{program}/bin/{program} /usr/local/bin/{program}; }}; then\n  {install}\nelse\n  \
+         echo 'greenroom: {program} could not be had; pip installs what is declared, without the lock'\n{otherwise}fi\n"
+    )
+}
+
+impl Lock {
+    fn program(&self) -> &'static str {
+        match self {
+            Self::Uv => "uv",
+            Self::Poetry => "poetry",
+        }
+    }
 }
 
 enum Lock {

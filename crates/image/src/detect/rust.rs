@@ -12,6 +12,7 @@ pub(super) fn part(place: &Place<'_>) -> Part {
         "Cargo.toml",
         "Cargo.lock",
         ".cargo/config.toml",
+        ".cargo/config",
         "rust-toolchain",
         "rust-toolchain.toml",
     ];

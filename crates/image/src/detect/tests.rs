@@ -60,6 +60,92 @@ fn the_lockfile_chooses_the_node_installer() {
 }
 
 #[test]
+fn pnpm_and_yarn_come_from_the_registry_in_the_version_of_the_lock() {
+    let package = ("package.json", r#"{"dependencies":{"a":"1"}}"#);
+    let lock = |version: u32| format!("# yarn\n\n__metadata:\n  version: {version}\n  cacheKey: 10\n");
+    for (format, version) in [(4, "2"), (6, "3"), (8, "4")] {
+        let detected = of(&[package, ("yarn.lock", &lock(format)), (".yarnrc.yml", "")]);
+        let run = step_text(&detected, "node dependencies");
+        assert!(run.contains(&format!("npm install --global '@yarnpkg/cli-dist@{version}'")), "{run}");
+        assert!(detected.notes[0].contains(&format!("yarn {version} comes from npm's registry")));
+    }
+    let carried =
+        of(&[package, ("yarn.lock", &lock(8)), (".yarn/releases/yarn-4.1.0.cjs", ""), (".yarnrc.yml", "")]);
+    let run = step_text(&carried, "node dependencies");
+    assert!(run.contains(".yarn/releases/yarn-4.1.0.cjs") && !run.contains("npm install"), "{run}");
+    assert!(carried.notes.is_empty());
+    let pnpm = of(&[package, ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n")]);
+    assert!(pnpm.notes[0].starts_with("pnpm 9 comes from npm's registry"));
+}
+
+#[test]
+fn what_install_scripts_name_is_an_input() {
+    let package = r#"{"dependencies":{"a":"1"},"scripts":{"postinstall":"node ./scripts/setup.js --x","prepare":"tsc"}}"#;
+    let files = [
+        ("package.json", package),
+        ("package-lock.json", "{}"),
+        ("scripts/setup.js", ""),
+        ("src/index.ts", ""),
+        ("patches/a.patch", ""),
+    ];
+    let detected = of(&files);
+    let step = &detected.recipe.steps[0];
+    let is_touched = |path: &str| step.is_touched_by(&[path.to_owned()]);
+    assert!(
+        is_touched("scripts/setup.js") && is_touched("package-lock.json") && is_touched("patches/a.patch")
+    );
+    assert!(is_touched("packages/b/package.json") && !is_touched("src/index.ts"));
+    assert_eq!(detected.recipe.checks[0].name, "node prepare", "made anew at each commit");
+}
+
+#[test]
+fn java_ruby_and_php_are_found_with_their_tools() {
+    let detected = of(&[("pom.xml", ""), ("build.gradle", "")]);
+    assert_eq!(detected.ecosystems, [Ecosystem::Java]);
+    assert!(step_text(&detected, "java toolchain").contains("for program in java mvn;"));
+    assert!(step_text(&detected, "java dependencies").starts_with("mvn -B -ntp dependency:go-offline"));
+    let wrapped = of(&[("pom.xml", ""), ("mvnw", ""), (".mvn/wrapper/maven-wrapper.properties", "")]);
+    assert!(step_text(&wrapped, "java toolchain").contains("for program in java;"));
+    assert!(step_text(&wrapped, "java dependencies").starts_with("sh ./mvnw -B"));
+    let gradle =
+        of(&[("settings.gradle.kts", ""), ("gradlew", ""), ("gradle/wrapper/gradle-wrapper.properties", "")]);
+    assert!(step_text(&gradle, "java dependencies").starts_with("sh ./gradlew --no-daemon"));
+    let inputs = &gradle.recipe.steps[1];
+    assert!(
+        inputs.is_touched_by(&["app/build.gradle.kts".into()])
+            && !inputs.is_touched_by(&["app/A.java".into()])
+    );
+
+    let ruby = of(&[("Gemfile", ""), ("Gemfile.lock", ""), ("spec/a_spec.rb", "")]);
+    assert!(step_text(&ruby, "ruby dependencies").starts_with("BUNDLE_FROZEN=true bundle install"));
+    assert_eq!(ruby.recipe.checks[0].run, "bundle exec rspec\n");
+    assert_eq!(ruby.recipe.env["BUNDLE_PATH"], "/opt/bundle");
+    let php = of(&[("composer.json", ""), ("phpunit.xml.dist", "")]);
+    assert!(step_text(&php, "php dependencies").starts_with("composer install"));
+    assert_eq!(php.recipe.checks[0].run, "vendor/bin/phpunit\n");
+    assert!(
+        step_text(&of(&[("go.mod", "")]), "go toolchain")
+            .contains("install -q -y --no-install-recommends golang-go")
+    );
+}
+
+/// Inputs decide when a layer is shared: no detected step may depend on the whole commit.
+#[test]
+fn every_detected_step_names_its_inputs() {
+    let detected = of(&[
+        ("Cargo.toml", ""),
+        ("go.mod", ""),
+        ("pom.xml", ""),
+        ("Gemfile", ""),
+        ("composer.json", ""),
+        ("requirements.txt", ""),
+        ("package.json", r#"{"dependencies":{"a":"1"}}"#),
+    ]);
+    assert_eq!(detected.ecosystems.len(), 7);
+    assert!(detected.recipe.steps.iter().all(|step| !step.inputs.is_empty()));
+}
+
+#[test]
 fn a_package_without_dependencies_or_tests_needs_no_install() {
     let placeholder = r#"{"scripts":{"test":"echo \"Error: no test specified\" && exit 1"}}"#;
     let detected = of(&[("package.json", placeholder)]);
@@ -102,11 +188,17 @@ fn tool_settings_alone_are_not_installed() {
 }
 
 #[test]
-fn a_python_lock_is_used_when_its_program_is_there() {
-    let run =
-        step_text(&of(&[("pyproject.toml", "[project]\nname='x'"), ("uv.lock", "")]), "python dependencies");
-    assert!(run.contains("if command -v uv >/dev/null; then\n"), "{run}");
-    assert!(run.contains("else\n  echo"), "{run}");
+fn a_python_lock_is_installed_by_its_own_program() {
+    let detected = of(&[("pyproject.toml", "[project]\nname='x'"), ("uv.lock", "")]);
+    let run = step_text(&detected, "python dependencies");
+    assert!(run.contains("/opt/uv/bin/python -m pip install --quiet uv"), "{run}");
+    assert!(
+        run.contains(
+            "then\n  UV_PROJECT_ENVIRONMENT=/opt/venv UV_LINK_MODE=copy uv sync --frozen\nelse\n  echo"
+        ),
+        "{run}"
+    );
+    assert_eq!(detected.notes, ["uv comes from the package index"]);
     let run =
         step_text(&of(&[("pyproject.toml", "[tool.poetry]"), ("poetry.lock", "")]), "python dependencies");
     assert!(run.contains("poetry install"), "{run}");
@@ -166,6 +258,13 @@ fn detected_scripts_are_well_formed() {
                 ("yarn.lock", ""),
                 ("Cargo.toml", ""),
                 ("go.mod", ""),
+                ("pom.xml", ""),
+                ("it's/build.gradle", ""),
+                ("Gemfile", ""),
+                ("Gemfile.lock", ""),
+                ("spec/a", ""),
+                ("composer.json", ""),
+                (".yarn/releases/yarn-4.1.0.cjs", ""),
             ]);
             let steps = detected.recipe.steps.iter().map(|step| &step.run);
             for run in steps.chain(detected.recipe.checks.iter().map(|check| &check.run)) {

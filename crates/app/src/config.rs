@@ -1,6 +1,6 @@
 //! What the app is built from.
 
-use crate::SandboxPolicies;
+use crate::{SandboxPolicies, Trust};
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
@@ -25,6 +25,8 @@ pub struct AppConfig {
     pub tool_env: Vec<(String, String)>,
     /// Mirrors and certificates of the installation, without credentials.
     pub registry: RegistrySettings,
+    /// What sandboxes trust beside; `None`: what their images bring along.
+    pub trust: Option<Trust>,
     /// Sandboxes of sessions that may be alive at the same time.
     pub max_sandboxes: usize,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.

@@ -74,10 +74,6 @@ impl Images {
         &self.layers
     }
 
-    pub(crate) fn setup(&self) -> &SandboxSetup {
-        &self.setup
-    }
-
     fn with_running<T>(&self, work: impl FnOnce(&mut HashMap<RepositoryId, Running>) -> T) -> T {
         work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -112,7 +108,12 @@ async fn fingerprint(toolchains: &[PathBuf]) -> Result<String> {
 fn setup_of(config: &AppConfig) -> SandboxSetup {
     let mut env = config.tool_env.clone();
     env.extend(config.registry.env.clone());
-    SandboxSetup { binds: config.tool_binds.clone(), env, files: config.registry.files.clone() }
+    let mut binds = config.tool_binds.clone();
+    if let Some(trust) = &config.trust {
+        env.extend(trust.env.clone());
+        binds.push(trust.bind.clone());
+    }
+    SandboxSetup { binds, env, files: config.registry.files.clone(), egress_ports: vec![] }
 }
 
 async fn wait_for_end(mut written: watch::Receiver<u64>) {
@@ -175,6 +176,15 @@ impl Inner {
             Problem::new(ErrorCode::NotFound, "There is no such image.")
                 .hint("List them with `greenroom image list NAME`.")
         })
+    }
+
+    /// What the installation and the repository's admins add to a sandbox that may use these secrets (empty: all).
+    pub(crate) fn setup_for(&self, repository: RepositoryId, secrets: &[String]) -> SandboxSetup {
+        let mut setup = self.images.setup.clone();
+        let declared = self.policies.for_claim(repository, secrets, &self.config.registry.hosts);
+        setup.env.extend(declared.env);
+        setup.egress_ports = declared.ports;
+        setup
     }
 
     /// The manifest of a good image, read once.
@@ -332,7 +342,7 @@ impl Inner {
             repository: repository.id,
             name: repository.name.clone(),
             branch: repository.default_branch.clone(),
-            setup: self.images.setup.clone(),
+            setup: self.setup_for(repository.id, &[]),
             clone_url: format!("http://{FORGE_HOST}/{}.git", repository.name),
             previous,
             cancel,

@@ -21,7 +21,7 @@ pub use config::{AppConfig, Ports};
 pub use greenroom_forge::GitService;
 pub use images::BuildLogStream;
 pub use people::{FirstAdmin, WebSession};
-pub use policy::SandboxPolicies;
+pub use policy::{SandboxPolicies, Trust};
 pub use sessions::FrameStream;
 pub use workspaces::problem_of_sandbox;
 
@@ -90,6 +90,7 @@ impl App {
         let registry = Registry::new(Arc::new(files), effects, ports.clock);
         inner.sessions.set(registry).expect("set once, here");
         let app = Self { inner };
+        app.inner.load_policies().await?;
         app.fail_unfinished_images().await?;
         app.continue_sessions().await?;
         app.warm_models().await;

@@ -1,16 +1,25 @@
-//! What each running sandbox may reach and push, for the broker to ask. Set at the claim, gone with the sandbox.
+//! What each running sandbox may reach and push, and which secrets are added on its way out, for the broker to ask. Set
+//! at the claim, gone with the sandbox; what admins declare for a repository is looked up at each request.
+
+mod egress;
+mod trust;
+
+pub use trust::Trust;
 
 use crate::Result;
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
-use greenroom_broker::{AllowRule, PolicySource, PushGrant, RepositoryGrant, SandboxPolicy, default_allow};
+use greenroom_broker::{
+    AllowRule, Injection, InjectionTarget, PolicySource, PushGrant, RepositoryGrant, SandboxPolicy,
+    default_allow,
+};
 use greenroom_directory::RepositoryRow;
 use greenroom_domain::state::Origin as SessionOrigin;
-use greenroom_domain::{ErrorCode, ImageId, Problem};
-use greenroom_sandbox::Origin;
+use greenroom_domain::{ErrorCode, ImageId, Problem, RepositoryId};
+use greenroom_sandbox::{Fence, Origin};
 use greenroom_session::SessionHandle;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// A session's push may bring this much.
 const PUSH_LIMIT_BYTES: u64 = 200 * 1024 * 1024;
@@ -21,12 +30,38 @@ struct Grant {
     generation: u64,
     policy: SandboxPolicy,
     session: Option<SessionHandle>,
+    repository: RepositoryId,
+    /// Names of declared secrets that it may use; empty: all of its repository.
+    secrets: Vec<String>,
 }
+
+/// What admins declared for a repository.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Additions {
+    pub(crate) allow: Vec<AllowRule>,
+    pub(crate) injections: Vec<Arc<Injection>>,
+}
+
+/// What the declarations mean for a sandbox that is being made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Declared {
+    /// Names of secrets with their placeholders.
+    pub(crate) env: Vec<(String, String)>,
+    /// Ports beside the standard ones.
+    pub(crate) ports: Vec<u16>,
+}
+
+/// Ports that every sandbox has listeners for.
+const STANDARD_PORTS: &[u16] = &[22, 53, 80, 443, 3128];
+const MOST_PORTS: usize = 32;
 
 /// Shared by the app, which writes, and the broker, which asks. Keyed by the session (or build) of the sandbox's fence.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxPolicies {
     grants: Arc<RwLock<HashMap<String, Grant>>>,
+    additions: Arc<RwLock<HashMap<RepositoryId, Arc<Additions>>>>,
+    /// Of the installation's registries.
+    credentials: Arc<OnceLock<Vec<Arc<Injection>>>>,
 }
 
 impl SandboxPolicies {
@@ -36,6 +71,7 @@ impl SandboxPolicies {
         origin: &SessionOrigin,
         generation: u64,
         allow: Vec<AllowRule>,
+        secrets: &[String],
     ) {
         let policy = SandboxPolicy {
             session: Some(handle.id()),
@@ -51,8 +87,31 @@ impl SandboxPolicies {
                 size_limit_bytes: PUSH_LIMIT_BYTES,
             }),
             allow,
+            injections: vec![],
         };
-        self.insert(handle.id().to_string(), Grant { generation, policy, session: Some(handle.clone()) });
+        let (session, repository) = (Some(handle.clone()), origin.repository);
+        let grant = Grant { generation, policy, session, repository, secrets: secrets.to_vec() };
+        self.insert(handle.id().to_string(), grant);
+    }
+
+    /// A sandbox of nobody's yet, or one that only reads: it fetches its repository and pushes nothing.
+    pub(crate) fn grant_scratch(
+        &self,
+        fence: &Fence,
+        repository: &RepositoryRow,
+        allow: Vec<AllowRule>,
+        secrets: &[String],
+    ) {
+        let policy = SandboxPolicy {
+            session: None,
+            repositories: vec![RepositoryGrant { id: repository.id, name: repository.name.clone() }],
+            push: None,
+            allow,
+            injections: vec![],
+        };
+        let (generation, repository) = (fence.generation, repository.id);
+        let grant = Grant { generation, policy, session: None, repository, secrets: secrets.to_vec() };
+        self.insert(fence.session.clone(), grant);
     }
 
     pub(crate) fn grant_build(&self, image: ImageId, repository: &RepositoryRow, allow: Vec<AllowRule>) {
@@ -61,9 +120,31 @@ impl SandboxPolicies {
             repositories: vec![RepositoryGrant { id: repository.id, name: repository.name.clone() }],
             push: None,
             allow,
+            injections: vec![],
         };
         let fence = greenroom_image::build_fence(image);
-        self.insert(fence.session, Grant { generation: fence.generation, policy, session: None });
+        let (generation, repository) = (fence.generation, repository.id);
+        self.insert(fence.session, Grant { generation, policy, session: None, repository, secrets: vec![] });
+    }
+
+    /// For a sandbox that is no session's (yet): it may read its repository and push nothing.
+    pub(crate) fn grant_scratch(
+        &self,
+        fence: &Fence,
+        repository: &RepositoryRow,
+        allow: Vec<AllowRule>,
+        secrets: &[String],
+    ) {
+        let policy = SandboxPolicy {
+            session: None,
+            repositories: vec![RepositoryGrant { id: repository.id, name: repository.name.clone() }],
+            push: None,
+            allow,
+            injections: vec![],
+        };
+        let (generation, repository) = (fence.generation, repository.id);
+        let grant = Grant { generation, policy, session: None, repository, secrets: secrets.to_vec() };
+        self.insert(fence.session.clone(), grant);
     }
 
     /// Takes a grant away, unless a later sandbox of the same session has its own by now.
@@ -72,6 +153,57 @@ impl SandboxPolicies {
         if grants.get(session).is_some_and(|grant| grant.generation == generation) {
             grants.remove(session);
         }
+    }
+
+    pub(crate) fn set_credentials(&self, credentials: Vec<Arc<Injection>>) {
+        let _ = self.credentials.set(credentials);
+    }
+
+    pub(crate) fn set_additions(&self, repository: RepositoryId, additions: Additions) {
+        let mut all = self.additions.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(repository, Arc::new(additions));
+    }
+
+    pub(crate) fn forget(&self, repository: RepositoryId) {
+        self.additions.write().unwrap_or_else(PoisonError::into_inner).remove(&repository);
+    }
+
+    fn additions(&self, repository: RepositoryId) -> Arc<Additions> {
+        let all = self.additions.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&repository).cloned().unwrap_or_default()
+    }
+
+    /// Secrets that an admin declared.
+    pub(crate) fn declared(&self, repository: RepositoryId) -> Vec<Arc<Injection>> {
+        self.additions(repository).injections.clone()
+    }
+
+    /// Declared secrets and credentials of registries: declared ones go first.
+    pub(crate) fn injections_of(&self, repository: RepositoryId) -> Vec<Arc<Injection>> {
+        let mut all = self.declared(repository);
+        all.extend(self.credentials.get().into_iter().flatten().cloned());
+        all
+    }
+
+    /// For a sandbox of this repository that may use these secrets (empty: all), with these rules beside.
+    pub(crate) fn for_claim(
+        &self,
+        repository: RepositoryId,
+        secrets: &[String],
+        mirrors: &[AllowRule],
+    ) -> Declared {
+        let additions = self.additions(repository);
+        let injections: Vec<_> = additions.injections.iter().filter(|one| is_chosen(one, secrets)).collect();
+        let env =
+            injections.iter().map(|one| (one.name().to_owned(), one.placeholder().to_owned())).collect();
+        let of_secrets = injections.iter().flat_map(|one| one.targets()).map(|target| target.port);
+        let of_rules = additions.allow.iter().chain(mirrors).filter_map(|rule| rule.port);
+        let mut ports: Vec<u16> =
+            of_rules.chain(of_secrets).filter(|port| !STANDARD_PORTS.contains(port)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.truncate(MOST_PORTS);
+        Declared { env, ports }
     }
 
     fn insert(&self, session: String, grant: Grant) {
@@ -92,8 +224,19 @@ impl PolicySource for SandboxPolicies {
             let state = session.state().await.ok()?;
             push.emails = state.prompters.iter().map(|author| author.email.clone()).collect();
         }
+        let additions = self.additions(grant.repository);
+        let chosen = additions.injections.iter().filter(|one| is_chosen(one, &grant.secrets)).cloned();
+        grant.policy.injections = chosen.collect();
+        let targets = grant.policy.injections.iter().flat_map(|one| one.targets());
+        let of_secrets: Vec<AllowRule> = targets.map(InjectionTarget::rule).collect();
+        grant.policy.allow.extend(additions.allow.iter().cloned().chain(of_secrets));
+        grant.policy.injections.extend(self.credentials.get().into_iter().flatten().cloned());
         Some(grant.policy)
     }
+}
+
+fn is_chosen(injection: &Injection, secrets: &[String]) -> bool {
+    secrets.is_empty() || secrets.iter().any(|name| name == injection.name())
 }
 
 /// The recipe's hosts, the installation's mirrors, and the ecosystems' registries.

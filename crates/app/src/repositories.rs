@@ -74,6 +74,7 @@ impl App {
             .hint("Delete them first with `greenroom session delete`."));
         }
         self.inner.images.cancel_build_of(row.id).await;
+        self.inner.forget_secrets(row.id).await?;
         self.inner.directory.remove_repository(row.id).await?;
         Ok(self.inner.forge.remove_repository(row.id).await?)
     }

@@ -1,4 +1,7 @@
-//! Secrets that people hold: made here, shown once, kept as digests.
+//! Secrets that people hold: made here, shown once, kept as digests. Those that an admin declares for sandboxes are in
+//! `declared`.
+
+pub(crate) mod declared;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

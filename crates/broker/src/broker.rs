@@ -4,31 +4,37 @@
 //! |---|---|---|
 //! | 80 | HTTP | the Host header; the forge is one of the hosts |
 //! | 443 | TLS, passed on untouched | the server name in the ClientHello |
+//! | 443 to a host that a secret is declared for | TLS, ended here, HTTP inside | the same; each request must name it too |
 //! | 3128 | an HTTP proxy | CONNECT or the absolute URL |
-//! | 22 | refused, unless a rule names the address itself | the address |
-//! | any other that a recipe declares | HTTP or TLS, told apart by the first byte | as above |
+//! | any other that a rule names | anything | the name whose address (see `dns`) it is, or the address itself |
+//! | any other but 22 | HTTP or TLS, told apart by the first byte | as above |
 
 use crate::{
+    authority::Authority,
     denial::{Denial, Denials, DenyLog, DenyReason},
-    dial::{DialError, Dialer, Resolver, SystemResolver},
+    dial::{DialError, Dialer},
     dns,
     host::{AllowRule, Host, HostPattern, Verdict, verdict},
     http::{self, Mode},
     idle::{Activity, Watched},
+    inject::Injections,
+    io::{BoxedIo, replayed},
+    outside::Outside,
     policy::PolicySource,
-    proxy::UpstreamProxy,
     tls::{self, Hello},
 };
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use greenroom_domain::SessionId;
 use greenroom_forge::Forge;
 use greenroom_sandbox::{EgressHandler, EgressStream, Origin};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const MOST_CONNECTIONS: usize = 256;
@@ -72,22 +78,14 @@ impl Guest {
 }
 
 impl Broker {
-    /// Resolves as the host does, and dials as it does: through the proxy of its environment where there is one.
-    pub fn new(policies: Arc<dyn PolicySource>, forge: Arc<dyn Forge>, log: Arc<dyn DenyLog>) -> Self {
-        let proxy = UpstreamProxy::from_environment(|name| std::env::var(name).ok());
-        Self::with(policies, forge, log, Arc::new(SystemResolver), proxy)
-    }
-
-    /// With another resolver or proxy.
-    pub fn with(
+    pub fn new(
         policies: Arc<dyn PolicySource>,
         forge: Arc<dyn Forge>,
         log: Arc<dyn DenyLog>,
-        resolver: Arc<dyn Resolver>,
-        proxy: UpstreamProxy,
+        outside: Outside,
     ) -> Self {
-        let dialer = Dialer { resolver, proxy };
         let (denials, connections) = (Denials::default(), Mutex::default());
+        let dialer = Dialer { outside };
         Self { inner: Arc::new(Inner { policies, forge, dialer, log, denials, connections }) }
     }
 }
@@ -104,7 +102,7 @@ impl EgressHandler for Broker {
         let guest = Guest { origin, tasks: TaskTracker::new(), end: CancellationToken::new() };
         let (tasks, _end) = (guest.tasks.clone(), guest.end.clone().drop_guard());
         let work = async {
-            dispatch(self.inner.clone(), guest, watched).await;
+            dispatch(self.inner.clone(), guest, Box::new(watched)).await;
             tasks.close();
             tasks.wait().await;
         };
@@ -133,77 +131,130 @@ impl Inner {
         reason: DenyReason,
     ) {
         if self.denials.is_news(&guest.origin, host, port) {
-            let sandbox = guest.origin.sandbox.clone();
-            self.log.denied(Denial { sandbox, session, host: host.to_owned(), port, reason });
+            let (sandbox, owner) = (guest.origin.sandbox.clone(), guest.origin.session.clone());
+            self.log.denied(Denial { sandbox, owner, session, host: host.to_owned(), port, reason });
         }
     }
 
-    async fn rules(&self, guest: &Guest) -> Option<(Vec<AllowRule>, Option<SessionId>)> {
-        let policy = self.policies.policy(&guest.origin).await?;
-        Some((policy.allow, policy.session))
+    pub(crate) fn authority(&self) -> Option<&Arc<Authority>> {
+        self.dialer.outside.authority.as_ref()
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
-
-async fn dispatch(inner: Arc<Inner>, guest: Guest, stream: impl Io) {
+async fn dispatch(inner: Arc<Inner>, guest: Guest, stream: BoxedIo) {
     match guest.origin.destination.port() {
         80 => http::serve(inner, guest, stream, Mode::Transparent(80)).await,
-        443 => tls_connection(&inner, &guest, stream, Vec::new()).await,
+        443 => tls_connection(inner, guest, stream, Vec::new(), None).await,
         3128 => http::serve(inner, guest, stream, Mode::Proxy).await,
         port => other_port(inner, guest, stream, port).await,
     }
 }
 
-async fn other_port(inner: Arc<Inner>, guest: Guest, mut stream: impl Io, port: u16) {
-    let Some((rules, session)) = inner.rules(&guest).await else { return };
+async fn other_port(inner: Arc<Inner>, guest: Guest, mut stream: BoxedIo, port: u16) {
+    let Some(policy) = inner.policies.policy(&guest.origin).await else { return };
     let address = Host::Address(guest.origin.destination.ip());
     let is_exact = |rule: &&AllowRule| matches!(rule.host, HostPattern::Exact(_));
-    let exact: Vec<AllowRule> = rules.iter().filter(is_exact).cloned().collect();
-    let by_address = verdict(&exact, &address, port);
-    if by_address != Verdict::Refused {
-        return splice(&inner, &guest, session, stream, &address, by_address, &[]).await;
+    let exact: Vec<AllowRule> = policy.allow.iter().filter(is_exact).cloned().collect();
+    let named = named_by_address(&exact, &guest).unwrap_or_else(|| address.clone());
+    let allowed = verdict(&exact, &named, port);
+    let injections = Injections(&policy.injections);
+    let has_secret = injections.concern(&named, port, true) || injections.concern(&named, port, false);
+    if allowed != Verdict::Refused && !has_secret {
+        return splice(&inner, &guest, policy.session, stream, &named, allowed, &[]).await;
     }
     let mut first = [0u8; 1];
     let read = tokio::time::timeout(HEAD_DEADLINE, stream.read_exact(&mut first));
     let has_byte = port != 22 && matches!(read.await, Ok(Ok(_)));
     match first[0] {
-        22 if has_byte => tls_connection(&inner, &guest, stream, first.to_vec()).await,
+        22 if has_byte => tls_connection(inner, guest, stream, first.to_vec(), None).await,
         b'A'..=b'Z' if has_byte => {
-            let (reader, writer) = tokio::io::split(stream);
-            let reader = std::io::Cursor::new(first).chain(reader);
-            let joined = tokio::io::join(reader, writer);
-            http::serve(inner, guest, joined, Mode::Transparent(port)).await;
+            http::serve(inner, guest, replayed(first.to_vec(), stream), Mode::Transparent(port)).await;
         }
-        _ => inner.deny(&guest, session, &address.to_string(), port, DenyReason::UnknownProtocol),
+        _ => inner.deny(&guest, policy.session, &address.to_string(), port, DenyReason::UnknownProtocol),
     }
 }
 
-/// The name decides; the bytes pass untouched.
-async fn tls_connection(inner: &Inner, guest: &Guest, mut stream: impl Io, mut seen: Vec<u8>) {
-    let port = guest.origin.destination.port();
-    let Some((rules, session)) = inner.rules(guest).await else { return refuse_tls(stream).await };
-    let hello = tokio::time::timeout(HEAD_DEADLINE, read_hello(&mut stream, &mut seen)).await;
-    let host = match hello.ok().flatten().as_deref().and_then(Host::parse) {
-        Some(host @ Host::Name(_)) => host,
-        _ => {
-            let address = guest.origin.destination.ip().to_string();
-            inner.deny(guest, session, &address, port, DenyReason::NoServerName);
+/// The one name among the rules of this port that our DNS gives this address to: protocols that name no host are
+/// allowed by it. Two names that share the address are none.
+fn named_by_address(exact: &[AllowRule], guest: &Guest) -> Option<Host> {
+    let destination = guest.origin.destination;
+    let mut names = exact.iter().filter(|rule| rule.port == Some(destination.port())).filter_map(|rule| {
+        match &rule.host {
+            HostPattern::Exact(Host::Name(name)) => dns::is_address_of(destination.ip(), name).then_some(name),
+            _ => None,
+        }
+    });
+    let name = names.next()?;
+    names.all(|other| other == name).then(|| Host::Name(name.clone()))
+}
+
+/// The name decides; the bytes pass untouched, unless a secret is declared for the host. `tunnel`: the host and port that
+/// a CONNECT named, which the server name has to repeat.
+pub(crate) fn tls_connection(
+    inner: Arc<Inner>,
+    guest: Guest,
+    mut stream: BoxedIo,
+    mut seen: Vec<u8>,
+    tunnel: Option<(Host, u16)>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let Some(policy) = inner.policies.policy(&guest.origin).await else { return refuse_tls(stream).await };
+        let port = tunnel.as_ref().map_or(guest.origin.destination.port(), |(_, port)| *port);
+        let hello = tokio::time::timeout(HEAD_DEADLINE, read_hello(&mut stream, &mut seen)).await;
+        let named = hello.ok().flatten().as_deref().and_then(Host::parse);
+        let host = match (named, tunnel) {
+            (Some(named), Some((host, _))) if named != host => {
+                inner.deny(&guest, policy.session, &named.to_string(), port, DenyReason::OtherName);
+                return refuse_tls(stream).await;
+            }
+            (_, Some((host, _))) | (Some(host @ Host::Name(_)), None) => host,
+            _ => {
+                let address = guest.origin.destination.ip().to_string();
+                inner.deny(&guest, policy.session, &address, port, DenyReason::NoServerName);
+                return refuse_tls(stream).await;
+            }
+        };
+        let allowed = verdict(&policy.allow, &host, port);
+        if allowed == Verdict::Refused {
+            inner.deny(&guest, policy.session, &host.to_string(), port, DenyReason::NotAllowed);
+            return refuse_tls(stream).await;
+        }
+        match inner.authority() {
+            Some(authority) if Injections(&policy.injections).concern(&host, port, true) => {
+                let authority = authority.clone();
+                end_tls(inner, &authority, guest, replayed(seen, stream), host, port).await;
+            }
+            _ => splice(&inner, &guest, policy.session, stream, &host, allowed, &seen).await,
+        }
+    })
+}
+
+/// Answers in the host's name with a certificate of the installation's authority.
+async fn end_tls(
+    inner: Arc<Inner>,
+    authority: &Authority,
+    guest: Guest,
+    stream: BoxedIo,
+    host: Host,
+    port: u16,
+) {
+    let name = host.to_string();
+    let config = match authority.server(name.trim_matches(['[', ']']), SystemTime::now()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, host = name, "TLS could not be ended");
             return refuse_tls(stream).await;
         }
     };
-    match verdict(&rules, &host, port) {
-        Verdict::Refused => {
-            inner.deny(guest, session, &host.to_string(), port, DenyReason::NotAllowed);
-            refuse_tls(stream).await;
-        }
-        allowed => splice(inner, guest, session, stream, &host, allowed, &seen).await,
+    match tokio::time::timeout(HEAD_DEADLINE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => http::serve(inner, guest, Box::new(stream), Mode::Ended(host, port)).await,
+        Ok(Err(error)) => tracing::info!(%error, host = name, "a sandbox's TLS failed; does it trust us?"),
+        Err(_) => {}
     }
 }
 
 /// `None`: no name, or nothing that could have one.
-async fn read_hello(stream: &mut impl Io, seen: &mut Vec<u8>) -> Option<String> {
+async fn read_hello(stream: &mut BoxedIo, seen: &mut Vec<u8>) -> Option<String> {
     loop {
         match tls::read_hello(seen) {
             Hello::Complete(name) => return name,
@@ -225,7 +276,7 @@ async fn read_hello(stream: &mut impl Io, seen: &mut Vec<u8>) -> Option<String> 
 }
 
 /// Clients print the alert; a closed connection alone would look like a broken network.
-async fn refuse_tls(mut stream: impl Io) {
+async fn refuse_tls(mut stream: BoxedIo) {
     let _ = stream.write_all(&tls::ACCESS_DENIED).await;
     let _ = stream.shutdown().await;
 }
@@ -234,7 +285,7 @@ async fn splice(
     inner: &Inner,
     guest: &Guest,
     session: Option<SessionId>,
-    mut stream: impl Io,
+    mut stream: BoxedIo,
     host: &Host,
     verdict: Verdict,
     seen: &[u8],

@@ -17,6 +17,8 @@ const MOST_SANDBOXES: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     pub sandbox: String,
+    /// The session of the sandbox's fence: a session's id, or the name of a build.
+    pub owner: String,
     pub session: Option<SessionId>,
     /// As the client named it; the address when it named nothing.
     pub host: String,
@@ -34,8 +36,24 @@ pub enum DenyReason {
     NoServerName,
     /// A port that carries no name, or bytes that are neither TLS nor HTTP.
     UnknownProtocol,
+    /// TLS inside a tunnel that names another host than the tunnel did.
+    OtherName,
     /// A repository or service of the forge that the session has no part in.
     Repository,
+}
+
+impl DenyReason {
+    /// Ends the sentence "HOST:PORT was refused: …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "it is not on the allow-list",
+            Self::PrivateAddress => "its name leads to an address that is not public",
+            Self::NoServerName => "TLS without a server name cannot be checked",
+            Self::UnknownProtocol => "what is spoken there carries no name that could be checked",
+            Self::OtherName => "the server name is another than the tunnel's",
+            Self::Repository => "this sandbox has no part in that repository",
+        }
+    }
 }
 
 /// Called at most once per destination and ten minutes, and at most thirty times per sandbox in them. Must not block.

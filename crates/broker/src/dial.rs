@@ -1,23 +1,32 @@
 //! Connections to the outside. Names are resolved here, once, and what was checked is what is dialled: an address that
-//! the sandbox chose or that a second look-up would give plays no part. With an upstream proxy the proxy resolves, and
-//! only addresses that were written as such can be checked.
+//! the sandbox chose or that a second look-up would give plays no part.
+//!
+//! | upstream | who resolves | check against private addresses |
+//! |---|---|---|
+//! | none, `socks5` proxy | this host | every address; the proxy is given the checked one |
+//! | `http`, `https`, `socks5h` proxy | the proxy | only addresses that were written as such |
+
+mod socks;
 
 use crate::{
     address::is_public,
     host::{Host, Verdict},
-    proxy::{ProxyAddress, UpstreamProxy},
+    io::BoxedIo,
+    outside::Outside,
+    proxy::{ProxyAddress, ProxyKind},
 };
 use async_trait::async_trait;
+use rustls::pki_types::ServerName;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 const MOST_ADDRESSES: usize = 8;
@@ -52,33 +61,31 @@ pub(crate) enum DialError {
     Failed { host: String, port: u16, source: io::Error },
     #[error("the upstream proxy did not connect to {host}:{port}: {reason}")]
     Proxy { host: String, port: u16, reason: String },
+    #[error("TLS with {host}:{port} failed: {source}")]
+    Tls { host: String, port: u16, source: io::Error },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) proxy: UpstreamProxy,
+    pub(crate) outside: Outside,
 }
 
 impl Dialer {
-    /// A byte stream to the host itself, through the upstream proxy's CONNECT where there is one.
-    pub(crate) async fn dial(
-        &self,
-        host: &Host,
-        port: u16,
-        verdict: Verdict,
-    ) -> Result<TcpStream, DialError> {
+    /// A byte stream to the host itself, through the upstream proxy where there is one.
+    pub(crate) async fn dial(&self, host: &Host, port: u16, verdict: Verdict) -> Result<BoxedIo, DialError> {
         let work = async {
-            match self.proxy.for_tunnel(host) {
-                None => self.dial_directly(host, port, verdict).await,
-                Some(proxy) => {
-                    check_literal(host, verdict)?;
-                    tunnel(self.dial_proxy(proxy).await?, proxy, host, port).await
-                }
+            match self.outside.proxy.for_tunnel(host) {
+                None => Ok(Box::new(self.dial_directly(host, port, verdict).await?) as BoxedIo),
+                Some(proxy) => self.tunnel(proxy, host, port, verdict).await,
             }
         };
-        let deadline = || DialError::Deadline { host: host.to_string(), port };
-        tokio::time::timeout(DEADLINE, work).await.map_err(|_| deadline())?
+        within(host, port, work).await
+    }
+
+    /// TLS to the host itself, whose certificate the host's roots must vouch for.
+    pub(crate) async fn dial_tls(&self, host: &Host, port: u16, verdict: Verdict) -> Result<BoxedIo, DialError> {
+        let stream = self.dial(host, port, verdict).await?;
+        within(host, port, self.tls(&bare(host), port, stream, true)).await
     }
 
     /// For one plain request: the proxy that it is sent to (in absolute form), or the host itself.
@@ -87,29 +94,23 @@ impl Dialer {
         host: &Host,
         port: u16,
         verdict: Verdict,
-    ) -> Result<(TcpStream, Option<&ProxyAddress>), DialError> {
-        let Some(proxy) = self.proxy.for_request(host) else {
-            let direct = tokio::time::timeout(DEADLINE, self.dial_directly(host, port, verdict));
-            let deadline = |_| DialError::Deadline { host: host.to_string(), port };
-            return Ok((direct.await.map_err(deadline)??, None));
+    ) -> Result<(BoxedIo, Option<&ProxyAddress>), DialError> {
+        let work = async {
+            match self.outside.proxy.for_request(host) {
+                None => Ok((Box::new(self.dial_directly(host, port, verdict).await?) as BoxedIo, None)),
+                Some(proxy) if proxy.takes_requests() => {
+                    check_literal(host, verdict)?;
+                    Ok((self.dial_proxy(proxy).await?, Some(proxy)))
+                }
+                Some(proxy) => Ok((self.tunnel(proxy, host, port, verdict).await?, None)),
+            }
         };
-        check_literal(host, verdict)?;
-        let deadline = |_| DialError::Deadline { host: proxy.host.clone(), port: proxy.port };
-        let stream = tokio::time::timeout(DEADLINE, self.dial_proxy(proxy)).await.map_err(deadline)??;
-        Ok((stream, Some(proxy)))
+        within(host, port, work).await
     }
 
     async fn dial_directly(&self, host: &Host, port: u16, verdict: Verdict) -> Result<TcpStream, DialError> {
-        let found = match host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) => {
-                let failed = |source| DialError::Failed { host: name.clone(), port, source };
-                self.resolver.resolve(name).await.map_err(failed)?
-            }
-        };
-        let allowed = allowed_addresses(host, &found, verdict)?;
         let mut last = DialError::NoAddress { host: host.to_string() };
-        for address in allowed.into_iter().take(MOST_ADDRESSES) {
+        for address in self.addresses(host, port, verdict).await?.into_iter().take(MOST_ADDRESSES) {
             match TcpStream::connect(SocketAddr::new(address, port)).await {
                 Ok(stream) => return Ok(prompt(stream)),
                 Err(source) => last = DialError::Failed { host: host.to_string(), port, source },
@@ -118,11 +119,83 @@ impl Dialer {
         Err(last)
     }
 
+    async fn addresses(&self, host: &Host, port: u16, verdict: Verdict) -> Result<Vec<IpAddr>, DialError> {
+        let found = match host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => {
+                let failed = |source| DialError::Failed { host: name.clone(), port, source };
+                self.outside.resolver.resolve(name).await.map_err(failed)?
+            }
+        };
+        allowed_addresses(host, &found, verdict)
+    }
+
     /// The proxy is the administrator's and may be anywhere.
-    async fn dial_proxy(&self, proxy: &ProxyAddress) -> Result<TcpStream, DialError> {
+    async fn dial_proxy(&self, proxy: &ProxyAddress) -> Result<BoxedIo, DialError> {
         let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await;
         let failed = |source| DialError::Failed { host: proxy.host.clone(), port: proxy.port, source };
-        stream.map(prompt).map_err(failed)
+        let stream: BoxedIo = Box::new(stream.map(prompt).map_err(failed)?);
+        match proxy.kind {
+            ProxyKind::Https => self.tls(&proxy.host, proxy.port, stream, false).await,
+            _ => Ok(stream),
+        }
+    }
+
+    async fn tunnel(
+        &self,
+        proxy: &ProxyAddress,
+        host: &Host,
+        port: u16,
+        verdict: Verdict,
+    ) -> Result<BoxedIo, DialError> {
+        let target = match proxy.kind {
+            ProxyKind::Socks => {
+                let first = self.addresses(host, port, verdict).await?.into_iter().next();
+                Host::Address(first.ok_or_else(|| DialError::NoAddress { host: host.to_string() })?)
+            }
+            _ => {
+                check_literal(host, verdict)?;
+                host.clone()
+            }
+        };
+        let mut stream = self.dial_proxy(proxy).await?;
+        let connected = match proxy.kind {
+            ProxyKind::Http | ProxyKind::Https => connect(&mut stream, proxy, &target, port).await,
+            ProxyKind::Socks | ProxyKind::SocksNames => {
+                socks::connect(&mut stream, proxy.login.as_ref(), &target, port).await
+            }
+        };
+        connected.map_err(|reason| DialError::Proxy { host: host.to_string(), port, reason })?;
+        Ok(stream)
+    }
+
+    async fn tls(&self, name: &str, port: u16, stream: BoxedIo, is_http: bool) -> Result<BoxedIo, DialError> {
+        let failed = |source| DialError::Tls { host: name.to_owned(), port, source };
+        let server = ServerName::try_from(name.to_owned())
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let mut config = (*self.outside.tls).clone();
+        if is_http {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(server, stream).await;
+        Ok(Box::new(stream.map_err(failed)?))
+    }
+}
+
+async fn within<T>(
+    host: &Host,
+    port: u16,
+    work: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    let deadline = || DialError::Deadline { host: host.to_string(), port };
+    tokio::time::timeout(DEADLINE, work).await.map_err(|_| deadline())?
+}
+
+/// Without the brackets of an address.
+fn bare(host: &Host) -> String {
+    match host {
+        Host::Name(name) => name.clone(),
+        Host::Address(address) => address.to_string(),
     }
 }
 
@@ -148,29 +221,24 @@ fn allowed_addresses(host: &Host, found: &[IpAddr], verdict: Verdict) -> Result<
     }
 }
 
-async fn tunnel(
-    mut stream: TcpStream,
-    proxy: &ProxyAddress,
-    host: &Host,
-    port: u16,
-) -> Result<TcpStream, DialError> {
-    let refused = |reason: String| DialError::Proxy { host: host.to_string(), port, reason };
-    let authorization = proxy.authorization.as_ref();
+/// HTTP CONNECT. The error is a reason in words.
+async fn connect(stream: &mut BoxedIo, proxy: &ProxyAddress, host: &Host, port: u16) -> Result<(), String> {
+    let authorization = proxy.authorization();
     let authorization = authorization.map_or_else(String::new, |a| format!("Proxy-Authorization: {a}\r\n"));
     let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{authorization}\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| refused(error.to_string()))?;
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     // One byte at a time: what follows the head belongs to the tunnel.
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() == LONGEST_PROXY_ANSWER {
-            return Err(refused("its answer is too long".into()));
+            return Err("its answer is too long".into());
         }
-        answer.push(stream.read_u8().await.map_err(|error| refused(error.to_string()))?);
+        answer.push(stream.read_u8().await.map_err(|error| error.to_string())?);
     }
     let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
     match line.split(' ').nth(1) {
-        Some(status) if status.len() == 3 && status.starts_with('2') => Ok(stream),
-        _ => Err(refused(line)),
+        Some(status) if status.len() == 3 && status.starts_with('2') => Ok(()),
+        _ => Err(line),
     }
 }
 

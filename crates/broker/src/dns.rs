@@ -7,7 +7,7 @@ use hickory_proto::{
     rr::{DNSClass, RData, Record, RecordType, rdata},
 };
 use sha2::{Digest, Sha256};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const TTL_SECONDS: u32 = 60;
 const LONGEST_QUERY: usize = 4096;
@@ -48,6 +48,17 @@ fn fill(query: &Message, reply: &mut Message) -> ResponseCode {
     };
     reply.add_answer(Record::from_rdata(question.name().clone(), TTL_SECONDS, data));
     ResponseCode::NoError
+}
+
+/// Whether this is what we answer for the name.
+pub(crate) fn is_address_of(address: IpAddr, name: &str) -> bool {
+    match address {
+        IpAddr::V4(address) => address == synthetic_v4(name),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address == synthetic_v4(name),
+            None => address == synthetic_v6(name),
+        },
+    }
 }
 
 /// In 198.18.0.0/15, which is set aside for benchmarks and routed nowhere. Stable per name; two names may share one.

@@ -1,59 +1,63 @@
 //! HTTP/1.1 from a sandbox, transparent (port 80: the Host header says where to) or as a proxy (3128: CONNECT and
-//! absolute form). Every request is checked by itself, also on a connection that is kept open. hyper parses and writes
-//! both sides anew, so that no two parsers can disagree about where a request ends.
+//! absolute form), or inside TLS that was ended here. Every request is checked by itself, also on a connection that is
+//! kept open. hyper parses and writes both sides anew, so that no two parsers can disagree about where a request ends.
 
 use crate::{
-    broker::{Guest, Inner},
+    broker::{self, Guest, Inner},
     denial::DenyReason,
     dial::DialError,
+    forward::{self, Failure, Upstream},
     git::{self, Answer},
     host::{Host, Verdict},
+    inject::{self, Injections},
+    io::BoxedIo,
+    policy::SandboxPolicy,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The forge's name inside sandboxes: `http://git.greenroom.internal/<repository>.git`.
 pub const FORGE_HOST: &str = "git.greenroom.internal";
-const LONGEST_HEAD: usize = 32 * 1024;
+pub(crate) const LONGEST_HEAD: usize = 32 * 1024;
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
-const CONNECTION_HEADERS: &[&str] = &[
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The client believes to talk to the host itself, on this port.
     Transparent(u16),
     Proxy,
+    /// Inside TLS with this host and port that was ended here.
+    Ended(Host, u16),
 }
 
 /// Where one request goes.
-struct Target {
-    host: Host,
-    port: u16,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    pub(crate) is_tls: bool,
+    /// In front of the request's own path.
+    pub(crate) path: String,
 }
 
-pub(crate) async fn serve<S>(inner: Arc<Inner>, guest: Guest, stream: S, mode: Mode)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+impl Target {
+    fn plain(host: Host, port: u16) -> Self {
+        Self { host, port, is_tls: false, path: String::new() }
+    }
+}
+
+pub(crate) async fn serve(inner: Arc<Inner>, guest: Guest, stream: BoxedIo, mode: Mode) {
+    let (mode, kept) = (Arc::new(mode), Upstream::default());
     let service = service_fn(move |request| {
-        let (inner, guest) = (inner.clone(), guest.clone());
-        async move { Ok::<_, Infallible>(answer(&inner, &guest, mode, request).await) }
+        let (inner, guest, mode, kept) = (inner.clone(), guest.clone(), mode.clone(), kept.clone());
+        async move { Ok::<_, Infallible>(answer(&inner, &guest, &mode, &kept, request).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -68,38 +72,41 @@ where
     }
 }
 
-async fn answer(inner: &Arc<Inner>, guest: &Guest, mode: Mode, request: Request<Incoming>) -> Response<Body> {
-    let target = match target(&request, mode) {
+async fn answer(
+    inner: &Arc<Inner>,
+    guest: &Guest,
+    mode: &Mode,
+    kept: &Upstream,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let mut target = match target(&request, mode) {
         Ok(target) => target,
-        Err(words) => return text(StatusCode::BAD_REQUEST, words),
+        Err((status, words)) => return text(status, words),
     };
     let Some(policy) = inner.policies.policy(&guest.origin).await else {
         return text(StatusCode::FORBIDDEN, "This sandbox is no longer part of a session.");
     };
-    let host = target.host.to_string();
-    if host == FORGE_HOST {
-        if request.method() == Method::CONNECT {
-            return text(StatusCode::FORBIDDEN, "The forge is served over plain http inside a sandbox.");
+    if target.host.to_string() == FORGE_HOST {
+        return forge(inner, guest, &policy, &target, request).await;
+    }
+    if inject::is_alias(&target.host) {
+        match alias(&policy, &target, request.method()) {
+            Some(leads_to) => target = leads_to,
+            None => return text(StatusCode::NOT_FOUND, "No secret of this repository has that address."),
         }
-        return match git::answer(&inner.forge, &policy, request).await {
-            Answer::Response(response) => response,
-            Answer::Refused(response) => {
-                inner.deny(guest, policy.session, &host, target.port, DenyReason::Repository);
-                response
-            }
-        };
     }
     let verdict = crate::host::verdict(&policy.allow, &target.host, target.port);
     if verdict == Verdict::Refused {
-        inner.deny(guest, policy.session, &host, target.port, DenyReason::NotAllowed);
+        inner.deny(guest, policy.session, &target.host.to_string(), target.port, DenyReason::NotAllowed);
         return refusal(&target);
     }
     let done = match *request.method() {
-        Method::CONNECT => connect(inner, guest, &target, verdict, request).await,
-        _ => forward(inner, guest, &target, verdict, request).await,
+        Method::CONNECT => connect(inner, guest, &policy, &target, verdict, request).await,
+        _ => forward::forward(inner, guest, &policy, &target, verdict, kept, request).await,
     };
     done.unwrap_or_else(|error| {
         if matches!(error, Failure::Dial(DialError::PrivateAddress { .. })) {
+            let host = target.host.to_string();
             inner.deny(guest, policy.session, &host, target.port, DenyReason::PrivateAddress);
             return text(StatusCode::FORBIDDEN, &format!("Greenroom refused this: {error}."));
         }
@@ -107,54 +114,99 @@ async fn answer(inner: &Arc<Inner>, guest: &Guest, mode: Mode, request: Request<
     })
 }
 
-fn target(request: &Request<Incoming>, mode: Mode) -> Result<Target, &'static str> {
+async fn forge(
+    inner: &Arc<Inner>,
+    guest: &Guest,
+    policy: &SandboxPolicy,
+    target: &Target,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if request.method() == Method::CONNECT {
+        return text(StatusCode::FORBIDDEN, "The forge is served over plain http inside a sandbox.");
+    }
+    match git::answer(&inner.forge, policy, request).await {
+        Answer::Response(response) => response,
+        Answer::Refused(response) => {
+            inner.deny(guest, policy.session, FORGE_HOST, target.port, DenyReason::Repository);
+            response
+        }
+    }
+}
+
+/// The plain address of a secret stands for its first host.
+fn alias(policy: &SandboxPolicy, target: &Target, method: &Method) -> Option<Target> {
+    let found = Injections(&policy.injections).alias(&target.host).filter(|_| method != Method::CONNECT)?;
+    let path = found.path.trim_end_matches('/').to_owned();
+    Some(Target { host: found.host, port: found.port, is_tls: found.is_tls, path })
+}
+
+type Refused = (StatusCode, &'static str);
+
+fn target(request: &Request<Incoming>, mode: &Mode) -> Result<Target, Refused> {
+    let bad = |words| (StatusCode::BAD_REQUEST, words);
     let uri = request.uri();
-    let parse = |text: &str| Host::parse(text).ok_or("The host is not valid.");
+    let parse = |text: &str| Host::parse(text).ok_or(bad("The host is not valid."));
     if request.method() == Method::CONNECT {
         let authority =
-            uri.authority().filter(|_| mode == Mode::Proxy).ok_or("CONNECT is not served here.")?;
-        let port = authority.port_u16().ok_or("CONNECT needs a port.")?;
-        return Ok(Target { host: parse(authority.host())?, port });
+            uri.authority().filter(|_| *mode == Mode::Proxy).ok_or(bad("CONNECT is not served here."))?;
+        let port = authority.port_u16().ok_or(bad("CONNECT needs a port."))?;
+        return Ok(Target::plain(parse(authority.host())?, port));
     }
     match (uri.authority(), mode) {
         (Some(authority), Mode::Proxy) => {
             if uri.scheme_str() != Some("http") {
-                return Err("Use CONNECT for anything but http.");
+                return Err(bad("Use CONNECT for anything but http."));
             }
-            Ok(Target { host: parse(authority.host())?, port: authority.port_u16().unwrap_or(80) })
+            Ok(Target::plain(parse(authority.host())?, authority.port_u16().unwrap_or(80)))
         }
-        (None, Mode::Proxy) => Err("This is a proxy: send the whole URL, or CONNECT."),
-        (_, Mode::Transparent(port)) => {
-            let mut hosts = request.headers().get_all(header::HOST).iter();
-            let (Some(host), None) = (hosts.next(), hosts.next()) else {
-                return Err("A request needs exactly one Host header.");
-            };
-            let authority: http::uri::Authority =
-                host.as_bytes().try_into().map_err(|_| "The Host header is not valid.")?;
-            if uri.authority().is_some_and(|named| named.host() != authority.host()) {
-                return Err("The URL and the Host header name different hosts.");
+        (None, Mode::Proxy) => Err(bad("This is a proxy: send the whole URL, or CONNECT.")),
+        (_, Mode::Transparent(port)) => Ok(Target::plain(parse(host_header(request)?.host())?, *port)),
+        (_, Mode::Ended(host, port)) => {
+            if parse(host_header(request)?.host())? != *host {
+                let words = "The Host header and the server name of the TLS connection differ.";
+                return Err((StatusCode::MISDIRECTED_REQUEST, words));
             }
-            Ok(Target { host: parse(authority.host())?, port })
+            Ok(Target { is_tls: true, ..Target::plain(host.clone(), *port) })
         }
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("{0}")]
-    Dial(#[from] DialError),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
+/// Exactly one, and not another than the URL's.
+fn host_header(request: &Request<Incoming>) -> Result<http::uri::Authority, Refused> {
+    let bad = |words| (StatusCode::BAD_REQUEST, words);
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(bad("A request needs exactly one Host header."));
+    };
+    let authority: http::uri::Authority =
+        host.as_bytes().try_into().map_err(|_| bad("The Host header is not valid."))?;
+    if request.uri().authority().is_some_and(|named| named.host() != authority.host()) {
+        return Err(bad("The URL and the Host header name different hosts."));
+    }
+    Ok(authority)
 }
 
-/// Dials before it answers, so that the client learns of a failure as a status.
+/// Dials before it answers, so that the client learns of a failure as a status. A tunnel to a host with a secret is not
+/// dialled: the TLS inside is ended here.
 async fn connect(
     inner: &Arc<Inner>,
     guest: &Guest,
+    policy: &SandboxPolicy,
     target: &Target,
     verdict: Verdict,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
+    let is_secret = Injections(&policy.injections).concern(&target.host, target.port, true);
+    if is_secret && inner.authority().is_some() {
+        let (inner, own, tunnel) = (inner.clone(), guest.clone(), (target.host.clone(), target.port));
+        guest.spawn(async move {
+            if let Ok(upgraded) = hyper::upgrade::on(request).await {
+                let stream = Box::new(TokioIo::new(upgraded));
+                broker::tls_connection(inner, own, stream, Vec::new(), Some(tunnel)).await;
+            }
+        });
+        return Ok(Response::new(empty()));
+    }
     let mut upstream = inner.dialer.dial(&target.host, target.port, verdict).await?;
     guest.spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
@@ -164,89 +216,11 @@ async fn connect(
     Ok(Response::new(empty()))
 }
 
-async fn forward(
-    inner: &Arc<Inner>,
-    guest: &Guest,
-    target: &Target,
-    verdict: Verdict,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
-    let (stream, proxy) = inner.dialer.dial_for_request(&target.host, target.port, verdict).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .preserve_header_case(true)
-        .max_buf_size(LONGEST_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    guest.spawn_loose(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    let client_side = hyper::upgrade::on(&mut request);
-    let (mut parts, body) = request.into_parts();
-    let asks_upgrade = parts.headers.contains_key(header::UPGRADE);
-    strip(&mut parts.headers, asks_upgrade);
-    let authority = authority(target);
-    parts.uri = uri(&parts.uri, proxy.map(|_| authority.as_str()));
-    if let Ok(host) = HeaderValue::from_str(&authority) {
-        parts.headers.insert(header::HOST, host);
-    }
-    if let Some(value) = proxy.and_then(|proxy| proxy.authorization.as_ref()?.parse().ok()) {
-        parts.headers.insert(header::PROXY_AUTHORIZATION, value);
-    }
-    let mut response = sender.send_request(Request::from_parts(parts, body)).await?;
-    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if is_upgraded {
-        let server_side = hyper::upgrade::on(&mut response);
-        guest.spawn(async move {
-            if let (Ok(client), Ok(server)) = tokio::join!(client_side, server_side) {
-                let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            }
-        });
-    }
-    let (mut parts, body) = response.into_parts();
-    strip(&mut parts.headers, is_upgraded);
-    Ok(Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
-}
-
-/// Origin form for the host itself, absolute form for a proxy.
-fn uri(given: &Uri, proxied: Option<&str>) -> Uri {
-    let path = given.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let built = match proxied {
-        None => path.parse(),
-        Some(authority) => format!("http://{authority}{path}").parse(),
-    };
-    built.unwrap_or_else(|_| Uri::from_static("/"))
-}
-
-fn authority(target: &Target) -> String {
-    match target.port {
-        80 => target.host.to_string(),
-        port => format!("{}:{port}", target.host),
-    }
-}
-
-/// Takes off what concerns one connection only, and what `Connection` names.
-fn strip(headers: &mut HeaderMap, keeps_upgrade: bool) {
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    for name in CONNECTION_HEADERS.iter().copied().chain(named.iter().map(String::as_str)) {
-        if name != "upgrade" {
-            headers.remove(name);
-        }
-    }
-    if keeps_upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(header::UPGRADE);
-    }
-}
-
 fn refusal(target: &Target) -> Response<Body> {
+    if target.is_tls {
+        let words = format!("Greenroom: this sandbox may not reach {}:{}.", target.host, target.port);
+        return text(StatusCode::FORBIDDEN, &words);
+    }
     let entry = match target.port {
         80 | 443 => target.host.to_string(),
         port => format!("{}:{port}", target.host),

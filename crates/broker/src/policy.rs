@@ -1,9 +1,10 @@
 //! What a sandbox may reach and push, as `app` answers it for each request, and what nobody has to ask for.
 
-use crate::host::AllowRule;
+use crate::{host::AllowRule, inject::Injection};
 use async_trait::async_trait;
 use greenroom_domain::{BranchName, RepositoryId, RepositoryName, SessionId};
 use greenroom_sandbox::Origin;
+use std::sync::Arc;
 
 /// Asked anew for every connection and every request of git, so that a new prompter may commit at once and an ended
 /// session may do nothing.
@@ -23,6 +24,8 @@ pub struct SandboxPolicy {
     pub push: Option<PushGrant>,
     /// Beside the forge.
     pub allow: Vec<AllowRule>,
+    /// Secrets that are added on the way out. Their hosts are to be among `allow` too.
+    pub injections: Vec<Arc<Injection>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

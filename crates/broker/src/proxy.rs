@@ -15,10 +15,35 @@ pub struct UpstreamProxy {
 
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ProxyAddress {
+    pub(crate) kind: ProxyKind,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// User and password.
+    pub(crate) login: Option<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyKind {
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// SOCKS version 5. Names are resolved and checked here, and the proxy is given the address.
+    Socks,
+    /// SOCKS version 5 that resolves names itself.
+    SocksNames,
+}
+
+impl ProxyAddress {
     /// The value of `Proxy-Authorization`.
-    pub(crate) authorization: Option<String>,
+    pub(crate) fn authorization(&self) -> Option<String> {
+        let (user, password) = self.login.as_ref()?;
+        Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    /// Whether a plain request is sent to it as it is; through others a tunnel is made.
+    pub(crate) fn takes_requests(&self) -> bool {
+        matches!(self.kind, ProxyKind::Http | ProxyKind::Https)
+    }
 }
 
 impl std::fmt::Debug for ProxyAddress {
@@ -28,15 +53,15 @@ impl std::fmt::Debug for ProxyAddress {
 }
 
 impl UpstreamProxy {
-    /// From `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, lower case first. Proxies that speak TLS themselves
-    /// or SOCKS are not supported and left out with a warning.
+    /// From `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, lower case first: `http`, `https`, `socks5` and
+    /// `socks5h` proxies. Others are left out with a warning.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
         let either = |name: &str| variable(&name.to_ascii_lowercase()).or_else(|| variable(name));
         let proxy = |name: &str| {
             let text = either(name).or_else(|| either("ALL_PROXY")).filter(|text| !text.is_empty())?;
             let address = parse(&text);
             if address.is_none() {
-                tracing::warn!(variable = name, "only proxies of the form http://host:port are supported");
+                tracing::warn!(variable = name, "only http, https, socks5 and socks5h proxies are supported");
             }
             address
         };
@@ -70,16 +95,21 @@ impl UpstreamProxy {
 
 fn parse(text: &str) -> Option<ProxyAddress> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&with_scheme).ok().filter(|url| url.scheme() == "http")?;
+    let url = Url::parse(&with_scheme).ok()?;
+    let (kind, port) = match url.scheme() {
+        "http" => (ProxyKind::Http, 80),
+        "https" => (ProxyKind::Https, 443),
+        "socks5" => (ProxyKind::Socks, 1080),
+        "socks5h" => (ProxyKind::SocksNames, 1080),
+        _ => return None,
+    };
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = decoded(url.username());
-    let password = decoded(url.password().unwrap_or_default());
-    let authorization =
-        (!user.is_empty()).then(|| format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))));
+    let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
     Some(ProxyAddress {
+        kind,
         host: url.host_str()?.trim_matches(['[', ']']).to_owned(),
-        port: url.port_or_known_default()?,
-        authorization,
+        port: url.port().unwrap_or(port),
+        login: (!user.is_empty()).then_some((user, password)),
     })
 }
 
@@ -102,7 +132,7 @@ mod tests {
         let host = |text: &str| Host::parse(text).unwrap();
         let found = proxy.for_tunnel(&host("example.com")).unwrap();
         assert_eq!((found.host.as_str(), found.port), ("proxy.corp", 3128));
-        assert_eq!(found.authorization.as_deref(), Some("Basic YW5uOnBAc3M="));
+        assert_eq!(found.authorization().as_deref(), Some("Basic YW5uOnBAc3M="));
         assert!(!format!("{proxy:?}").contains("YW5u"));
         assert!(proxy.for_request(&host("example.com")).is_none());
         for direct in ["mirror.corp", "localhost", "10.0.0.1"] {
@@ -113,7 +143,11 @@ mod tests {
 
     #[test]
     fn proxies_that_are_not_understood_are_left_out() {
-        assert!(from(&[("ALL_PROXY", "socks5://x:1")]).https.is_none());
+        assert!(from(&[("ALL_PROXY", "socks4://x:1")]).https.is_none());
+        let kind = |pairs| from(pairs).https.map(|proxy| (proxy.kind, proxy.port));
+        assert_eq!(kind(&[("ALL_PROXY", "socks5://x")]), Some((ProxyKind::Socks, 1080)));
+        assert_eq!(kind(&[("all_proxy", "socks5h://x:9")]), Some((ProxyKind::SocksNames, 9)));
+        assert_eq!(kind(&[("HTTPS_PROXY", "https://x")]), Some((ProxyKind::Https, 443)));
         assert!(from(&[]).http.is_none());
     }
 }

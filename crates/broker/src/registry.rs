@@ -2,25 +2,29 @@
 //! which certificates they trust. Only settings that are known to be harmless are carried over, by name; every URL loses
 //! its user, password, query and fragment. So no token, password or key of the user's files comes along.
 //!
-//! A mirror that asks for credentials therefore answers 401 inside a sandbox: adding them at the broker, per request and
-//! for the mirror's host only, is later work. A mirror that hides a token in a URL's *path* is not recognised.
+//! Credentials are read apart (`credentials`), never leave this process in any setting, and are added by the broker to
+//! requests that go to the very host, port, protocol and path that they were configured for. A mirror that hides a token
+//! in a URL's *path* is not recognised.
 
 mod apt;
 mod cargo;
 mod certificates;
+mod credentials;
 mod npm;
 mod pip;
 
-use crate::host::{AllowRule, Host, HostPattern};
+use crate::{
+    host::{AllowRule, Host, HostPattern},
+    inject::Injection,
+};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use url::Url;
 
-/// Where the certificates lie inside a sandbox.
-pub const CA_BUNDLE: &str = "/etc/greenroom/ca-certificates.crt";
 const NPMRC: &str = "/etc/greenroom/npmrc";
 const PIP_CONF: &str = "/etc/pip.conf";
 /// Cargo looks upwards from the working directory, so this one is found by every user in every directory.
@@ -30,13 +34,22 @@ const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 /// What a sandbox is given so that its package managers find the installation's mirrors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistrySettings {
-    /// Absolute paths inside the sandbox. The certificates are among them.
+    /// Absolute paths inside the sandbox.
     pub files: Vec<(String, Vec<u8>)>,
     pub env: Vec<(String, String)>,
-    /// All trusted certificates (PEM), when the installation names files of them.
-    pub ca_bundle: Option<Vec<u8>>,
+    pub certificates: Certificates,
     /// The mirrors. They may be on a private network: the machine's administrator configured them.
     pub hosts: Vec<AllowRule>,
+    /// What mirrors ask for, added on the way out.
+    pub credentials: Vec<Arc<Injection>>,
+}
+
+/// PEM blocks, certificates only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    pub system: Vec<String>,
+    /// Those that the installation names beyond the system's.
+    pub extra: Vec<String>,
 }
 
 /// What the settings are made from. Everything may be absent.
@@ -50,6 +63,10 @@ pub struct RegistryInputs {
     pub cargo_config: Vec<String>,
     /// `sources.list`, `sources.list.d/*` and `apt.conf.d/*`, with their paths.
     pub apt: Vec<(String, String)>,
+    /// `auth.conf` and `auth.conf.d/*` of apt.
+    pub apt_auth: Vec<String>,
+    pub netrc: Vec<String>,
+    pub cargo_credentials: Vec<String>,
     /// PEM files that the environment or a setting names, in addition to the system's.
     pub extra_certificates: Vec<Vec<u8>>,
     pub system_certificates: Vec<u8>,
@@ -72,6 +89,7 @@ pub fn settings(inputs: &RegistryInputs) -> RegistrySettings {
     certificates::add(inputs, &mut settings);
     settings.hosts.sort_by_key(ToString::to_string);
     settings.hosts.dedup();
+    credentials::add(inputs, &mut settings);
     settings
 }
 
@@ -116,7 +134,10 @@ fn read_inputs(env: BTreeMap<String, String>, root: &Path) -> RegistryInputs {
         .chain(certificates::named_by(&pip_conf, "cert"));
     RegistryInputs {
         cargo_config: texts(vec![in_cargo_home("config"), in_cargo_home("config.toml")]),
+        cargo_credentials: texts(vec![in_cargo_home("credentials"), in_cargo_home("credentials.toml")]),
         apt: read_apt(root),
+        apt_auth: read_all(root, &["etc/apt/auth.conf"], &["etc/apt/auth.conf.d"]),
+        netrc: texts(vec![named("NETRC").or_else(|| of_home(".netrc"))]),
         extra_certificates: certificate_files.filter_map(|path| read_bytes(&path)).collect(),
         system_certificates: certificates::SYSTEM_BUNDLES
             .iter()
@@ -138,6 +159,16 @@ fn read_apt(root: &Path) -> Vec<(String, String)> {
     paths.truncate(200);
     let read = |path: PathBuf| Some((format!("/{}", path.display()), read_text(&root.join(&path))?));
     paths.into_iter().filter_map(read).collect()
+}
+
+fn read_all(root: &Path, files: &[&str], directories: &[&str]) -> Vec<String> {
+    let mut paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+    for directory in directories {
+        let entries = fs::read_dir(root.join(directory)).into_iter().flatten().flatten();
+        paths.extend(entries.map(|entry| Path::new(directory).join(entry.file_name())));
+    }
+    paths.truncate(200);
+    paths.into_iter().filter_map(|path| read_text(&root.join(path))).collect()
 }
 
 fn read_text(path: &Path) -> Option<String> {

@@ -239,3 +239,38 @@ async fn dns_answers_without_asking_anybody() {
     assert_eq!(u16::from_be_bytes([answer[6], answer[7]]), 1, "one answer");
     assert!(world.broker.dns(world.origin(53), b"noise".to_vec()).await.is_none());
 }
+
+#[tokio::test]
+async fn a_rule_with_a_port_opens_it_by_name_to_any_protocol() {
+    let world = World::new();
+    let (port, seen) = server(b"ready").await;
+    world.name("db.corp", "127.0.0.1");
+    world.allow(&[rule(&format!("db.corp:{port}")).private(), rule("other.corp")]);
+    // As the sandbox learns the address: by asking our DNS.
+    let resolved = |name: &'static str, kind: u8| {
+        let labels: Vec<u8> = name.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
+        [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &labels, &[0, 0, kind, 0, 1]].concat()
+    };
+    let answer = world.broker.dns(world.origin(53), resolved("db.corp", 1)).await.unwrap();
+    let v4: [u8; 4] = answer[answer.len() - 4..].try_into().unwrap();
+    let answer = world.broker.dns(world.origin(53), resolved("db.corp", 28)).await.unwrap();
+    let v6: [u8; 16] = answer[answer.len() - 16..].try_into().unwrap();
+    for address in [std::net::IpAddr::from(v4), std::net::IpAddr::from(v6)] {
+        let mut origin = world.origin(port);
+        origin.destination.set_ip(address);
+        let mut stream = world.connect_from(origin.clone());
+        stream.write_all(b"\x00binary").await.unwrap();
+        assert_eq!(read_all(&mut stream).await, b"ready", "{address}");
+        origin.destination.set_port(port ^ 1);
+        let mut other = world.connect_from(origin);
+        other.write_all(b"\x00binary").await.unwrap();
+        assert!(read_all(&mut other).await.is_empty(), "another port");
+    }
+    assert_eq!(*seen.lock().unwrap(), b"\x00binary\x00binary");
+    world.name("db.corp", "169.254.169.254");
+    world.allow(&[rule(&format!("db.corp:{port}"))]);
+    let mut origin = world.origin(port);
+    origin.destination.set_ip(v4.into());
+    assert!(read_all(&mut world.connect_from(origin)).await.is_empty(), "rebinding is refused here too");
+    assert!(world.denials().contains(&("db.corp".to_owned(), port, DenyReason::PrivateAddress)));
+}

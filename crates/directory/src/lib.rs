@@ -6,6 +6,7 @@
 //! [`Directory`] is a cloneable handle. One thread writes, two read; see `worker` for what happens under load.
 
 mod credentials;
+mod egress;
 mod error;
 mod images;
 mod models;
@@ -18,6 +19,7 @@ mod sessions;
 mod worker;
 
 pub use credentials::{Digest, TokenRow};
+pub use egress::{EgressRow, SecretRow};
 pub use error::Error;
 pub use images::{ImageRow, ImageState};
 pub use models::ModelRow;

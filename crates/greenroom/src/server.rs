@@ -3,9 +3,9 @@
 
 use crate::data_dir::DataDir;
 use greenroom_api::{ApiState, PreviewDomain, Settings as ApiSettings};
-use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies};
+use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies, Trust};
 use greenroom_broker::registry;
-use greenroom_broker::{Broker, Denial, DenyLog};
+use greenroom_broker::{Broker, Denial, DenyLog, Outside};
 use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
@@ -113,8 +113,15 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(data.path())?);
     let policies = SandboxPolicies::default();
     let denials = Arc::new(Denials::default());
-    let broker =
-        Broker::new(Arc::new(policies.clone()), Arc::clone(&forge), Arc::clone(&denials) as Arc<dyn DenyLog>);
+    let vault = Arc::new(Vault::open(data.path())?);
+    let registry = registry::collect();
+    let trust = Trust::open(&vault, data.path(), &registry)?;
+    let broker = Broker::new(
+        Arc::new(policies.clone()),
+        Arc::clone(&forge),
+        Arc::clone(&denials) as Arc<dyn DenyLog>,
+        Outside::of_host(&registry.certificates.extra, Some(Arc::clone(&trust.authority))),
+    );
     let tools = greenroom_sandboxd::host_tool_binds();
     let volume = open_volume(data.path()).await?;
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
@@ -130,13 +137,14 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,
-        registry: registry::collect(),
+        registry,
+        trust: Some(trust),
         public_url: origin.to_owned(),
         runtime_version: greenroom_image::runtime_version(&sandboxes.capabilities()),
     };
     let ports = Ports {
         directory: open_directory(data.path()).await?,
-        vault: Arc::new(Vault::open(data.path())?),
+        vault,
         forge,
         sandboxes,
         storage,

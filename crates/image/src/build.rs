@@ -63,6 +63,16 @@ pub struct SandboxSetup {
     pub env: Vec<(String, String)>,
     /// Absolute paths inside, for example the registry settings of npm, pip and cargo, certificates.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Beside those that the recipe names.
+    pub egress_ports: Vec<u16>,
+}
+
+impl SandboxSetup {
+    /// With the recipe's, ascending.
+    pub(crate) fn egress_ports_with(&self, recipe: &[u16]) -> Vec<u16> {
+        let all: std::collections::BTreeSet<u16> = self.egress_ports.iter().chain(recipe).copied().collect();
+        all.into_iter().collect()
+    }
 }
 
 #[derive(Clone, Debug)]

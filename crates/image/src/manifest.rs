@@ -235,7 +235,7 @@ impl ImageManifest {
             layers: self.layers.iter().map(path).collect::<Result<_, _>>()?,
             binds: setup.binds.clone(),
             env: environment(&setup.env, &self.env),
-            egress_ports: self.egress_ports.clone(),
+            egress_ports: setup.egress_ports_with(&self.egress_ports),
             resources: self.resources.to_sandbox(),
         })
     }

@@ -2,9 +2,11 @@
 //! are those of `domain`. Shared by the server and the Rust client; the OpenAPI document is made from these types.
 
 pub mod body;
+pub mod egress;
 pub mod frame;
 pub mod view;
 
 pub use body::*;
+pub use egress::*;
 pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt};
 pub use view::*;

@@ -81,7 +81,7 @@ impl Inner {
         let spec = self.claim_spec(handle, manifest, generation).await?;
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let allow = crate::policy::allowed(&manifest.egress_allow, &self.config.registry)?;
-        self.policies.grant_session(handle, origin, generation, allow);
+        self.policies.grant_session(handle, origin, generation, allow, &manifest.secrets);
         let claiming = handle.record(vec![phase(SandboxPhase::Claiming, Some(manifest.id))]);
         let (claimed, recorded) = tokio::join!(self.sandboxes.claim(spec), claiming);
         let started = match (claimed, recorded) {
@@ -117,7 +117,7 @@ impl Inner {
         generation: u64,
     ) -> Result<ClaimSpec> {
         let parts = manifest
-            .claim_parts(self.images.layers(), self.images.setup())
+            .claim_parts(self.images.layers(), &self.setup_for(manifest.repository, &manifest.secrets))
             .map_err(|error| error.problem())?;
         let session = handle.id();
         Ok(ClaimSpec {

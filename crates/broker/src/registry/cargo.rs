@@ -69,7 +69,7 @@ fn add_plain(config: &Table, section: &str, keys: &[&str], kept: &mut Table) {
     }
 }
 
-fn tables<'a>(config: &'a Table, section: &str) -> impl Iterator<Item = (&'a String, &'a Table)> {
+pub(super) fn tables<'a>(config: &'a Table, section: &str) -> impl Iterator<Item = (&'a String, &'a Table)> {
     let found = config.get(section).and_then(Value::as_table).into_iter().flatten();
     found.filter_map(|(name, value)| Some((name, value.as_table()?)))
 }

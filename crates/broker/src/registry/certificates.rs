@@ -1,10 +1,10 @@
 //! Certificates that the installation trusts beyond its system's: certificates only, never a key that lies in the same
 //! file.
 
-use super::{CA_BUNDLE, RegistryInputs, RegistrySettings};
+use super::{Certificates, RegistryInputs, RegistrySettings};
 use std::path::PathBuf;
 
-/// Where the environment names files of certificates, for reading on the host and for writing into the sandbox.
+/// Where the host's environment names files of certificates.
 pub(super) const VARIABLES: &[&str] = &[
     "SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
@@ -23,23 +23,16 @@ pub(super) const SYSTEM_BUNDLES: &[&str] = &[
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
+/// The system's, and what the installation names in addition. `trust` writes them where programs look.
 pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
-    let mut bundle = certificates(&inputs.system_certificates);
-    for file in &inputs.extra_certificates {
-        for certificate in certificates(file) {
-            if !bundle.contains(&certificate) {
-                bundle.push(certificate);
-            }
+    let system = certificates(&inputs.system_certificates);
+    let mut extra: Vec<String> = Vec::new();
+    for certificate in inputs.extra_certificates.iter().flat_map(|file| certificates(file)) {
+        if !system.contains(&certificate) && !extra.contains(&certificate) {
+            extra.push(certificate);
         }
     }
-    // Naming the system's own file counts too: Node and Python bring roots of their own and do not look there by themselves.
-    if inputs.extra_certificates.is_empty() || bundle.is_empty() {
-        return;
-    }
-    let text = bundle.concat().into_bytes();
-    settings.files.push((CA_BUNDLE.into(), text.clone()));
-    settings.ca_bundle = Some(text);
-    settings.env.extend(VARIABLES.iter().map(|name| ((*name).to_owned(), CA_BUNDLE.to_owned())));
+    settings.certificates = Certificates { system, extra };
 }
 
 /// Files that a setting of npm (`cafile=`) or pip (`cert =`) names.

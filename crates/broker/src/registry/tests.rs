@@ -67,6 +67,9 @@ fn inputs() -> RegistryInputs {
             )
             .into_bytes(),
         ],
+        apt_auth: vec!["machine apt.corp login u password canary7f3a".into()],
+        netrc: vec!["machine go.corp login u password canary7f3a\nmachine mail.corp login u password canary7f3a".into()],
+        cargo_credentials: vec!["[registries.inner]\ntoken = \"canary7f3a\"\n".into()],
         system_certificates: b"-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n".to_vec(),
     }
 }
@@ -86,8 +89,7 @@ fn no_credential_survives_in_any_setting() {
             String::from_utf8_lossy(bytes)
         );
     }
-    assert!(!format!("{:?} {:?}", settings.env, settings.hosts).contains(CANARY), "{:?}", settings.env);
-    assert!(!String::from_utf8_lossy(settings.ca_bundle.as_deref().unwrap()).contains(CANARY));
+    assert!(!format!("{settings:?}").contains(CANARY), "{settings:?}");
     assert!(!format!("{:?}", inputs()).contains(CANARY));
 }
 
@@ -120,8 +122,7 @@ fn mirrors_survive_and_are_allowed_exactly() {
     );
     assert!(apt.contains("mirror+https://m.corp/list"), "{apt}");
     assert_eq!(file(&settings, "/etc/apt/apt.conf.d/proxy"), "Acquire::Retries \"3\";\n");
-    assert_eq!(env("NODE_EXTRA_CA_CERTS"), Some(CA_BUNDLE));
-    assert_eq!(file(&settings, CA_BUNDLE).matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!((settings.certificates.system.len(), settings.certificates.extra.len()), (1, 1));
     let hosts: Vec<String> = settings.hosts.iter().map(ToString::to_string).collect();
     for host in
         ["npm.corp:443", "pypi.corp:8443", "crates.corp:443", "deb.corp:80", "two.corp:80", "go.corp:443"]
@@ -160,17 +161,6 @@ fn files_are_found_where_the_tools_look() {
 }
 
 #[test]
-fn naming_the_systems_own_certificates_counts_because_not_every_program_looks_there() {
-    let system = inputs().system_certificates;
-    let named = RegistryInputs { extra_certificates: vec![system.clone()], ..inputs() };
-    let variable = ("NODE_EXTRA_CA_CERTS".to_owned(), CA_BUNDLE.to_owned());
-    assert!(settings(&named).env.contains(&variable));
-    assert_eq!(settings(&named).ca_bundle, Some(system));
-    let unnamed = RegistryInputs { extra_certificates: vec![], ..inputs() };
-    assert!(!settings(&unnamed).env.contains(&variable));
-}
-
-#[test]
 fn settings_of_npm_and_pip_name_files_of_certificates() {
     let root = tempfile::tempdir().unwrap();
     let place = |name: &str| root.path().join(name);
@@ -184,6 +174,59 @@ fn settings_of_npm_and_pip_name_files_of_certificates() {
     let pip = format!("[global]\ncert = {}\n", place("pip.pem").display());
     std::fs::write(place("etc/pip.conf"), pip).unwrap();
     let settings = settings(&read_inputs(BTreeMap::new(), root.path()));
-    let bundle = String::from_utf8(settings.ca_bundle.unwrap()).unwrap();
+    let bundle = settings.certificates.extra.concat();
     assert!(bundle.contains("NNNN") && bundle.contains("PPPP"), "{bundle}");
+}
+
+/// Where each credential is sent, and in which header.
+fn sent(inputs: &RegistryInputs) -> Vec<String> {
+    let settings = settings(inputs);
+    let target = |one: &Arc<Injection>| one.targets().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let mut sent: Vec<String> = settings.credentials.iter().map(target).collect();
+    sent.sort();
+    sent
+}
+
+#[test]
+fn each_credential_goes_to_the_host_it_was_configured_for_and_nowhere_else() {
+    let sent = sent(&inputs());
+    for expected in [
+        "npm.corp",
+        "old.corp",
+        "team.corp",
+        "pypi.corp:8443/simple",
+        "b.corp/y",
+        "uv.corp/simple",
+        "go.corp",
+        "cargo.corp/index",
+        "pip.corp/simple",
+        "e1.corp",
+        "crates.corp/index",
+        "inner.corp/git/index",
+        "apt.corp/debian",
+        "apt.corp",
+        "http://deb.corp/debian",
+    ] {
+        assert!(sent.contains(&expected.to_owned()), "{expected} in {sent:#?}");
+    }
+    for never in ["proxy", "p:1", "mail.corp", "e2.corp"] {
+        assert!(!sent.iter().any(|target| target.contains(never)), "{never} in {sent:#?}");
+    }
+}
+
+#[test]
+fn npm_credentials_are_read_in_all_their_forms() {
+    let npmrc = "registry=http://plain.corp:4873/\n//plain.corp:4873/:_authToken=${NPM_TOKEN}\n//a.corp/x/:_auth=dTpw\n\
+        //b.corp/:username=u\n//b.corp/:_password=cHc=\n";
+    let inputs = RegistryInputs {
+        npmrc: vec![npmrc.into()],
+        env: BTreeMap::from([("NPM_TOKEN".to_owned(), "canary7f3a".to_owned())]),
+        ..RegistryInputs::default()
+    };
+    assert_eq!(sent(&inputs), ["a.corp/x", "b.corp", "http://plain.corp:4873"]);
+    let settings = settings(&inputs);
+    let forms: Vec<Vec<u8>> = settings.credentials.iter().flat_map(|one| one.forms()).collect();
+    for form in ["canary7f3a", "dTpw", "dTpwdw=="] {
+        assert!(forms.contains(&form.as_bytes().to_vec()), "{form}");
+    }
 }

@@ -1,10 +1,12 @@
 //! A broker over a scratch forge, with people, rules and names of the test's choosing.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod tls;
+
 use async_trait::async_trait;
 use greenroom_broker::{
-    AllowRule, Broker, Denial, DenyLog, PolicySource, PushGrant, RepositoryGrant, Resolver, SandboxPolicy,
-    UpstreamProxy,
+    AllowRule, Authority, Broker, Denial, DenyLog, Injection, Outside, PolicySource, PushGrant, RepositoryGrant,
+    Resolver, SandboxPolicy, UpstreamProxy,
 };
 use greenroom_domain::{RepositoryId, SessionId};
 use greenroom_forge::{Forge, LocalForge};
@@ -70,6 +72,7 @@ pub struct World {
     pub log: Arc<Log>,
     pub names: Arc<Names>,
     pub broker: Broker,
+    pub authority: Arc<Authority>,
 }
 
 impl World {
@@ -78,12 +81,25 @@ impl World {
     }
 
     pub fn with_proxy(proxy: UpstreamProxy) -> Self {
+        Self::with(proxy, vec![])
+    }
+
+    /// `roots`: whose certificates are trusted towards the outside.
+    pub fn with(proxy: UpstreamProxy, roots: Vec<rustls::pki_types::CertificateDer<'static>>) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let forge = Arc::new(LocalForge::open(&scratch.path().join("data")).unwrap());
         let (policies, log, names) =
             (Arc::<Policies>::default(), Arc::<Log>::default(), Arc::<Names>::default());
-        let broker = Broker::with(policies.clone(), forge.clone(), log.clone(), names.clone(), proxy);
-        let world = Self { scratch, forge, policies, log, names, broker };
+        let pem = Authority::generate(std::time::SystemTime::now()).unwrap();
+        let authority = Arc::new(Authority::open(&pem).unwrap());
+        let outside = Outside {
+            resolver: names.clone(),
+            proxy,
+            tls: greenroom_broker::client(roots),
+            authority: Some(authority.clone()),
+        };
+        let broker = Broker::new(policies.clone(), forge.clone(), log.clone(), outside);
+        let world = Self { scratch, forge, policies, log, names, broker, authority };
         world.allow(&[]);
         world
     }
@@ -101,7 +117,14 @@ impl World {
                 size_limit_bytes: 50_000_000,
             }),
             allow: rules.to_vec(),
+            injections: vec![],
         });
+    }
+
+    /// The secrets whose hosts are given what they hold.
+    pub fn inject(&self, injections: Vec<Injection>) {
+        let injections = injections.into_iter().map(Arc::new).collect();
+        self.policies.0.lock().unwrap().as_mut().unwrap().injections = injections;
     }
 
     pub fn name(&self, name: &str, address: &str) {

@@ -21,7 +21,7 @@ pub(super) fn environment(
     runtime: &str,
     base: &RecipeBase,
 ) -> Environment {
-    let SandboxSetup { binds, env, files } = &request.setup;
+    let SandboxSetup { binds, env, files, egress_ports: _ } = &request.setup;
     let files: Vec<_> = files.iter().map(|(path, bytes)| (path, digest(bytes))).collect();
     let fingerprint = if *base == RecipeBase::Host { builder.base_fingerprint.as_str() } else { "" };
     let key = KeyHasher::new("environment")

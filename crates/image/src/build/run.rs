@@ -225,7 +225,7 @@ impl Run {
             layers: self.layers.iter().map(|layer| self.builder.layers.path(&layer.key)).collect(),
             workspace: Workspace { directory, begin_from: None },
             binds: self.plan.request.setup.binds.clone(),
-            egress_ports: self.plan.recipe.egress_ports(),
+            egress_ports: self.plan.request.setup.egress_ports_with(&self.plan.recipe.egress_ports()),
             resources: self.plan.recipe.resources.to_sandbox(),
             hostname: "greenroom-build".into(),
             env: self.env.clone(),

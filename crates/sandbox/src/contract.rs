@@ -1,10 +1,13 @@
 //! What every provider must do. Each function is one promise; a provider's tests call them with a `Subject`.
 
+mod interactive;
+
 use crate::{
     Base, ClaimSpec, EgressHandler, EgressStream, ExecEvent, ExecSpec, Exit, ExitReason, Fence, Origin,
     Resources, Sandbox, SandboxProvider, SearchQuery, Workspace,
 };
 use async_trait::async_trait;
+pub use interactive::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -292,6 +295,11 @@ pub async fn basics(subject: &Subject) {
     a_suspended_sandbox_becomes_a_layer(subject).await;
     an_older_owner_is_refused(subject).await;
     a_destroyed_sandbox_is_forgotten(subject).await;
+    a_terminal_runs_a_shell_and_tells_how_it_ended(subject).await;
+    a_terminal_without_its_program_says_so(subject).await;
+    a_terminal_call_is_never_repeated(subject).await;
+    nothing_listens_at_first(subject).await;
+    changes_below_a_directory_are_told(subject).await;
 }
 
 pub async fn a_run_past_its_time_is_ended(subject: &Subject) {

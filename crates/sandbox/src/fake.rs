@@ -2,12 +2,15 @@
 //! and runs a scripted closure or, without one, the few shell commands that `interpret` lists. Passes
 //! `contract::basics`.
 
+mod interactive;
+
 use crate::{
     Capabilities, ClaimSpec, DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
-    FileStat, Result, Sandbox, SandboxProvider, SearchQuery, SearchResult, Snapshot, SnapshotLayer,
-    SnapshotMethod,
+    FileStat, Result, Sandbox, SandboxProvider, SandboxStream, SearchQuery, SearchResult, Snapshot,
+    SnapshotLayer, SnapshotMethod, Terminal, TerminalSpec, WatchEvent,
 };
 use async_trait::async_trait;
+use interactive::{Interactive, Services};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +34,8 @@ pub struct FakeProvider {
 struct Shared {
     state: Mutex<State>,
     script: Option<Box<Script>>,
+    /// Ports that every sandbox listens on.
+    services: Mutex<Services>,
 }
 
 #[derive(Default)]
@@ -56,7 +61,18 @@ impl FakeProvider {
     pub fn scripted(
         script: impl Fn(&ExecSpec, &mut Files) -> Option<Outcome> + Send + Sync + 'static,
     ) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), script: Some(Box::new(script)) }) }
+        Self { shared: Arc::new(Shared { script: Some(Box::new(script)), ..Shared::default() }) }
+    }
+
+    /// Lets every sandbox listen on a port; `serve` gets the inner end of each connection.
+    #[must_use]
+    pub fn with_port(
+        self,
+        port: u16,
+        serve: impl Fn(tokio::io::DuplexStream) + Send + Sync + 'static,
+    ) -> Self {
+        lock(&self.shared.services).insert(port, Arc::new(serve));
+        self
     }
 }
 
@@ -77,11 +93,12 @@ impl SandboxProvider for FakeProvider {
         for layer in &spec.layers {
             lower.extend(state.trees.get(layer).cloned().unwrap_or_default());
         }
-        let begun = state.trees.get(&spec.workspace.directory).or_else(|| {
-            spec.workspace.begin_from.as_ref().and_then(|snapshot| state.trees.get(snapshot))
-        });
+        let begun = state
+            .trees
+            .get(&spec.workspace.directory)
+            .or_else(|| spec.workspace.begin_from.as_ref().and_then(|snapshot| state.trees.get(snapshot)));
         lower.extend(begun.cloned().unwrap_or_default());
-        let inside = Inside { files: lower, runs: HashMap::new() };
+        let inside = Inside { files: lower, runs: HashMap::new(), interactive: Interactive::default() };
         let sandbox = Arc::new(FakeSandbox {
             shared: self.shared.clone(),
             inside: Mutex::new(inside),
@@ -119,6 +136,17 @@ struct FakeSandbox {
 struct Inside {
     files: Files,
     runs: HashMap<String, (Vec<u8>, Exit)>,
+    interactive: Interactive,
+}
+
+impl Inside {
+    /// Changes files, and tells whoever watches them.
+    fn change<T>(&mut self, work: impl FnOnce(&mut Files) -> T) -> T {
+        let before = self.files.clone();
+        let result = work(&mut self.files);
+        self.interactive.tell(&before, &self.files);
+        result
+    }
 }
 
 struct Handle(Arc<FakeSandbox>);
@@ -153,14 +181,18 @@ impl FakeSandbox {
         if let Some(done) = inside.runs.get(&spec.call) {
             return done.clone();
         }
-        let scripted = self.shared.script.as_ref().and_then(|script| script(spec, &mut inside.files));
-        let (mut output, reason) = scripted.unwrap_or_else(|| self.interpret(spec, &mut inside.files));
+        let (mut output, reason) = inside.change(|files| self.outcome(spec, files));
         let written = output.len() as u64;
         output.truncate(spec.output_limit_bytes as usize);
         let is_truncated = written > output.len() as u64;
         let done = (output, Exit { reason, output_bytes: written, is_truncated, duration_ms: 1 });
         inside.runs.insert(spec.call.clone(), done.clone());
         done
+    }
+
+    fn outcome(&self, spec: &ExecSpec, files: &mut Files) -> Outcome {
+        let scripted = self.shared.script.as_ref().and_then(|script| script(spec, files));
+        scripted.unwrap_or_else(|| self.interpret(spec, files))
     }
 
     /// `sh -c` with `echo`, `cat`, `pwd`, `true`, `false`, `exit`, separated by `;`, with `>`, `>>`, `>&2` and `$NAME`.
@@ -271,7 +303,7 @@ impl Sandbox for Handle {
     async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
         self.0.check()?;
         absolute(path)?;
-        lock(&self.0.inside).files.insert(path.to_owned(), bytes.to_vec());
+        lock(&self.0.inside).change(|files| files.insert(path.to_owned(), bytes.to_vec()));
         Ok(())
     }
 
@@ -352,6 +384,35 @@ impl Sandbox for Handle {
         })
     }
 
+    async fn open_terminal(&self, spec: TerminalSpec) -> Result<Terminal> {
+        self.0.check()?;
+        if !lock(&self.0.inside).interactive.terminals.insert(spec.call.clone()) {
+            return Err(Error::Invalid { reason: "this call id had a terminal already".into() });
+        }
+        let sandbox = self.0.clone();
+        let run = move |line: ExecSpec| lock(&sandbox.inside).change(|files| sandbox.outcome(&line, files));
+        Ok(interactive::terminal(&spec, run))
+    }
+
+    async fn watch(&self, path: &str) -> Result<mpsc::Receiver<WatchEvent>> {
+        if self.stat(path).await?.kind != FileKind::Directory {
+            return Err(missing(path));
+        }
+        Ok(lock(&self.0.inside).interactive.watch(path))
+    }
+
+    async fn connect(&self, port: u16) -> Result<Box<dyn SandboxStream>> {
+        self.0.check()?;
+        let service = lock(&self.0.shared.services).get(&port).cloned();
+        let service = service.ok_or_else(|| Error::NotFound { path: format!("port {port}") })?;
+        Ok(interactive::connect(&*service))
+    }
+
+    async fn listening_ports(&self) -> Result<Vec<u16>> {
+        self.0.check()?;
+        Ok(lock(&self.0.shared.services).keys().copied().collect())
+    }
+
     async fn suspend(&self) -> Result<SnapshotLayer> {
         self.0.check()?;
         self.0.finish("it was suspended");
@@ -429,6 +490,24 @@ mod tests {
             let copy = provider.claim(spec).await.unwrap();
             assert_eq!(copy.read_file("/kept", 0, 9).await.unwrap().bytes, b"one");
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_is_a_closure() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let provider = FakeProvider::default().with_port(3000, |mut stream| {
+            tokio::spawn(async move { stream.write_all(b"hello").await });
+        });
+        let subject = Subject {
+            provider: Arc::new(provider),
+            scratch: "/scratch".into(),
+            egress: Arc::new(Recorder::default()),
+        };
+        let sandbox = subject.claim().await;
+        assert_eq!(sandbox.listening_ports().await.unwrap(), [3000]);
+        let mut text = String::new();
+        sandbox.connect(3000).await.unwrap().read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
     }
 
     #[tokio::test]

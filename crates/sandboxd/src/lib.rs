@@ -10,11 +10,14 @@ mod channel;
 mod datagram;
 mod egress;
 mod floor;
+mod ports;
 mod program;
 mod provider;
 mod sandbox;
+mod terminal;
 mod tools;
 mod volume;
+mod watch;
 mod workspace;
 mod zygote;
 

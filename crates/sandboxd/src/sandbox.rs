@@ -10,7 +10,8 @@ use crate::zygote::{Spawned, protocol, system};
 use async_trait::async_trait;
 use greenroom_sandbox::{
     ClaimSpec, DirEntry, EgressHandler, Error, ExecEvent, ExecSpec, Exit, ExitReason, Fence, FileContent,
-    FileKind, FileStat, Result, Sandbox, SearchQuery, SearchResult, SnapshotLayer,
+    FileKind, FileStat, Result, Sandbox, SandboxStream, SearchQuery, SearchResult, SnapshotLayer, Terminal,
+    TerminalSpec, WatchEvent,
 };
 use greenroom_stage::protocol::{
     EXEC_BYTES, FILE_BYTES, Fault, Kind, RunEnd, RunExit, SearchPlan, StageOp, StageReply, StageRequest,
@@ -42,6 +43,13 @@ const MAX_PENDING: usize = 4096;
 
 type Answer = (StageResult, Vec<u8>);
 
+/// An answer, and what the stage passed out with it: not yet checked.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
 /// What a sandbox is started from.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -71,7 +79,7 @@ struct Stage {
     channel: Channel,
     next: AtomicU64,
     /// None once the stage is gone.
-    pending: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+    pending: Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,19 +88,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Stage {
     async fn ask(&self, op: StageOp, body: &[u8], limit: Duration) -> Result<Answer> {
-        let answer = self.begin(op, body).await?;
-        let answer = timeout(limit, answer)
-            .await
-            .map_err(|_| Error::Deadline { what: "the sandbox", limit_ms: limit.as_millis() as u64 })?;
-        match answer.map_err(|_| gone())? {
+        match self.ask_whole(op, body, limit).await?.answer {
             (StageResult::Failed(fault), _) => Err(file_error(fault)),
             (StageResult::Invalid { reason }, _) => Err(Error::Invalid { reason }),
             answer => Ok(answer),
         }
     }
 
+    /// The answer with its descriptors, a refusal included.
+    async fn ask_whole(&self, op: StageOp, body: &[u8], limit: Duration) -> Result<Reply> {
+        let answer = self.begin(op, body).await?;
+        let answer = timeout(limit, answer)
+            .await
+            .map_err(|_| Error::Deadline { what: "the sandbox", limit_ms: limit.as_millis() as u64 })?;
+        answer.map_err(|_| gone())
+    }
+
     /// Sends; the answer comes through the receiver.
-    async fn begin(&self, op: StageOp, body: &[u8]) -> Result<oneshot::Receiver<Answer>> {
+    async fn begin(&self, op: StageOp, body: &[u8]) -> Result<oneshot::Receiver<Reply>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match lock(&self.pending).as_mut() {
@@ -118,12 +131,12 @@ impl Stage {
 
     /// Hands answers to whoever waits, until the stage is gone or breaks its protocol.
     async fn listen(&self) {
-        while let Ok((message, _)) = self.channel.receive().await {
+        while let Ok((message, descriptors)) = self.channel.receive().await {
             let Ok(reply) = message.header::<StageReply>() else { break };
             let sender = lock(&self.pending).as_mut().and_then(|pending| pending.remove(&reply.id));
             if let Some(sender) = sender {
                 // The asker may have given up.
-                let _ = sender.send((reply.result, message.into_body()));
+                let _ = sender.send(Reply { answer: (reply.result, message.into_body()), descriptors });
             }
         }
         // Whoever waits learns it from the closed channel.
@@ -131,15 +144,15 @@ impl Stage {
     }
 }
 
-fn gone() -> Error {
+pub(crate) fn gone() -> Error {
     Error::Ended { reason: "its stage is gone".into() }
 }
 
-fn unexpected(result: &StageResult) -> Error {
+pub(crate) fn unexpected(result: &StageResult) -> Error {
     protocol(format!("the stage answered {result:?}"))
 }
 
-fn file_error(fault: Fault) -> Error {
+pub(crate) fn file_error(fault: Fault) -> Error {
     let operation = match fault.operation.as_str() {
         "read" | "open" => "read",
         "write" | "rename" | "chmod" => "write",
@@ -267,6 +280,18 @@ impl LocalSandbox {
         self.stage.ask(op, body, REQUEST_LIMIT).await.map_err(|error| self.explain(error))
     }
 
+    /// The answer as the stage gave it, with its descriptors; a refusal is an answer.
+    pub(crate) async fn ask_whole(&self, op: StageOp) -> Result<Reply> {
+        self.check()?;
+        self.stage.ask_whole(op, &[], REQUEST_LIMIT).await.map_err(|error| self.explain(error))
+    }
+
+    /// Sends; the answer may come at any time.
+    pub(crate) async fn begin(&self, op: StageOp) -> Result<oneshot::Receiver<Reply>> {
+        self.check()?;
+        self.stage.begin(op, &[]).await.map_err(|error| self.explain(error))
+    }
+
     /// Says why it is gone, where that is known.
     fn explain(&self, error: Error) -> Error {
         match (error, self.reason.get()) {
@@ -275,13 +300,13 @@ impl LocalSandbox {
         }
     }
 
-    fn environment(&self, spec: &ExecSpec) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self, of_run: &[(String, String)]) -> Vec<(String, String)> {
         let defaults = DEFAULT_ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let all = defaults.chain(self.spec.env.iter().cloned()).chain(spec.env.iter().cloned());
+        let all = defaults.chain(self.spec.env.iter().cloned()).chain(of_run.iter().cloned());
         all.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
-    fn oom_kills(&self) -> u64 {
+    pub(crate) fn oom_kills(&self) -> u64 {
         self.group.as_ref().map_or(0, |group| group.oom_kills())
     }
 
@@ -306,12 +331,12 @@ impl LocalSandbox {
     async fn follow(
         &self,
         call: &str,
-        first: oneshot::Receiver<Answer>,
+        first: oneshot::Receiver<Reply>,
         limit: Duration,
         kills_before: u64,
         events: &mpsc::Sender<ExecEvent>,
     ) -> Result<()> {
-        let mut answer = timeout(limit, first).await.map_err(|_| gone())?.map_err(|_| gone())?;
+        let mut answer = timeout(limit, first).await.map_err(|_| gone())?.map_err(|_| gone())?.answer;
         let mut next = 0;
         loop {
             let exit = match answer {
@@ -341,7 +366,8 @@ impl LocalSandbox {
             answer = timeout(limit, self.stage.begin(fetch, &[]).await?)
                 .await
                 .map_err(|_| gone())?
-                .map_err(|_| gone())?;
+                .map_err(|_| gone())?
+                .answer;
         }
     }
 }
@@ -359,7 +385,7 @@ fn not_started(errno: i32) -> RunExit {
     RunExit { end: RunEnd::NotStarted { errno }, output_bytes: 0, is_truncated: false, duration_ms: 0 }
 }
 
-fn reason_of(end: RunEnd) -> ExitReason {
+pub(crate) fn reason_of(end: RunEnd) -> ExitReason {
     match end {
         RunEnd::Code { code } => ExitReason::Code { code },
         RunEnd::Signal { signal } => ExitReason::Signal { signal },
@@ -407,7 +433,7 @@ async fn first_word(channel: &Channel) -> Result<Listeners> {
     }
 }
 
-fn absolute(path: &str) -> Result<()> {
+pub(crate) fn absolute(path: &str) -> Result<()> {
     if path.starts_with('/') && path.len() <= 4096 && !path.contains('\0') {
         return Ok(());
     }
@@ -416,7 +442,7 @@ fn absolute(path: &str) -> Result<()> {
     })
 }
 
-fn validate(spec: &ExecSpec) -> Result<()> {
+pub(crate) fn validate(spec: &ExecSpec) -> Result<()> {
     let invalid = |reason: &str| Err(Error::Invalid { reason: reason.into() });
     if spec.call.is_empty() || spec.call.len() > MAX_CALL {
         return invalid("a call id has 1 to 128 characters");
@@ -458,7 +484,7 @@ impl Sandbox for Handle {
         validate(&spec)?;
         self.check()?;
         let limit = Duration::from_millis(spec.timeout_ms).min(MAX_TIMEOUT);
-        let env = self.environment(&spec);
+        let env = self.environment(&spec.env);
         let op = StageOp::Exec {
             call: spec.call.clone(),
             argv: spec.argv,
@@ -575,6 +601,22 @@ impl Sandbox for Handle {
             }
             (result, _) => Err(unexpected(&result)),
         }
+    }
+
+    async fn open_terminal(&self, spec: TerminalSpec) -> Result<Terminal> {
+        crate::terminal::open(&self.0, spec).await
+    }
+
+    async fn watch(&self, path: &str) -> Result<mpsc::Receiver<WatchEvent>> {
+        crate::watch::watch(&self.0, path).await
+    }
+
+    async fn connect(&self, port: u16) -> Result<Box<dyn SandboxStream>> {
+        crate::ports::connect(&self.0, port).await
+    }
+
+    async fn listening_ports(&self) -> Result<Vec<u16>> {
+        crate::ports::listening(&self.0).await
     }
 
     async fn suspend(&self) -> Result<SnapshotLayer> {

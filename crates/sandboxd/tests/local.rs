@@ -36,6 +36,20 @@ promises! {
     memory_past_the_limit_ends_only_what_is_inside,
     a_fork_bomb_is_contained,
     nothing_inside_reaches_the_kernel_or_other_namespaces,
+    a_terminal_runs_a_shell_and_tells_how_it_ended,
+    a_terminal_without_its_program_says_so,
+    a_terminal_call_is_never_repeated,
+    a_terminal_is_one_and_follows_its_size,
+    a_terminal_nobody_holds_is_hung_up,
+    at_most_32_terminals_are_open_at_a_time,
+    a_terminal_is_bounded_both_ways,
+    nothing_listens_at_first,
+    a_port_inside_is_reached_from_outside,
+    changes_below_a_directory_are_told,
+    new_directories_are_watched_without_a_gap,
+    what_can_be_made_again_is_not_watched,
+    a_watch_that_misses_changes_says_so,
+    a_watch_past_a_bound_names_it,
 }
 
 #[tokio::test(flavor = "multi_thread")]

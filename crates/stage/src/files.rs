@@ -36,13 +36,21 @@ pub(crate) fn read(path: &str, offset: u64, limit: u64) -> Answer {
     Ok((StageResult::Content { size, is_end }, bytes))
 }
 
+const UPLOAD_PREFIX: &str = ".greenroom-";
+const UPLOAD_SUFFIX: &str = ".part";
+
+/// Whether a name is that of a write that is not whole yet.
+pub(crate) fn is_upload(name: &[u8]) -> bool {
+    name.starts_with(UPLOAD_PREFIX.as_bytes()) && name.ends_with(UPLOAD_SUFFIX.as_bytes())
+}
+
 /// One piece of a whole-file write; the last one makes it visible.
 pub(crate) fn write(path: &str, upload: u64, offset: u64, is_last: bool, bytes: &[u8]) -> Answer {
     let target = fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
     let (Some(parent), Some(_)) = (target.parent(), target.file_name()) else {
         return Err(fault("write", path, libc::EISDIR));
     };
-    let temporary = parent.join(format!(".greenroom-{upload}.part"));
+    let temporary = parent.join(format!("{UPLOAD_PREFIX}{upload}{UPLOAD_SUFFIX}"));
     let written = write_piece(&target, parent, &temporary, offset, is_last, bytes);
     if written.is_err() {
         // The upload is over; what is left of it goes.

@@ -19,7 +19,8 @@ const MAX_DESCRIPTORS: usize = 16;
 pub(crate) struct Link {
     socket: OwnedFd,
     assembler: Assembler,
-    outgoing: VecDeque<Vec<u8>>,
+    /// Packets, each with the descriptors that go along.
+    outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     scratch: Vec<u8>,
 }
 
@@ -104,13 +105,25 @@ impl Link {
 
     /// Puts a message behind those that wait, and sends what the socket takes.
     pub(crate) fn queue<T: Serialize>(&mut self, header: &T, body: &[u8]) -> Result<(), Errno> {
-        self.outgoing.extend(packets(header, body).map_err(|_| Errno::MSGSIZE)?);
+        self.queue_with(header, body, Vec::new())
+    }
+
+    /// The same with descriptors, which are closed here once they are sent.
+    pub(crate) fn queue_with<T: Serialize>(
+        &mut self,
+        header: &T,
+        body: &[u8],
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let packets = packets(header, body).map_err(|_| Errno::MSGSIZE)?;
+        self.outgoing.extend(packets.into_iter().map(|packet| (packet, std::mem::take(&mut descriptors))));
         self.flush()
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Errno> {
-        while let Some(packet) = self.outgoing.front() {
-            match self.send_packet(packet, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        while let Some((packet, descriptors)) = self.outgoing.front() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match self.send_packet(packet, &descriptors, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(()) => drop(self.outgoing.pop_front()),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(errno) => return Err(errno),

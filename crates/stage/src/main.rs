@@ -9,12 +9,15 @@ mod files;
 mod guard;
 mod link;
 mod net;
+mod ports;
 mod processes;
 mod run;
 mod search;
 mod spawn;
 mod stage;
 mod sys;
+mod terminal;
+mod watch;
 mod zygote;
 
 fn main() {

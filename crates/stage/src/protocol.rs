@@ -19,6 +19,32 @@ pub const SEARCH_BYTES: u64 = 1024 * 1024;
 /// TCP ports on which every address answers and the connection goes to the broker.
 pub const EGRESS_TCP_PORTS: [u16; 5] = [80, 443, 22, 3128, 9418];
 pub const EGRESS_UDP_PORT: u16 = 53;
+/// Terminals of one sandbox at a time.
+pub const TERMINALS: usize = 32;
+/// Watches of one sandbox at a time.
+pub const WATCHES: usize = 64;
+/// Directories that all watches of one sandbox cover together.
+pub const WATCHED_DIRECTORIES: usize = 16_384;
+/// Directories that are told of themselves, but whose contents are not watched; nor is a directory with a `CACHEDIR.TAG`
+/// (cargo's `target`, for example), or one on another file system than the watch's.
+pub const UNWATCHED: [&str; 16] = [
+    ".git",
+    ".hg",
+    ".svn",
+    ".jj",
+    "node_modules",
+    ".pnpm-store",
+    ".yarn",
+    ".next",
+    ".nuxt",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".tox",
+    ".mypy_cache",
+    ".gradle",
+    ".cache",
+];
 
 /// One failed system call, as it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +175,41 @@ pub enum StageOp {
         path: String,
     },
     Search(SearchPlan),
+    /// Answered by `Terminal`, with the master of the new terminal as a descriptor.
+    OpenTerminal {
+        call: String,
+        argv: Vec<String>,
+        cwd: String,
+        env: Vec<(String, String)>,
+        rows: u16,
+        columns: u16,
+    },
+    /// Answers when the terminal's program has ended. Once per terminal.
+    WaitTerminal {
+        call: String,
+    },
+    /// The server let go of the terminal: its program ends, or is ended. Never answered.
+    EndTerminal {
+        call: String,
+    },
+    /// Answered by `Connected` with a socket that is connected, or about to be; ECONNREFUSED when nothing listens.
+    Connect {
+        port: u16,
+    },
+    ListeningPorts,
+    /// Answers when everything below is watched. `watch` is the server's choice.
+    Watch {
+        watch: u64,
+        path: String,
+    },
+    /// Answers when something changed.
+    NextChanges {
+        watch: u64,
+    },
+    /// Never answered.
+    Unwatch {
+        watch: u64,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -207,6 +268,24 @@ pub enum StageResult {
     Found {
         matches: u64,
         is_truncated: bool,
+    },
+    /// Without a descriptor, and with the reason, when the program could not be started.
+    Terminal {
+        errno: Option<i32>,
+    },
+    TerminalEnded {
+        end: RunEnd,
+    },
+    Connected,
+    Ports {
+        ports: Vec<u16>,
+    },
+    Changes {
+        changes: Vec<Change>,
+        /// More happened than is told.
+        is_overflow: bool,
+        /// Nothing follows: there is more to watch than a sandbox may.
+        is_over: bool,
     },
     Failed(Fault),
     /// The request makes no sense; a sentence.
@@ -269,6 +348,12 @@ pub struct EntryFacts {
     pub name: String,
     pub kind: Kind,
     pub size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub path: String,
+    pub is_removed: bool,
 }
 
 #[cfg(test)]

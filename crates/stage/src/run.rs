@@ -27,6 +27,17 @@ pub(crate) enum Program<'a> {
     Own { image: &'a OwnedFd, role: &'a str },
 }
 
+/// What a program's standard streams are.
+#[derive(Clone, Copy)]
+pub(crate) enum Wiring<'a> {
+    Streams {
+        stdin: &'a OwnedFd,
+        output: &'a OwnedFd,
+    },
+    /// All three, and the terminal that the program's new session is controlled by.
+    Terminal(&'a OwnedFd),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     TimedOut,
@@ -86,7 +97,8 @@ impl Run {
             fetches: Vec::new(),
             cancels: Vec::new(),
         };
-        match launch(program, &stdin, &writer, &run.marker) {
+        let wiring = Wiring::Streams { stdin: &stdin, output: &writer };
+        match launch(program, wiring, &run.marker) {
             Ok(pid) => run.pid = pid,
             Err(errno) => run.finish(RunEnd::NotStarted { errno: errno.raw_os_error() }),
         }
@@ -227,6 +239,7 @@ struct Child {
     cwd: CString,
     stdin: RawFd,
     output: RawFd,
+    is_terminal: bool,
     /// Written by the child: it shares this memory until it executes.
     errno: i32,
 }
@@ -234,7 +247,12 @@ struct Child {
 const STACK: usize = 64 * 1024;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn launch(program: &Program<'_>, stdin: &OwnedFd, output: &OwnedFd, marker: &str) -> Result<i32, Errno> {
+/// Starts a program in a session of its own; `marker` is its environment's, see `processes`.
+pub(crate) fn launch(program: &Program<'_>, wiring: Wiring<'_>, marker: &str) -> Result<i32, Errno> {
+    let (stdin, output, is_terminal) = match wiring {
+        Wiring::Streams { stdin, output } => (stdin, output, false),
+        Wiring::Terminal(slave) => (slave, slave, true),
+    };
     let marker = format!("{}={marker}", processes::MARKER);
     let (argv, env, cwd, candidates, image) = match program {
         Program::Named { argv, env, cwd } => {
@@ -256,6 +274,7 @@ fn launch(program: &Program<'_>, stdin: &OwnedFd, output: &OwnedFd, marker: &str
         cwd: sys::c_string(cwd)?,
         stdin: stdin.as_raw_fd(),
         output: output.as_raw_fd(),
+        is_terminal,
         errno: 0,
     };
     clone_and_wait_for_exec(&mut child)
@@ -320,6 +339,7 @@ extern "C" fn child_main(argument: *mut libc::c_void) -> libc::c_int {
         let is_wired = libc::dup2(child.stdin, 0) >= 0
             && libc::dup2(child.output, 1) >= 0
             && libc::dup2(child.output, 2) >= 0
+            && (!child.is_terminal || libc::ioctl(0, libc::TIOCSCTTY, 0) == 0)
             && libc::chdir(child.cwd.as_ptr()) == 0;
         if is_wired {
             execute(child);

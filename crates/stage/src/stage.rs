@@ -4,17 +4,20 @@
 use crate::link::{Link, Received};
 use crate::run::{Ending, Program, Run};
 use crate::sys::{self, At, Outcome};
-use crate::{enter, files, guard, net};
+use crate::terminal::{Opened, Terminals};
+use crate::watch::Watches;
+use crate::{enter, files, guard, net, ports};
 use greenroom_stage::frame::Message;
 use greenroom_stage::protocol::{
     EXEC_BYTES, Fault, Listener, RunEnd, SEARCH_BYTES, SearchPlan, StageOp, StageReply, StageRequest,
-    StageResult, VERSION,
+    StageResult, Transport, VERSION,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};
-use std::collections::HashMap;
+use rustix::termios::Winsize;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// Runs whose exit nobody has acknowledged.
@@ -37,6 +40,8 @@ pub(crate) fn main() -> i32 {
     };
     let mut link = Link::new(socket);
     let names: Vec<Listener> = listeners.iter().map(|(listener, _)| *listener).collect();
+    let tcp = |listener: &&Listener| listener.transport == Transport::Tcp;
+    let own_ports = names.iter().filter(tcp).map(|listener| listener.port).collect();
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
     let result = StageResult::Ready { version: VERSION, listeners: names, gaps };
     if link.send(&StageReply { id: 0, result }, &[], &sockets).is_err() {
@@ -51,6 +56,9 @@ pub(crate) fn main() -> i32 {
         calls: HashMap::new(),
         searches: HashMap::new(),
         drains: Vec::new(),
+        terminals: Terminals::default(),
+        watches: Watches::default(),
+        own_ports,
         serial: 0,
         scratch: vec![0; 256 * 1024],
     };
@@ -95,6 +103,10 @@ struct Stage {
     /// Searches by run, with the request that waits for each.
     searches: HashMap<Serial, u64>,
     drains: Vec<OwnedFd>,
+    terminals: Terminals,
+    watches: Watches,
+    /// Where the listeners that lead to the broker hold every address.
+    own_ports: BTreeSet<u16>,
     serial: Serial,
     scratch: Vec<u8>,
 }
@@ -109,6 +121,7 @@ enum Source {
     Children,
     Run(Serial),
     Drain(i32),
+    Watches,
 }
 
 impl Stage {
@@ -123,6 +136,7 @@ impl Stage {
                     }
                 }
                 Source::Drain(descriptor) => self.drain(descriptor),
+                Source::Watches => self.watches.read(),
             }
         }
         self.tick();
@@ -152,6 +166,10 @@ impl Stage {
             sources.push(Source::Drain(drain.as_raw_fd()));
             polled.push(PollFd::new(drain, PollFlags::IN));
         }
+        if let Some(events) = self.watches.events() {
+            sources.push(Source::Watches);
+            polled.push(PollFd::from_borrowed_fd(events, PollFlags::IN));
+        }
         let timeout = self
             .next_event()
             .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
@@ -165,7 +183,8 @@ impl Stage {
 
     fn next_event(&self) -> Option<Duration> {
         let now = Instant::now();
-        let deadline = self.runs.values().filter_map(Run::deadline).min();
+        let runs = self.runs.values().filter_map(Run::deadline);
+        let deadline = runs.chain(self.terminals.deadline()).chain(self.watches.deadline(now)).min();
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(now));
         if self.runs.values().any(Run::is_ending) {
             return Some(deadline.map_or(ENDING_TICK, |left| left.min(ENDING_TICK)));
@@ -192,6 +211,7 @@ impl Stage {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             let Some(run) = self.runs.values_mut().find(|run| run.pid == pid && run.is_running()) else {
+                self.terminals.reaped(pid, status);
                 continue;
             };
             run.reaped(status, &mut self.scratch);
@@ -221,6 +241,8 @@ impl Stage {
         for id in done {
             self.reply(id, StageResult::Done, &[]);
         }
+        self.terminals.tick(now);
+        self.watches.step(now);
     }
 
     fn answer_waiting(&mut self) {
@@ -238,6 +260,12 @@ impl Stage {
             self.reply(id, result, &bytes);
         }
         self.answer_searches();
+        for (id, end) in self.terminals.take_ended() {
+            self.reply(id, StageResult::TerminalEnded { end }, &[]);
+        }
+        for (id, result) in self.watches.take_answers(Instant::now()) {
+            self.reply(id, result, &[]);
+        }
     }
 
     fn answer_searches(&mut self) {
@@ -282,6 +310,31 @@ impl Stage {
             StageOp::Write { path, upload, offset, is_last } => {
                 files::write(&path, upload, offset, is_last, message.body())
             }
+            StageOp::OpenTerminal { call, argv, cwd, env, rows, columns } => {
+                let program = Program::Named { argv: &argv, env: &env, cwd: &cwd };
+                return self.open_terminal(id, &call, &program, size(rows, columns));
+            }
+            StageOp::WaitTerminal { call } => return self.wait_terminal(id, &call),
+            StageOp::EndTerminal { call } => {
+                self.terminals.end(&call, Instant::now());
+                return Ok(());
+            }
+            StageOp::Connect { port } => return self.connect(id, port),
+            StageOp::ListeningPorts => {
+                ports::listening(&self.own_ports).map(|ports| (StageResult::Ports { ports }, Vec::new()))
+            }
+            StageOp::Watch { watch, path } => {
+                self.watches.begin(id, watch, &path);
+                return Ok(());
+            }
+            StageOp::NextChanges { watch } => {
+                self.watches.next(id, watch);
+                return Ok(());
+            }
+            StageOp::Unwatch { watch } => {
+                self.watches.end(watch);
+                return Ok(());
+            }
             StageOp::Stat { path } => files::stat(&path),
             StageOp::List { path } => files::list(&path),
         };
@@ -309,6 +362,9 @@ impl Stage {
         if self.calls.contains_key(call) {
             return self.fetch(id, call, 0);
         }
+        if self.terminals.knows(call) {
+            return self.invalid(id, "this call id is a terminal's");
+        }
         if self.calls.len() >= MAX_RUNS {
             return self.invalid(id, "512 runs of this sandbox are not acknowledged yet");
         }
@@ -324,6 +380,51 @@ impl Stage {
             }
             Err(fault) => self.failed(id, fault),
         }
+    }
+
+    fn open_terminal(
+        &mut self,
+        id: u64,
+        call: &str,
+        program: &Program<'_>,
+        size: Winsize,
+    ) -> Result<(), Gone> {
+        if self.calls.contains_key(call) {
+            return self.invalid(id, "this call id has a run already");
+        }
+        if let Some(reason) = self.terminals.refuses(call) {
+            return self.invalid(id, reason);
+        }
+        self.serial += 1;
+        match self.terminals.open(call, program, size, &self.serial.to_string()) {
+            Ok(Opened::Master(master)) => self.reply_with(id, StageResult::Terminal { errno: None }, master),
+            Ok(Opened::NotStarted(errno)) => {
+                self.reply(id, StageResult::Terminal { errno: Some(errno) }, &[]);
+                Ok(())
+            }
+            Err(fault) => self.failed(id, fault),
+        }
+    }
+
+    fn wait_terminal(&mut self, id: u64, call: &str) -> Result<(), Gone> {
+        if self.terminals.wait(call, id) { Ok(()) } else { self.invalid(id, "no such terminal") }
+    }
+
+    /// The broker's ports count as closed: nobody inside can listen on them.
+    fn connect(&mut self, id: u64, port: u16) -> Result<(), Gone> {
+        if self.own_ports.contains(&port) {
+            return self.failed(id, sys::fault("connect", format!("127.0.0.1:{port}"), libc::ECONNREFUSED));
+        }
+        match ports::open(port) {
+            Ok(socket) => self.reply_with(id, StageResult::Connected, socket),
+            Err(fault) => self.failed(id, fault),
+        }
+    }
+
+    fn reply_with(&mut self, id: u64, result: StageResult, descriptor: OwnedFd) -> Result<(), Gone> {
+        // As in `reply`.
+        let _ = self.link.queue_with(&StageReply { id, result }, &[], vec![descriptor]);
+        Ok(())
     }
 
     fn failed(&mut self, id: u64, fault: Fault) -> Result<(), Gone> {
@@ -380,6 +481,10 @@ impl Stage {
             Err(fault) => self.failed(id, fault),
         }
     }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 /// `matches truncated\n` and the text, see `search`.

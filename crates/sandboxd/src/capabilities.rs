@@ -1,6 +1,6 @@
 //! What this machine can enforce, in sentences for `greenroom doctor`.
 
-use crate::cgroup::Layout;
+use crate::cgroup::{Controller, Layout};
 use crate::volume::Volume;
 use greenroom_sandbox::{Capabilities, Capability};
 use greenroom_stage::protocol::Gap;
@@ -65,32 +65,55 @@ fn no(name: &str, detail: &str, remedy: Option<&str>) -> Capability {
 }
 
 fn limits(is_user_mode: bool, cgroups: &Layout) -> Vec<Capability> {
-    let by = match cgroups {
-        Layout::V1(_) => "cgroup v1",
-        Layout::V2(_) => "cgroup v2",
-        Layout::None { reason } => return without_cgroups(is_user_mode, reason),
-    };
-    vec![
-        yes("memory_limit", &format!("{by}; 4 GiB unless a recipe says otherwise")),
-        yes("cpu_limit", &format!("{by}; 2 cores unless a recipe says otherwise")),
-        yes("process_limit", &format!("{by}; 1024 unless a recipe says otherwise")),
-    ]
-}
-
-fn without_cgroups(is_user_mode: bool, reason: &str) -> Vec<Capability> {
     let remedy = if is_user_mode {
         "run greenroom as root: sudo greenroom serve"
     } else {
         "mount -t cgroup2 none /sys/fs/cgroup, or in a container: docker run --privileged --cgroupns=host"
     };
+    let limit = |controller, name, usual: &str, without: &str| match cgroups.describe(controller) {
+        Ok(by) => yes(name, &format!("{by}; {usual} unless a recipe says otherwise")),
+        Err(reason) => no(name, &format!("{without} ({reason})"), Some(remedy)),
+    };
+    let processes = match cgroups.describe(Controller::Pids) {
+        Ok(by) => format!("{by}; 1024 unless a recipe says otherwise"),
+        Err(_) => {
+            "RLIMIT_NPROC of the sandbox's user namespace; 1024 unless a recipe says otherwise".to_owned()
+        }
+    };
     vec![
-        no("memory_limit", &format!("a sandbox may use all memory of the machine ({reason})"), Some(remedy)),
-        no("cpu_limit", "a sandbox may use all processors", Some(remedy)),
-        yes(
-            "process_limit",
-            "RLIMIT_NPROC of the sandbox's user namespace; 1024 unless a recipe says otherwise",
+        limit(
+            Controller::Memory,
+            "memory_limit",
+            "4 GiB",
+            "a sandbox may use all memory of the machine",
         ),
+        limit(Controller::Cpu, "cpu_limit", "2 cores", "a sandbox may use all processors"),
+        yes("process_limit", &processes),
+        freezer(cgroups),
+        page_out(cgroups),
     ]
+}
+
+/// Works everywhere; the detail says how exactly.
+fn freezer(cgroups: &Layout) -> Capability {
+    match cgroups.describe(Controller::Freezer) {
+        Ok(by) => yes("freeze", by),
+        Err(_) => yes(
+            "freeze",
+            "SIGSTOP and SIGCONT: a process that was stopped inside before goes on after the thaw",
+        ),
+    }
+}
+
+fn page_out(cgroups: &Layout) -> Capability {
+    let swap = "modprobe zram && zramctl --find --size 4G && mkswap /dev/zram0 && swapon /dev/zram0";
+    match (cgroups.is_none(), crate::memory::has_swap()) {
+        (true, _) => no("page_out", "only root may move a sandbox's memory to swap", None),
+        (false, false) => {
+            no("page_out", "this machine has no swap: idle sandboxes keep their memory", Some(swap))
+        }
+        (false, true) => yes("page_out", "memory of idle sandboxes goes to swap"),
+    }
 }
 
 fn ids(is_user_mode: bool) -> Capability {

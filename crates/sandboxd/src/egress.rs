@@ -7,7 +7,7 @@ use greenroom_stage::protocol::{Listener, Transport};
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
@@ -21,32 +21,46 @@ const MAX_DATAGRAM: usize = 4096;
 const DNS_LIMIT: Duration = Duration::from_secs(10);
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Who sends, apart from where to.
-#[derive(Clone, Debug)]
-pub(crate) struct Sender {
-    sandbox: String,
-    fence: Fence,
-    handler: Arc<dyn EgressHandler>,
+/// Whose sandbox it is at the moment: what connections that are accepted from now on come from.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    now: RwLock<(String, Fence)>,
 }
 
-impl Sender {
-    pub(crate) fn new(sandbox: &str, fence: &Fence, handler: Arc<dyn EgressHandler>) -> Self {
-        Self { sandbox: sandbox.to_owned(), fence: fence.clone(), handler }
+impl Owner {
+    pub(crate) fn new(sandbox: &str, fence: &Fence) -> Self {
+        Self { now: RwLock::new((sandbox.to_owned(), fence.clone())) }
+    }
+
+    pub(crate) fn change(&self, sandbox: &str, fence: &Fence) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = (sandbox.to_owned(), fence.clone());
     }
 
     fn origin(&self, destination: SocketAddr) -> Origin {
+        let (sandbox, fence) = &*self.now.read().unwrap_or_else(PoisonError::into_inner);
         Origin {
-            sandbox: self.sandbox.clone(),
-            session: self.fence.session.clone(),
-            generation: self.fence.generation,
+            sandbox: sandbox.clone(),
+            session: fence.session.clone(),
+            generation: fence.generation,
             destination,
         }
     }
 }
 
+/// Who sends, and who takes it.
+#[derive(Clone, Debug)]
+struct Sender {
+    owner: Arc<Owner>,
+    handler: Arc<dyn EgressHandler>,
+}
+
 /// Serves until the handle is aborted; connections end with it.
-pub(crate) fn serve(sender: &Sender, listeners: Vec<(Listener, OwnedFd)>) -> AbortHandle {
-    let sender = sender.clone();
+pub(crate) fn serve(
+    owner: &Arc<Owner>,
+    handler: &Arc<dyn EgressHandler>,
+    listeners: Vec<(Listener, OwnedFd)>,
+) -> AbortHandle {
+    let sender = Sender { owner: Arc::clone(owner), handler: Arc::clone(handler) };
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let task = tokio::spawn(async move {
         let mut tasks = JoinSet::new();
@@ -85,7 +99,7 @@ async fn accept(sender: Sender, listener: TcpListener, connections: Arc<Semaphor
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(sandbox = sender.sandbox, %error, "accept failed");
+                tracing::debug!(owner = ?sender.owner, %error, "accept failed");
                 tokio::time::sleep(AFTER_FAILURE).await;
                 continue;
             }
@@ -93,7 +107,7 @@ async fn accept(sender: Sender, listener: TcpListener, connections: Arc<Semaphor
         // AnyIP: the local address of the accepted socket is the one the sandbox dialled.
         let Ok(destination) = stream.local_addr() else { continue };
         let _ = stream.set_nodelay(true);
-        let (handler, origin) = (sender.handler.clone(), sender.origin(destination));
+        let (handler, origin) = (sender.handler.clone(), sender.owner.origin(destination));
         open.spawn(async move {
             handler.connection(origin, Box::new(stream)).await;
             drop(permit);
@@ -118,7 +132,7 @@ async fn answer(sender: Sender, socket: UdpSocket, port: u16) {
             }
         }
         let (handler, query) = (sender.handler.clone(), buffer[..length].to_vec());
-        let origin = sender.origin(SocketAddr::new(peers.to, port));
+        let origin = sender.owner.origin(SocketAddr::new(peers.to, port));
         let socket = socket.clone();
         open.spawn(async move {
             let answer = tokio::time::timeout(DNS_LIMIT, handler.dns(origin, query)).await;

@@ -1,10 +1,10 @@
-//! The server's side of the zygote: start it, ask it for sandboxes one at a time, notice when it is gone.
+//! The server's side of the zygote and its carriers: start them, ask them one thing at a time, notice when they are gone.
 
 use crate::channel::{self, Channel};
 use crate::program;
 use greenroom_sandbox::{Error, Result};
-use greenroom_stage::protocol::{Fault, Gap, SpawnPlan, ZygoteReply, ZygoteRequest};
-use rustix::fd::{AsFd, OwnedFd};
+use greenroom_stage::protocol::{AttachPlan, Fault, Gap, ZygoteReply, ZygoteRequest};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ pub(crate) struct Zygote {
     pub(crate) volumes: Vec<String>,
 }
 
-/// What a spawn gave: the first process of the sandbox.
+/// A process of the zygote's making: a carrier, or the first process of a sandbox.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) pid: i32,
@@ -46,7 +46,7 @@ impl Zygote {
         let mut zygote = Self { channel, process, gaps: Vec::new(), volumes: Vec::new() };
         let prepare =
             ZygoteRequest::Prepare { user_mode: is_user_mode, id_base: ID_BASE, id_count: ID_COUNT };
-        match ask(&zygote.channel, &prepare, None, PREPARE_LIMIT).await? {
+        match ask(&zygote.channel, &prepare, &[], PREPARE_LIMIT).await? {
             (ZygoteReply::Ready { gaps, volumes }, _) => {
                 zygote.gaps = gaps;
                 zygote.volumes = volumes;
@@ -57,21 +57,24 @@ impl Zygote {
         }
     }
 
-    /// `socket` becomes the stage's; its answer comes there.
-    pub(crate) async fn spawn(&self, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
-        spawn(&self.channel, plan, socket, limit).await
-    }
-
-    /// A process that waits to become a sandbox.
+    /// A process that waits to make a sandbox.
     pub(crate) async fn carrier(&self) -> Result<Carrier> {
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "carrier", error))?;
-        let process =
-            process(ask(&self.channel, &ZygoteRequest::Carrier, Some(theirs), CARRIER_LIMIT).await?)?;
-        Ok(Carrier { channel, process })
+        let asked = ask(&self.channel, &ZygoteRequest::Carrier, &[theirs.as_fd()], ANSWER_LIMIT).await;
+        Ok(Carrier { channel, process: process(asked?)? })
+    }
+
+    /// Gives the sandbox whose first process this is another host name.
+    pub(crate) async fn rename(&self, hostname: String, stage: BorrowedFd<'_>) -> Result<()> {
+        attached(ask(&self.channel, &ZygoteRequest::Rename { hostname }, &[stage], ANSWER_LIMIT).await?)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 }
 
-const CARRIER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A copy of the zygote that makes one sandbox, in the control groups it was moved to. Ends when it is dropped.
 #[derive(Debug)]
@@ -81,19 +84,32 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    pub(crate) fn is_alive(&self) -> bool {
-        // A pidfd is readable once its process has ended.
-        let mut polled = [rustix::event::PollFd::new(&self.process.pidfd, rustix::event::PollFlags::IN)];
-        matches!(rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default())), Ok(0))
+    /// Starts its sandbox, without an image. `socket` becomes the stage's; the stage's first word comes there.
+    pub(crate) async fn blank(&self, tmp_bytes: u64, socket: OwnedFd) -> Result<Spawned> {
+        let request = ZygoteRequest::Blank { tmp_bytes };
+        process(ask(&self.channel, &request, &[socket.as_fd()], ANSWER_LIMIT).await?)
     }
 
-    pub(crate) async fn spawn(self, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
-        spawn(&self.channel, plan, socket, limit).await
+    /// Puts the blank onto its image. The carrier then ends.
+    pub(crate) async fn attach(self, plan: AttachPlan) -> Result<()> {
+        attached(ask(&self.channel, &ZygoteRequest::Attach(Box::new(plan)), &[], ANSWER_LIMIT).await?)
     }
 }
 
-async fn spawn(channel: &Channel, plan: SpawnPlan, socket: OwnedFd, limit: Duration) -> Result<Spawned> {
-    process(ask(channel, &ZygoteRequest::Spawn(Box::new(plan)), Some(socket), limit).await?)
+impl Spawned {
+    pub(crate) fn is_alive(&self) -> bool {
+        // A pidfd is readable once its process has ended.
+        let mut polled = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        matches!(rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default())), Ok(0))
+    }
+}
+
+fn attached(answer: (ZygoteReply, Vec<OwnedFd>)) -> Result<()> {
+    match answer.0 {
+        ZygoteReply::Attached => Ok(()),
+        ZygoteReply::Failed(fault) => Err(from_fault(&fault)),
+        reply => Err(protocol(format!("the carrier answered {reply:?}"))),
+    }
 }
 
 fn process(answer: (ZygoteReply, Vec<OwnedFd>)) -> Result<Spawned> {
@@ -110,12 +126,11 @@ fn process(answer: (ZygoteReply, Vec<OwnedFd>)) -> Result<Spawned> {
 async fn ask(
     channel: &Channel,
     request: &ZygoteRequest,
-    socket: Option<OwnedFd>,
+    descriptors: &[BorrowedFd<'_>],
     limit: Duration,
 ) -> Result<(ZygoteReply, Vec<OwnedFd>)> {
-    let descriptors: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
     let exchange = async {
-        channel.send(request, &[], &descriptors).await?;
+        channel.send(request, &[], descriptors).await?;
         channel.receive().await
     };
     let (message, received) = timeout(limit, exchange)

@@ -153,7 +153,7 @@ async fn an_ordinary_user_is_told_exactly_these_gaps() {
         let mut gaps: Vec<&str> =
             gaps.map(|entry| entry.name.as_str()).filter(|name| !machine.contains(name)).collect();
         gaps.sort_unstable();
-        assert_eq!(gaps, ["cpu_limit", "disk_limit", "id_range", "memory_limit"]);
+        assert_eq!(gaps, ["cpu_limit", "disk_limit", "id_range", "memory_limit", "page_out"]);
     })
     .await;
 }

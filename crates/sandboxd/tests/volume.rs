@@ -141,7 +141,7 @@ async fn with_volume<F: AsyncFnOnce(&Subject)>(promise: F) {
     let data = tempfile::tempdir().unwrap();
     let Some(volume) = volume(data.path()) else { return };
     let storage = volume.storage().unwrap();
-    let settings = LocalSettings { mode: Mode::Root, volume: Some(volume) };
+    let settings = LocalSettings { mode: Mode::Root, volume: Some(volume), ..LocalSettings::default() };
     support::with_subject_in(&storage.root().join("workspaces"), settings, promise).await;
 }
 

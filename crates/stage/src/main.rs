@@ -3,6 +3,7 @@
 //! async runtime; started from a memfd, so it runs over any root. Holds no secret and no policy.
 #![allow(unsafe_code, reason = "raw system calls; every block carries its proof")]
 
+mod attach;
 mod base;
 mod enter;
 mod files;

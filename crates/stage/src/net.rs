@@ -29,6 +29,21 @@ pub(crate) fn open(gaps: &mut Vec<Gap>) -> Outcome<Vec<(Listener, OwnedFd)>> {
     Ok(listeners)
 }
 
+/// More listeners of that kind, on both families where both are there.
+pub(crate) fn open_ports(ports: &[u16]) -> Outcome<Vec<(Listener, OwnedFd)>> {
+    let mut listeners = Vec::new();
+    for port in ports {
+        listeners.push(open_listener(Listener { transport: Transport::Tcp, is_v6: false, port: *port })?);
+        let v6 = Listener { transport: Transport::Tcp, is_v6: true, port: *port };
+        match open_listener(v6) {
+            Ok(opened) => listeners.push(opened),
+            Err(fault) if fault.errno == libc::EAFNOSUPPORT => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(listeners)
+}
+
 fn open_listener(listener: Listener) -> Outcome<(Listener, OwnedFd)> {
     let name = format!("{listener:?}");
     let family = if listener.is_v6 { AddressFamily::INET6 } else { AddressFamily::INET };

@@ -1,13 +1,17 @@
 //! Who belongs to a run: its session, its process group, its descendants, and orphans that still carry its marker in
 //! their environment. A program that hides from all of these only lives until its sandbox ends.
 
+use crate::sys::{Outcome, fault};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashSet;
 use std::fs;
+use std::time::Duration;
 
 /// Environment variable that every process of a run inherits.
 pub(crate) const MARKER: &str = "GREENROOM_RUN";
 const STOP_PASSES: usize = 8;
+const STILL_TRIES: usize = 100;
+const STILL_PAUSE: Duration = Duration::from_millis(1);
 
 struct Process {
     pid: i32,
@@ -58,6 +62,41 @@ pub(crate) fn kill_all(leader: i32, marker: &str) {
         signal(&fresh, Signal::STOP);
     }
     signal(&stopped.into_iter().collect::<Vec<_>>(), Signal::KILL);
+}
+
+/// Stops everything inside but this process, which kill(2) leaves out, and waits until it stands still.
+pub(crate) fn stop_everything() -> Outcome<()> {
+    signal_all(Signal::STOP)?;
+    for _ in 0..STILL_TRIES {
+        if is_still() {
+            return Ok(());
+        }
+        std::thread::sleep(STILL_PAUSE);
+    }
+    // What waits for a disk counts as still: it runs no instruction before it is continued.
+    Ok(())
+}
+
+pub(crate) fn continue_everything() -> Outcome<()> {
+    signal_all(Signal::CONT)
+}
+
+fn signal_all(signal: Signal) -> Outcome<()> {
+    // SAFETY: plain integers; -1 means every process of this namespace but its first, which this is.
+    let sent = unsafe { libc::kill(-1, signal.as_raw()) };
+    let errno = if sent == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) };
+    // Nobody there is as good.
+    if errno == 0 || errno == libc::ESRCH { Ok(()) } else { Err(fault("kill", "-1", errno)) }
+}
+
+fn is_still() -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return true };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| *pid > 1)
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
+        .filter_map(|stat| stat[stat.rfind(')')? + 1..].trim_start().chars().next())
+        .all(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 fn processes() -> Vec<Process> {

@@ -76,8 +76,13 @@ pub enum ZygoteRequest {
     Prepare { user_mode: bool, id_base: u32, id_count: u32 },
     /// Comes with one descriptor: the carrier's end of its socket. Answered by `Spawned`.
     Carrier,
-    /// To the zygote, or as the only request to a carrier. Comes with one descriptor: the stage's end of its socket.
-    Spawn(Box<SpawnPlan>),
+    /// First request to a carrier, once it is in its control groups. Comes with one descriptor: the stage's end of its
+    /// socket. Answered by `Spawned`: the first process of a sandbox without an image.
+    Blank { tmp_bytes: u64 },
+    /// Second and last request to a carrier: what its blank becomes. Answered by `Attached`, before anything runs there.
+    Attach(Box<AttachPlan>),
+    /// To the zygote. Comes with one descriptor: the pidfd of a sandbox's first process. Answered by `Attached`.
+    Rename { hostname: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +100,7 @@ pub struct PlanBind {
 
 /// Everything that shapes one sandbox. Paths are the host's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SpawnPlan {
+pub struct AttachPlan {
     pub base: PlanBase,
     /// Lowest first.
     pub layers: Vec<String>,
@@ -104,7 +109,6 @@ pub struct SpawnPlan {
     pub binds: Vec<PlanBind>,
     pub hostname: String,
     pub nice: i32,
-    pub tmp_bytes: u64,
     /// Bounds processes where no cgroup does.
     pub process_rlimit: Option<u64>,
 }
@@ -120,6 +124,7 @@ pub enum ZygoteReply {
     Spawned {
         pid: i32,
     },
+    Attached,
     Failed(Fault),
 }
 
@@ -128,6 +133,9 @@ pub enum ZygoteReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageRequest {
     pub id: u64,
+    /// Runs that are acknowledged: forgotten before `op` is looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<String>,
     pub op: StageOp,
 }
 
@@ -153,9 +161,15 @@ pub enum StageOp {
         call: String,
         grace_ms: u64,
     },
-    Acknowledge {
-        call: String,
+    /// Only brings `done`.
+    Acknowledge,
+    /// Answered by `Listening` with the sockets: every address answers on these TCP ports too.
+    Listen {
+        ports: Vec<u16>,
     },
+    /// Stops every process but the stage where it is; answers when all stand still.
+    Stop,
+    Continue,
     Read {
         path: String,
         offset: u64,
@@ -277,6 +291,10 @@ pub enum StageResult {
         end: RunEnd,
     },
     Connected,
+    /// Comes with the sockets, in this order.
+    Listening {
+        listeners: Vec<Listener>,
+    },
     Ports {
         ports: Vec<u16>,
     },
@@ -363,7 +381,7 @@ mod tests {
     #[test]
     fn nested_messages_keep_their_tags() {
         let plan = SearchPlan::Glob { root: "/".into(), pattern: "*".into(), limit: 1 };
-        let text = serde_json::to_string(&StageRequest { id: 1, op: StageOp::Search(plan) }).unwrap();
+        let text = serde_json::to_string(&StageRequest { id: 1, done: vec![], op: StageOp::Search(plan) }).unwrap();
         assert!(
             matches!(serde_json::from_str(&text), Ok(StageRequest { op: StageOp::Search(_), .. })),
             "{text}"

@@ -18,6 +18,9 @@ pub(crate) const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 /// What is read from the pipe of a run whose main process has ended: a full pipe and a little.
 const DRAIN_BYTES: usize = 2 * 1024 * 1024;
 const PIPE_BYTES: usize = 256 * 1024;
+/// A run's pipe is left alone for this long after its start and after each reading: a short command then costs one
+/// wake-up, at its end, and one message with all it said; a chatty one is read by the piece, not by the line.
+const QUIET: Duration = Duration::from_millis(2);
 const TIMEOUT_GRACE: Duration = Duration::from_millis(1000);
 
 pub(crate) enum Program<'a> {
@@ -54,6 +57,8 @@ pub(crate) struct Run {
     written: u64,
     limit: u64,
     pub(crate) pipe: Option<OwnedFd>,
+    /// Until then the pipe is not looked at, see `QUIET`.
+    listens_at: Instant,
     started: Instant,
     deadline: Instant,
     ending: Option<Ending>,
@@ -89,6 +94,7 @@ impl Run {
             written: 0,
             limit: limit.min(MAX_OUTPUT),
             pipe: Some(reader),
+            listens_at: now + QUIET,
             started: now,
             deadline: now + timeout,
             ending: None,
@@ -111,6 +117,7 @@ impl Run {
 
     /// Takes what the pipe holds now. Past the limit it is counted and dropped.
     pub(crate) fn read_pipe(&mut self, scratch: &mut [u8]) {
+        self.listens_at = Instant::now() + QUIET;
         let mut left = DRAIN_BYTES;
         while let Some(pipe) = self.pipe.as_ref().filter(|_| left > 0) {
             match rustix::io::read(pipe, &mut *scratch) {
@@ -189,6 +196,10 @@ impl Run {
             self.kill_at = None;
         }
         is_gone
+    }
+
+    pub(crate) fn listens_at(&self) -> Instant {
+        self.listens_at
     }
 
     pub(crate) fn is_ending(&self) -> bool {

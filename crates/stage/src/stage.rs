@@ -6,7 +6,7 @@ use crate::run::{Ending, Program, Run};
 use crate::sys::{self, At, Outcome};
 use crate::terminal::{Opened, Terminals};
 use crate::watch::Watches;
-use crate::{enter, files, guard, net, ports};
+use crate::{enter, files, guard, net, ports, processes};
 use greenroom_stage::frame::Message;
 use greenroom_stage::protocol::{
     EXEC_BYTES, Fault, Listener, RunEnd, SEARCH_BYTES, SearchPlan, StageOp, StageReply, StageRequest,
@@ -40,13 +40,13 @@ pub(crate) fn main() -> i32 {
     };
     let mut link = Link::new(socket);
     let names: Vec<Listener> = listeners.iter().map(|(listener, _)| *listener).collect();
-    let tcp = |listener: &&Listener| listener.transport == Transport::Tcp;
-    let own_ports = names.iter().filter(tcp).map(|listener| listener.port).collect();
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
     let result = StageResult::Ready { version: VERSION, listeners: names, gaps };
     if link.send(&StageReply { id: 0, result }, &[], &sockets).is_err() {
         return 0;
     }
+    let tcp = |listener: &&Listener| listener.transport == Transport::Tcp;
+    let own_ports = listeners.iter().map(|(listener, _)| listener).filter(tcp).map(|one| one.port).collect();
     drop(listeners);
     let mut stage = Stage {
         link,
@@ -151,13 +151,14 @@ impl Stage {
             waiting if waiting < MAX_WAITING => PollFlags::IN | PollFlags::OUT,
             _ => PollFlags::OUT,
         };
+        let now = Instant::now();
         let mut sources = vec![Source::Children, Source::Link];
         let mut polled = vec![
             PollFd::new(&self.children, PollFlags::IN),
             PollFd::from_borrowed_fd(self.link.as_fd(), socket_flags),
         ];
         for (serial, run) in &self.runs {
-            if let Some(pipe) = &run.pipe {
+            if let Some(pipe) = run.pipe.as_ref().filter(|_| run.listens_at() <= now) {
                 sources.push(Source::Run(*serial));
                 polled.push(PollFd::new(pipe, PollFlags::IN));
             }
@@ -183,7 +184,9 @@ impl Stage {
 
     fn next_event(&self) -> Option<Duration> {
         let now = Instant::now();
-        let runs = self.runs.values().filter_map(Run::deadline);
+        let listens = self.runs.values().filter(|run| run.pipe.is_some()).map(Run::listens_at);
+        let listens = listens.filter(|at| *at > now);
+        let runs = self.runs.values().filter_map(Run::deadline).chain(listens);
         let deadline = runs.chain(self.terminals.deadline()).chain(self.watches.deadline(now)).min();
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(now));
         if self.runs.values().any(Run::is_ending) {
@@ -290,7 +293,10 @@ impl Stage {
     }
 
     fn request(&mut self, message: &Message) -> Result<(), Gone> {
-        let StageRequest { id, op } = message.header().map_err(|_| Gone)?;
+        let StageRequest { id, done, op } = message.header().map_err(|_| Gone)?;
+        for call in &done {
+            self.acknowledge(call);
+        }
         let answer = match op {
             StageOp::Exec { call, argv, cwd, env, timeout_ms, output_limit_bytes } => {
                 let timeout = Duration::from_millis(timeout_ms);
@@ -302,10 +308,10 @@ impl Stage {
                 return self.cancel(id, &call, Duration::from_millis(grace_ms));
             }
             StageOp::Search(plan) => return self.search(id, &plan),
-            StageOp::Acknowledge { call } => {
-                self.acknowledge(&call);
-                Ok((StageResult::Done, Vec::new()))
-            }
+            StageOp::Acknowledge => Ok((StageResult::Done, Vec::new())),
+            StageOp::Listen { ports } => return self.listen(id, &ports),
+            StageOp::Stop => processes::stop_everything().map(|()| (StageResult::Done, Vec::new())),
+            StageOp::Continue => processes::continue_everything().map(|()| (StageResult::Done, Vec::new())),
             StageOp::Read { path, offset, limit } => files::read(&path, offset, limit),
             StageOp::Write { path, upload, offset, is_last } => {
                 files::write(&path, upload, offset, is_last, message.body())
@@ -425,6 +431,20 @@ impl Stage {
         // As in `reply`.
         let _ = self.link.queue_with(&StageReply { id, result }, &[], vec![descriptor]);
         Ok(())
+    }
+
+    /// Listeners like those that were opened at the start.
+    fn listen(&mut self, id: u64, ports: &[u16]) -> Result<(), Gone> {
+        match net::open_ports(ports) {
+            Ok(opened) => {
+                self.own_ports.extend(ports);
+                let (listeners, sockets) = opened.into_iter().unzip();
+                let reply = StageReply { id, result: StageResult::Listening { listeners } };
+                let _ = self.link.queue_with(&reply, &[], sockets);
+                Ok(())
+            }
+            Err(fault) => self.failed(id, fault),
+        }
     }
 
     fn failed(&mut self, id: u64, fault: Fault) -> Result<(), Gone> {

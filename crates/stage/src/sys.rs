@@ -136,6 +136,16 @@ pub(crate) fn set_hostname(name: &str) -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Joins namespaces of the process behind a pidfd, all or none.
+pub(crate) fn enter_namespaces(
+    process: BorrowedFd<'_>,
+    names: rustix::thread::ThreadNameSpaceType,
+) -> rustix::io::Result<()> {
+    // SAFETY: plain integers; the program has one thread, and its caller expects its root and ids to change.
+    check(unsafe { libc::setns(process.as_raw_fd(), names.bits() as libc::c_int) }.into())?;
+    Ok(())
+}
+
 /// Leaves the caller's session keyring for a new, empty one.
 pub(crate) fn leave_session_keyring() {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
@@ -191,7 +201,11 @@ pub(crate) fn own_image() -> rustix::io::Result<OwnedFd> {
 /// Takes standard input as a socket of ours: closed on exec, and descriptor 0 becomes /dev/null where that exists.
 pub(crate) fn take_stdin() -> rustix::io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    if let Ok(null) = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()) {
+    // The second is the zygote's own tree, in which a blank starts.
+    let null = ["/dev/null", "/b/dev/null"].into_iter().find_map(|path| {
+        rustix::fs::open(path, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).ok()
+    });
+    if let Some(null) = null {
         rustix::stdio::dup2_stdin(null)?;
     }
     Ok(socket)

@@ -1,16 +1,17 @@
-//! The zygote: a small process in a nearly empty mount namespace that turns spawn requests into sandboxes. It holds the
+//! The zygote: a small process in a nearly empty mount namespace whose copies, the carriers, make sandboxes. It holds the
 //! prepared base trees and a handle on the namespace the host's paths are resolved in. Ends when its socket closes;
 //! every sandbox dies with it.
 
+use crate::attach;
 use crate::base::{self, IdRange, Ids, Volume};
 use crate::link::{Link, Received};
-use crate::spawn::{self, Spawner};
+use crate::spawn;
 use crate::sys::{self, At, Forked, Outcome, fault};
 use greenroom_stage::protocol::{Gap, ZygoteReply, ZygoteRequest};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, unshare_unsafe};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,6 @@ pub(crate) struct Zygote {
     /// A user namespace with the sandboxes' id map, for idmapped mounts. None where ids stay as they are.
     idmap: Option<OwnedFd>,
     host_namespace: OwnedFd,
-    own_namespace: OwnedFd,
     gaps: Vec<Gap>,
 }
 
@@ -71,10 +71,7 @@ impl Zygote {
         let mut volumes = base::volumes();
         build_root(ids, idmap.as_ref(), &mut volumes, &mut gaps)?;
         pivot_into_workshop()?;
-        let own_namespace =
-            rustix::fs::openat(&proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .at("open", "/proc/self/ns/mnt")?;
-        Ok(Self { ids, volumes, image, proc, idmap, host_namespace, own_namespace, gaps })
+        Ok(Self { ids, volumes, image, proc, idmap, host_namespace, gaps })
     }
 
     fn serve(&self, link: &mut Link) -> i32 {
@@ -82,13 +79,17 @@ impl Zygote {
             let Received::Message(message, mut descriptors) = link.receive() else { return 0 };
             let Ok(request) = message.header() else { return 65 };
             let made = match (request, descriptors.pop()) {
-                (ZygoteRequest::Spawn(plan), Some(socket)) => {
-                    spawn::spawn(self, &plan, socket, Spawner::Zygote)
-                }
                 (ZygoteRequest::Carrier, Some(socket)) => self.start_carrier(link, socket),
-                _ => Err(fault("spawn", "request", libc::EINVAL)),
+                (ZygoteRequest::Rename { hostname }, Some(stage)) => {
+                    match rename(link, &hostname, &stage) {
+                        // The child answers.
+                        Ok(()) => continue,
+                        Err(fault) => Err(fault),
+                    }
+                }
+                _ => Err(fault("zygote", "request", libc::EINVAL)),
             };
-            if answer(link, made).is_err() {
+            if answer(link, &made).is_err() {
                 return 0;
             }
         }
@@ -105,7 +106,7 @@ impl Zygote {
         }
     }
 
-    /// Waits for one request, in whatever control groups the server has moved this process to.
+    /// Waits for its two requests, in whatever control groups the server has moved this process to.
     fn carry(&self, link: &mut Link) -> i32 {
         let death = Some(rustix::process::Signal::KILL);
         if rustix::process::set_parent_process_death_signal(death).is_err() {
@@ -113,25 +114,27 @@ impl Zygote {
         }
         let Received::Message(message, mut descriptors) = link.receive() else { return 0 };
         let made = match (message.header(), descriptors.pop()) {
-            (Ok(ZygoteRequest::Spawn(plan)), Some(socket)) => {
-                spawn::spawn(self, &plan, socket, Spawner::Carrier)
-            }
-            _ => Err(fault("spawn", "request", libc::EINVAL)),
+            (Ok(ZygoteRequest::Blank { tmp_bytes }), Some(socket)) => spawn::spawn(self, tmp_bytes, socket),
+            _ => Err(fault("carrier", "request", libc::EINVAL)),
         };
         // The server may be gone; then the sandbox ends by its own socket.
-        let _ = answer(link, made);
+        let (Ok(()), Ok(stage)) = (answer(link, &made), made) else { return 0 };
+        let Received::Message(message, _) = link.receive() else { return 0 };
+        let attached = match message.header() {
+            Ok(ZygoteRequest::Attach(plan)) => attach::attach(self, &plan, &stage),
+            _ => Err(fault("carrier", "request", libc::EINVAL)),
+        };
+        let reply = attached.map_or_else(ZygoteReply::Failed, |()| ZygoteReply::Attached);
+        let _ = link.send(&reply, &[], &[]);
         0
     }
 
-    /// Detached copies of host mounts, made where the host's paths mean what the server meant.
-    pub(crate) fn with_host<T>(&self, work: impl FnOnce(HostTrees<'_>) -> Outcome<T>) -> Outcome<T> {
-        let enter = |namespace: &OwnedFd| {
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
-        };
-        enter(&self.host_namespace).at("setns", "host mounts")?;
-        let result = work(HostTrees { idmap: self.idmap.as_ref() });
-        enter(&self.own_namespace).at("setns", "own mounts")?;
-        result
+    /// Works where the host's paths mean what the server meant, and stays there.
+    pub(crate) fn in_host<T>(&self, work: impl FnOnce(HostTrees<'_>) -> Outcome<T>) -> Outcome<T> {
+        let mount = Some(LinkNameSpaceType::Mount);
+        rustix::thread::move_into_link_name_space(self.host_namespace.as_fd(), mount)
+            .at("setns", "host mounts")?;
+        work(HostTrees { idmap: self.idmap.as_ref() })
     }
 }
 
@@ -158,10 +161,26 @@ impl HostTrees<'_> {
     }
 }
 
-fn answer(link: &mut Link, made: Outcome<(i32, OwnedFd)>) -> rustix::io::Result<()> {
+fn answer(link: &mut Link, made: &Outcome<(i32, OwnedFd)>) -> rustix::io::Result<()> {
     match made {
-        Ok((pid, pidfd)) => link.send(&ZygoteReply::Spawned { pid }, &[], &[pidfd.as_fd()]),
-        Err(fault) => link.send(&ZygoteReply::Failed(fault), &[], &[]),
+        Ok((pid, pidfd)) => link.send(&ZygoteReply::Spawned { pid: *pid }, &[], &[pidfd.as_fd()]),
+        Err(fault) => link.send(&ZygoteReply::Failed(fault.clone()), &[], &[]),
+    }
+}
+
+/// Gives a sandbox another host name: by a child, because nobody returns from a sandbox's namespaces.
+fn rename(link: &mut Link, hostname: &str, stage: &OwnedFd) -> Outcome<()> {
+    match sys::fork_into(0).at("clone3", "rename")? {
+        Forked::Parent { .. } => Ok(()),
+        Forked::Child => {
+            let names = ThreadNameSpaceType::USER | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+            let named = sys::enter_namespaces(stage.as_fd(), names)
+                .at("setns", "sandbox")
+                .and_then(|()| sys::set_hostname(hostname).at("sethostname", hostname));
+            // Nobody else would hear of a failure to send.
+            let _ = link.send(&named.map_or_else(ZygoteReply::Failed, |()| ZygoteReply::Attached), &[], &[]);
+            std::process::exit(0)
+        }
     }
 }
 

@@ -8,11 +8,13 @@ mod egress;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod layers;
 mod spec;
 mod storage;
 
 pub use egress::{EgressHandler, EgressStream, Origin};
 pub use error::Error;
+pub use layers::LayerCopy;
 pub use spec::{
     Base, Capabilities, Capability, ClaimSpec, DirEntry, ExecEvent, ExecSpec, Exit, ExitReason, Fence,
     FileContent, FileKind, FileStat, Identity, ReadOnlyBind, Resources, SearchQuery, SearchResult, Snapshot,

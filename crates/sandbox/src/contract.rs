@@ -1,6 +1,7 @@
 //! What every provider must do. Each function is one promise; a provider's tests call them with a `Subject`.
 
 mod interactive;
+mod ownership;
 
 use crate::{
     Base, ClaimSpec, EgressHandler, EgressStream, ExecEvent, ExecSpec, Exit, ExitReason, Fence, Origin,
@@ -8,6 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 pub use interactive::*;
+pub use ownership::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -6,8 +6,8 @@ mod interactive;
 
 use crate::{
     Capabilities, ClaimSpec, DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
-    FileStat, Result, Sandbox, SandboxProvider, SandboxStream, SearchQuery, SearchResult, Snapshot,
-    SnapshotLayer, SnapshotMethod, Terminal, TerminalSpec, WatchEvent,
+    FileStat, Identity, Result, Sandbox, SandboxProvider, SandboxStream, SearchQuery, SearchResult, Snapshot,
+    SnapshotLayer, SnapshotMethod, Terminal, TerminalSpec, WatchEvent, Workspace,
 };
 use async_trait::async_trait;
 use interactive::{Interactive, Services};
@@ -109,6 +109,53 @@ impl SandboxProvider for FakeProvider {
         Ok(Arc::new(Handle(sandbox)))
     }
 
+    async fn rebind(&self, sandbox: &str, to: Identity) -> Result<Arc<dyn Sandbox>> {
+        let mut state = lock(&self.shared.state);
+        let ended = || Error::Ended { reason: format!("there is no sandbox {sandbox}") };
+        let former = state.alive.get(sandbox).cloned().ok_or_else(ended)?;
+        let fence = (to.fence.epoch, to.fence.generation);
+        let seen = state.fences.entry(to.fence.session.clone()).or_insert(fence);
+        if *seen > fence {
+            return Err(Error::Fenced { seen: seen.0 });
+        }
+        *seen = fence;
+        let is_taken = |other: &FakeSandbox| {
+            other.spec.id == to.id || other.spec.workspace.directory == to.workspace
+        };
+        if state.alive.values().any(|other| is_taken(other)) {
+            return Err(Error::Invalid { reason: format!("a sandbox {} or its workspace exists", to.id) });
+        }
+        state.alive.remove(sandbox);
+        if let Some(files) = state.trees.remove(&former.spec.workspace.directory) {
+            state.trees.insert(to.workspace.clone(), files);
+        }
+        former.end.send_replace(Some("it was given to another owner".to_owned()));
+        let workspace = Workspace { directory: to.workspace, ..former.spec.workspace.clone() };
+        let spec = ClaimSpec {
+            id: to.id,
+            fence: to.fence,
+            workspace,
+            hostname: to.hostname,
+            env: to.env,
+            ..former.spec.clone()
+        };
+        let sandbox = Arc::new(FakeSandbox {
+            shared: self.shared.clone(),
+            inside: Mutex::new(std::mem::take(&mut lock(&former.inside))),
+            end: watch::channel(None).0,
+            spec,
+        });
+        state.alive.insert(sandbox.spec.id.clone(), sandbox.clone());
+        Ok(Arc::new(Handle(sandbox)))
+    }
+
+    async fn set_blanks(&self, count: usize) -> Result<()> {
+        match count {
+            0..=64 => Ok(()),
+            _ => Err(Error::Invalid { reason: "at most 64 blanks are kept".into() }),
+        }
+    }
+
     async fn list(&self) -> Result<Vec<String>> {
         Ok(lock(&self.shared.state).alive.keys().cloned().collect())
     }
@@ -133,6 +180,7 @@ struct FakeSandbox {
     end: watch::Sender<Option<String>>,
 }
 
+#[derive(Default)]
 struct Inside {
     files: Files,
     runs: HashMap<String, (Vec<u8>, Exit)>,
@@ -169,6 +217,9 @@ impl FakeSandbox {
     }
 
     fn finish(&self, reason: &str) {
+        if self.end.borrow().is_some() {
+            return;
+        }
         let files = lock(&self.inside).files.clone();
         let mut state = lock(&self.shared.state);
         state.alive.remove(&self.spec.id);
@@ -469,6 +520,7 @@ mod tests {
         let provider = Arc::new(FakeProvider::default());
         let subject = Subject { provider, scratch: "/scratch".into(), egress: Arc::new(Recorder::default()) };
         contract::basics(&subject).await;
+        contract::ownership(&subject).await;
     }
 
     #[tokio::test]

@@ -24,6 +24,11 @@ const BEGUN: &str = "begun";
 /// Bytes that a sandbox may write, where the file system can bound them.
 pub(crate) const DEFAULT_DISK: u64 = 20 << 30;
 
+/// What a sandbox may write when its recipe says nothing; `None`: nothing bounds it on this volume.
+pub fn disk_bound(volume: Option<&crate::volume::Volume>) -> Option<u64> {
+    volume.filter(|volume| volume.capability().is_available).map(|_| DEFAULT_DISK)
+}
+
 /// What the file system below a workspace can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ground {

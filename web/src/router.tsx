@@ -92,8 +92,14 @@ const settings = createRoute({
   component: lazyRouteComponent(() => import("./pages/settings"), "SettingsPage"),
 });
 
+const machine = createRoute({
+  getParentRoute: () => app,
+  path: "/settings/machine",
+  component: lazyRouteComponent(() => import("./pages/machine"), "MachinePage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings])]),
+  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, machine])]),
   defaultPreload: "intent",
   scrollRestoration: true,
 });

@@ -67,6 +67,36 @@ impl UseCases for App {
         App::remove_repository(self, caller, name).await
     }
 
+    async fn egress(&self, caller: &Person, name: &RepositoryName) -> Result<EgressView> {
+        App::egress(self, caller, name).await
+    }
+
+    async fn set_egress(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        body: SetEgress,
+    ) -> Result<EgressView> {
+        App::set_egress(self, caller, name, body).await
+    }
+
+    async fn secrets(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<SecretView>> {
+        App::secrets(self, caller, name).await
+    }
+
+    async fn add_secret(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        body: AddSecret,
+    ) -> Result<SecretView> {
+        App::add_secret(self, caller, name, body).await
+    }
+
+    async fn remove_secret(&self, caller: &Person, name: &RepositoryName, secret: &str) -> Result<()> {
+        App::remove_secret(self, caller, name, secret).await
+    }
+
     async fn warm(&self, _: &Person, _: &RepositoryName, _: WarmRepository) -> Result<WarmView> {
         Err(not_there_yet())
     }
@@ -124,12 +154,12 @@ impl UseCases for App {
 
     async fn fork_session(
         &self,
-        _caller: &Person,
-        _key: &CommandId,
-        _id: SessionId,
-        _body: ForkSession,
+        caller: &Person,
+        key: &CommandId,
+        id: SessionId,
+        body: ForkSession,
     ) -> Result<SessionView> {
-        Err(not_there_yet())
+        App::fork_session(self, caller, key, id, body).await
     }
 
     async fn session_environment(&self, _caller: &Person, _id: SessionId) -> Result<SessionEnvironment> {
@@ -189,8 +219,8 @@ impl UseCases for App {
         App::change_diff(self, caller, id).await
     }
 
-    async fn approve_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
-        App::approve_change(self, caller, id).await
+    async fn approve_change(&self, caller: &Person, id: ChangeId, body: ApproveChange) -> Result<ChangeView> {
+        App::approve_change(self, caller, id, body).await
     }
 
     async fn merge_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {

@@ -5,9 +5,9 @@ use futures::stream::BoxStream;
 use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
-    ExecResult, FileDiffView, ForkSession, Frame, ImageView, Machine, MachineResources, ModelTested, ModelView,
-    PersonAdded, Receipt, RepositoryView, SessionEnvironment, SessionView, SignIn, SubmitCommand, TokenCreated,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
+    ExecResult, EgressView, FileDiffView, ForkSession, Frame, ImageView, Machine, MachineResources, ModelTested, ModelView,
+    PersonAdded, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SetEgress, SignIn, SubmitCommand, TokenCreated,
     UseSignInLink, WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -60,6 +60,13 @@ pub trait UseCases: Send + Sync + 'static {
     async fn add_repository(&self, caller: &Person, body: AddRepository) -> Result<RepositoryView>;
     async fn repository(&self, caller: &Person, name: &RepositoryName) -> Result<RepositoryView>;
     async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()>;
+    async fn egress(&self, caller: &Person, name: &RepositoryName) -> Result<EgressView>;
+    async fn set_egress(&self, caller: &Person, name: &RepositoryName, body: SetEgress)
+    -> Result<EgressView>;
+    async fn secrets(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<SecretView>>;
+    async fn add_secret(&self, caller: &Person, name: &RepositoryName, body: AddSecret)
+    -> Result<SecretView>;
+    async fn remove_secret(&self, caller: &Person, name: &RepositoryName, secret: &str) -> Result<()>;
     async fn warm(&self, caller: &Person, name: &RepositoryName, body: WarmRepository) -> Result<WarmView>;
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView>;
     async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>>;
@@ -106,7 +113,7 @@ pub trait UseCases: Send + Sync + 'static {
     async fn changes(&self, caller: &Person, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>>;
     async fn change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
     async fn change_diff(&self, caller: &Person, id: ChangeId) -> Result<Vec<FileDiffView>>;
-    async fn approve_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
+    async fn approve_change(&self, caller: &Person, id: ChangeId, body: ApproveChange) -> Result<ChangeView>;
     async fn merge_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView>;
 
     async fn git_advertise(

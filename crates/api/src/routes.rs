@@ -5,6 +5,7 @@ mod exec;
 mod images;
 mod machine;
 mod models;
+mod network;
 mod people;
 mod previews;
 mod repositories;
@@ -49,6 +50,9 @@ fn plain() -> Routes {
         .routes(routes!(repositories::list))
         .routes(routes!(repositories::show, repositories::remove))
         .routes(routes!(repositories::warm))
+        .routes(routes!(network::egress, network::set_egress))
+        .routes(routes!(network::secrets, network::add_secret))
+        .routes(routes!(network::remove_secret))
         .routes(routes!(images::list, images::build))
         .routes(routes!(images::show))
         .routes(routes!(models::list, models::add))

@@ -4,9 +4,12 @@
  */
 import type {
   AddModel,
+  AddSecret,
   ChangeView,
   Command,
   CreateSession,
+  EgressAddition,
+  EgressView,
   ErrorView,
   FileDiffView,
   ForkSession,
@@ -21,6 +24,7 @@ import type {
   Receipt,
   RepositoryView,
   Role,
+  SecretView,
   SessionEnvironment,
   SessionView,
   SignedIn,
@@ -48,7 +52,7 @@ export class ApiError extends Error {
 }
 
 interface Options {
-  method?: "GET" | "POST" | "DELETE";
+  method?: "GET" | "POST" | "PUT" | "DELETE";
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
@@ -146,6 +150,11 @@ export const api = {
   addRepository: (body: { name: string; source: string; required_approvals?: number }) =>
     post<RepositoryView>("/repositories", body),
   removeRepository: (name: string) => remove(`/repositories/${part(name)}`),
+  egress: (name: string, signal?: AbortSignal) => get<EgressView>(`/repositories/${part(name)}/egress`, signal),
+  setEgress: (name: string, additions: EgressAddition[]) => request<EgressView>(`/repositories/${part(name)}/egress`, { method: "PUT", body: { additions } }),
+  secrets: (name: string, signal?: AbortSignal) => get<SecretView[]>(`/repositories/${part(name)}/secrets`, signal),
+  addSecret: (name: string, body: AddSecret) => post<SecretView>(`/repositories/${part(name)}/secrets`, body),
+  removeSecret: (name: string, secret: string) => remove(`/repositories/${part(name)}/secrets/${part(secret)}`),
   warm: (name: string, signal?: AbortSignal) => post<WarmView>(`/repositories/${part(name)}/warm`, {}, { signal }),
   images: (name: string, signal?: AbortSignal) => get<ImageView[]>(`/repositories/${part(name)}/images`, signal),
   buildImage: (name: string) => post<ImageView>(`/repositories/${part(name)}/images`),
@@ -171,7 +180,7 @@ export const api = {
   changes: (signal?: AbortSignal) => get<ChangeView[]>("/changes", signal),
   change: (id: string, signal?: AbortSignal) => get<ChangeView>(`/changes/${part(id)}`, signal),
   changeDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/changes/${part(id)}/diff`, signal),
-  approve: (id: string) => post<ChangeView>(`/changes/${part(id)}/approve`),
+  approve: (id: string, head: string) => post<ChangeView>(`/changes/${part(id)}/approve`, { head }),
   merge: (id: string) => post<ChangeView>(`/changes/${part(id)}/merge`),
 };
 

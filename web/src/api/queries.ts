@@ -28,6 +28,8 @@ export const imagesQuery = (name: string) =>
     queryFn: ({ signal }) => api.images(name, signal),
     refetchInterval: (query) => (query.state.data?.some((image) => image.state === "building") ? 2000 : 20_000),
   });
+export const egressQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "egress"], queryFn: ({ signal }) => api.egress(name, signal) });
+export const secretsQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "secrets"], queryFn: ({ signal }) => api.secrets(name, signal) });
 export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: ({ signal }) => api.models(signal) });
 export const peopleQuery = queryOptions({ queryKey: ["people"], queryFn: ({ signal }) => api.people(signal) });
 export const machineQuery = queryOptions({ queryKey: ["machine"], queryFn: ({ signal }) => api.machine(signal), staleTime: 5 * 60_000 });

@@ -1,5 +1,5 @@
 /** Numbers, times and names as people read them. Pure; the present moment is an argument. */
-import type { StartStage, TimelineMark, Usage } from "../api/types";
+import type { PoolView, StartStage, TimelineMark, Usage } from "../api/types";
 
 export function ago(atMs: number, nowMs: number): string {
   const seconds = Math.max(0, Math.round((nowMs - atMs) / 1000));
@@ -26,6 +26,24 @@ export function count(value: number): string {
   if (value < 10_000) return `${(value / 1000).toFixed(1)}k`;
   if (value < 1_000_000) return `${Math.round(value / 1000)}k`;
   return `${(value / 1_000_000).toFixed(1)}M`;
+}
+
+/** Of memory and disk: powers of 1024 under the names people read. */
+export function bytes(value: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let size = Math.max(0, value);
+  let unit = 0;
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || size >= 100 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
+}
+
+/** What a repository's warm sandboxes are doing. */
+export function poolText(pool: Pick<PoolView, "ready" | "preparing" | "reserved" | "wanted">): string {
+  const parts = [`${pool.ready} ready of ${pool.wanted} wanted`, pool.preparing > 0 && `${pool.preparing} being prepared`, pool.reserved > 0 && `${pool.reserved} kept for people who are writing`];
+  return parts.filter(Boolean).join(", ");
 }
 
 /** Empty when the model's price is not known: no data is not zero. */

@@ -8,6 +8,8 @@ import type { RepositoryView, SessionView } from "../api/types";
 import { firstLine } from "../lib/format";
 import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { useWarm } from "../session/warm";
+import { WarmHint } from "../session/warm-hint";
 import { StatusText } from "../ui/status";
 
 export function HomePage() {
@@ -51,6 +53,7 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
   const names = useMemo(() => repositories.map((repository) => repository.name), [repositories]);
   const [chosen, setChosen] = useState(() => search.repository ?? localStorage.getItem(LAST_REPOSITORY) ?? "");
   const repository = names.includes(chosen) ? chosen : (names[0] ?? "");
+  const warm = useWarm(repository);
   const [model, setModel] = useState("");
   const [prompt, setPrompt] = useState("");
   // The same prompt sent again after a lost answer must not make a second session.
@@ -88,13 +91,16 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
       <label htmlFor="new-prompt" className="sr-only">
         Prompt
       </label>
-      <textarea id="new-prompt" className="prompt-box block max-h-[50vh] min-h-28 w-full px-4 pt-3.5" placeholder="Make the failing test pass." value={prompt} onChange={(event) => setPrompt(event.target.value)} onKeyDown={onKeyDown} />
+      <textarea id="new-prompt" className="prompt-box block max-h-[50vh] min-h-28 w-full px-4 pt-3.5" placeholder="Make the failing test pass." value={prompt} onInput={warm.onType} onChange={(event) => setPrompt(event.target.value)} onKeyDown={onKeyDown} />
       <div className="flex flex-wrap items-center gap-2 p-2.5">
         <SelectField label="Repository" isLabelHidden value={repository} onChange={setChosen} choices={names.map((name) => ({ value: name, label: name }))} className="min-w-36 max-w-56 flex-1" />
         {models.data && models.data.length > 0 && (
           <SelectField label="Model" isLabelHidden value={model} onChange={setModel} choices={[{ value: "", label: "Default model" }, ...models.data.map((m) => ({ value: m.name, label: m.name }))]} className="min-w-36 max-w-56 flex-1" />
         )}
-        <span className="ml-auto hidden text-[13px] text-ink-3 sm:inline">
+        <span className="ml-auto flex min-w-0 max-sm:ml-1">
+          <WarmHint state={warm.state} />
+        </span>
+        <span className="hidden text-[13px] text-ink-3 sm:inline">
           <kbd className="font-sans">Ctrl</kbd> + <kbd className="font-sans">Enter</kbd>
         </span>
         <Button type="submit" look="primary" icon="send" disabled={!canSend} isBusy={create.isPending} className="min-h-11 max-sm:ml-auto">

@@ -3,13 +3,14 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { api } from "../api/client";
-import { imagesQuery, meQuery, repositoriesQuery, repositoryQuery } from "../api/queries";
+import { imagesQuery, machineResourcesQuery, meQuery, repositoriesQuery, repositoryQuery } from "../api/queries";
 import type { ImageView, RepositoryView } from "../api/types";
-import { duration } from "../lib/format";
+import { duration, poolText } from "../lib/format";
 import { Ago, Button, CopyButton, ErrorBox, Loading, ProblemBox, useTitle } from "../ui/basics";
 import { BuildLog } from "../ui/build-log";
 import { Icon } from "../ui/icon";
 import { ImageBadge } from "../ui/image-badge";
+import { Network } from "./repository-network";
 
 const route = getRouteApi("/app/repositories/$name");
 
@@ -27,6 +28,7 @@ export function RepositoryPage() {
       {!repository.data && !repository.error && <Loading what="the repository" />}
       {repository.data && <Top repository={repository.data} />}
       {images.data && <Images name={name} images={images.data} />}
+      {repository.data && <Network name={name} />}
       {repository.data && <Removal name={name} />}
     </div>
   );
@@ -69,6 +71,7 @@ function Top({ repository }: { repository: RepositoryView }) {
         </dd>
         <dt className="text-ink-3">Approvals</dt>
         <dd>{repository.required_approvals === 0 ? "None required" : `${repository.required_approvals} required to merge`}</dd>
+        <Pool name={repository.name} />
         <dt className="pt-2 text-ink-3">Clone</dt>
         <dd className="flex flex-wrap items-center gap-2">
           <code className="wrap-anywhere font-mono text-[13px]">{clone}</code>
@@ -76,6 +79,18 @@ function Top({ repository }: { repository: RepositoryView }) {
         </dd>
       </dl>
     </div>
+  );
+}
+
+/** Nothing is said where the machine's resources may not be seen, or the pool is not there yet. */
+function Pool({ name }: { name: string }) {
+  const { data } = useQuery({ ...machineResourcesQuery, refetchInterval: 20_000, retry: false });
+  const pool = data?.pools.find((candidate) => candidate.repository === name);
+  return (
+    <>
+      <dt className="text-ink-3">Warm sandboxes</dt>
+      <dd data-testid="pool">{pool ? poolText(pool) : "None yet"}</dd>
+    </>
   );
 }
 

@@ -1,5 +1,6 @@
 /** Models, people, one's own tokens, and what this machine can do. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { type FormEvent, type ReactNode, useState } from "react";
 import { api } from "../api/client";
 import { machineQuery, meQuery, modelsQuery, peopleQuery } from "../api/queries";
@@ -277,23 +278,21 @@ function Tokens() {
 
 function MachineFacts() {
   const { data } = useQuery(machineQuery);
-  if (!data) return null;
+  const missing = data?.capabilities.filter((capability) => !capability.is_available).length ?? 0;
   return (
     <Section title="This machine">
-      <p className="mb-2 text-ink-2">Sandboxes run in mode “{data.mode}”.</p>
-      <ul className="card divide-y divide-line">
-        {data.capabilities.map((capability) => (
-          <li key={capability.name} className="flex gap-2.5 px-4 py-2.5">
-            <Icon name={capability.is_available ? "check" : "warn"} className={`mt-0.5 size-5 ${capability.is_available ? "text-accent" : "text-warn"}`} />
-            <span className="min-w-0">
-              <span className="font-medium">{capability.name}</span>
-              <span className="sr-only">{capability.is_available ? ", available" : ", not available"}</span>
-              <span className="block text-[13.5px] text-ink-2">{capability.detail}</span>
-              {!capability.is_available && capability.remedy && <span className="block text-[13.5px] text-ink-2">{capability.remedy}</span>}
+      <Link to="/settings/machine" className="card flex min-h-14 items-center gap-3 px-4 py-2.5 hover:bg-raised">
+        <Icon name="device" className="size-5 text-ink-3" />
+        <span className="min-w-0 flex-1">
+          <span className="block">Sandboxes, warm pools, disk, and what the machine can do</span>
+          {data && (
+            <span className={`block text-[13.5px] ${missing > 0 ? "text-warn" : "text-ink-3"}`}>
+              Mode “{data.mode}”{missing > 0 ? `; ${missing} of ${data.capabilities.length} capabilities are missing` : "; nothing is missing"}
             </span>
-          </li>
-        ))}
-      </ul>
+          )}
+        </span>
+        <Icon name="chevron" className="size-4 text-ink-3" />
+      </Link>
     </Section>
   );
 }

@@ -10,6 +10,8 @@ import { phaseText } from "./say";
 import type { Prompt, SessionState } from "./state";
 import type { SessionStore } from "./store";
 import { TodoBar } from "./todo";
+import { useWarm } from "./warm";
+import { WarmHint } from "./warm-hint";
 
 export function Composer({ store, state }: { store: SessionStore; state: SessionState }) {
   const { data: me } = useQuery(meQuery);
@@ -19,6 +21,9 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
   const isTouch = useMedia("(pointer: coarse)");
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = state.running !== null;
+  // A sandbox that runs needs no other.
+  const needsSandbox = state.sandbox === null || ["stopped", "lost", "failed"].includes(state.sandbox.phase);
+  const warm = useWarm(needsSandbox ? state.repository : "");
   const isStopping = isRunning && state.turns.get(state.running ?? "")?.isStopping === true;
 
   const send = () => {
@@ -68,9 +73,9 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
             <label htmlFor="prompt" className="sr-only">
               Prompt
             </label>
-            <textarea id="prompt" ref={box} rows={1} className="prompt-box block max-h-[40dvh] min-h-12 w-full px-3.5 pt-3" placeholder={isRunning ? "Steer it, or ask for what comes next" : "Ask for a change"} value={text} onChange={(event) => setText(event.target.value)} onKeyDown={onKeyDown} />
+            <textarea id="prompt" ref={box} rows={1} className="prompt-box block max-h-[40dvh] min-h-12 w-full px-3.5 pt-3" placeholder={isRunning ? "Steer it, or ask for what comes next" : "Ask for a change"} value={text} onInput={warm.onType} onChange={(event) => setText(event.target.value)} onKeyDown={onKeyDown} />
             <div className="flex flex-wrap items-center gap-2 p-2">
-              {isRunning ? <DeliveryChoice value={delivery} onChange={setDelivery} /> : <SandboxLine state={state} />}
+              {isRunning ? <DeliveryChoice value={delivery} onChange={setDelivery} /> : warm.state === "ready" || warm.state === "preparing" ? <WarmHint state={warm.state} /> : <SandboxLine state={state} />}
               <span className="ml-auto flex gap-2">
                 {isRunning && (
                   <Button look="danger" icon="stop" onClick={stop} disabled={isStopping} title="Stop the running turn (Escape)">

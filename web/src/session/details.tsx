@@ -5,8 +5,9 @@ import { type ReactNode, useState } from "react";
 import { api } from "../api/client";
 import { count, totalTokens, cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
+import { Environment } from "./environment";
 import { Timeline } from "./items";
-import { outcomeText, phaseText } from "./say";
+import { outcomeText } from "./say";
 import type { SessionState, Turn } from "./state";
 import { TodoList } from "./todo";
 
@@ -15,6 +16,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
   return (
     <div className="space-y-6">
       <Facts id={id} state={state} />
+      <Environment id={id} state={state} />
       {state.todo.length > 0 && (
         <Section title="Todo">
           <TodoList items={state.todo} />
@@ -42,7 +44,6 @@ function Facts({ id, state }: { id: string; state: SessionState }) {
     ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],
     ["Model", state.model ?? "The default at each turn"],
     ["Asked by", people.length > 0 ? people.join(", ") : (state.author?.name ?? "–")],
-    ["Sandbox", state.sandbox ? phaseText(state.sandbox.phase) : "Not started yet"],
     ["Used", state.usage.requests === 0 ? "Nothing yet" : `${count(totalTokens(state.usage))} tokens (${count(state.usage.input_tokens)} in, ${count(state.usage.output_tokens)} out, ${count(state.usage.cache_read_tokens)} from cache) in ${state.usage.requests} requests`],
     ["Cost", state.usage.requests === 0 ? "–" : price || "Not known for this model"],
   ];

@@ -74,7 +74,7 @@ function Decision({ change }: { change: ChangeView }) {
   };
   // A refusal may mean that the change has moved since it was read.
   const onError = () => void queries.invalidateQueries({ queryKey: ["changes", change.id] });
-  const approve = useMutation({ mutationFn: () => api.approve(change.id), onSuccess, onError });
+  const approve = useMutation({ mutationFn: () => api.approve(change.id, change.head), onSuccess, onError });
   const merge = useMutation({ mutationFn: () => api.merge(change.id), onSuccess, onError });
   const current = change.approvals.filter((approval) => approval.is_current);
   return (

@@ -2,11 +2,11 @@
 
 use crate::ApiState;
 use crate::error::Answer;
-use crate::extract::{Caller, PathOf, QueryOf};
+use crate::extract::{Caller, JsonBody, PathOf, QueryOf};
 use axum::Json;
 use axum::extract::State;
 use greenroom_domain::{ChangeId, RepositoryName};
-use greenroom_wire::{ChangeView, ErrorBody, FileDiffView};
+use greenroom_wire::{ApproveChange, ChangeView, ErrorBody, FileDiffView};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -67,21 +67,22 @@ pub(super) async fn diff(
 
 /// Approve a change
 ///
-/// Nobody approves a change that their own prompts produced.
+/// The commit that was looked at, and no later one. Nobody approves a change that their own prompts produced.
 #[utoipa::path(post, path = "/changes/{id}/approve", operation_id = "approve_change", tag = "changes",
-    params(("id" = ChangeId, Path)),
+    params(("id" = ChangeId, Path)), request_body = ApproveChange,
     responses(
         (status = 200, body = ChangeView),
         (status = 403, description = "`self_approval`, `not_allowed`, `origin_refused`", body = ErrorBody),
         (status = 404, description = "`change_unknown`", body = ErrorBody),
-        (status = 409, description = "`change_not_open`", body = ErrorBody),
+        (status = 409, description = "`change_not_open`, `change_moved`", body = ErrorBody),
     ))]
 pub(super) async fn approve(
     State(state): State<ApiState>,
     caller: Caller,
     PathOf(id): PathOf<ChangeId>,
+    JsonBody(body): JsonBody<ApproveChange>,
 ) -> Answer<ChangeView> {
-    Ok(Json(state.app.approve_change(&caller.person, id).await?))
+    Ok(Json(state.app.approve_change(&caller.person, id, body).await?))
 }
 
 /// Merge a change

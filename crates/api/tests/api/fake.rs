@@ -152,6 +152,21 @@ impl UseCases for Fake {
     async fn remove_repository(&self, _: &Person, _: &RepositoryName) -> Result<()> {
         unused()
     }
+    async fn egress(&self, _: &Person, _: &RepositoryName) -> Result<EgressView> {
+        unused()
+    }
+    async fn set_egress(&self, _: &Person, _: &RepositoryName, _: SetEgress) -> Result<EgressView> {
+        Err(problem(ErrorCode::NotAllowed))
+    }
+    async fn secrets(&self, _: &Person, _: &RepositoryName) -> Result<Vec<SecretView>> {
+        Ok(vec![])
+    }
+    async fn add_secret(&self, _: &Person, _: &RepositoryName, _: AddSecret) -> Result<SecretView> {
+        Err(problem(ErrorCode::NotAllowed))
+    }
+    async fn remove_secret(&self, _: &Person, _: &RepositoryName, _: &str) -> Result<()> {
+        Err(problem(ErrorCode::SecretUnknown))
+    }
     async fn warm(&self, _: &Person, _: &RepositoryName, _: WarmRepository) -> Result<WarmView> {
         Ok(WarmView { state: WarmState::Preparing, expires_at_ms: 1 })
     }
@@ -252,7 +267,7 @@ impl UseCases for Fake {
     async fn change_diff(&self, _: &Person, _: ChangeId) -> Result<Vec<FileDiffView>> {
         unused()
     }
-    async fn approve_change(&self, _: &Person, _: ChangeId) -> Result<ChangeView> {
+    async fn approve_change(&self, _: &Person, _: ChangeId, _: ApproveChange) -> Result<ChangeView> {
         Err(problem(ErrorCode::SelfApproval))
     }
     async fn merge_change(&self, _: &Person, _: ChangeId) -> Result<ChangeView> {

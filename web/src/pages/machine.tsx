@@ -1,0 +1,182 @@
+/** What this machine can do, and what sandboxes, pools and images hold of it now. */
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import type { ReactNode } from "react";
+import { machineQuery, machineResourcesQuery } from "../api/queries";
+import type { CapabilityView, DiskView, MachineResources, PoolView } from "../api/types";
+import { bytes, poolText } from "../lib/format";
+import { CopyButton, Empty, ErrorBox, Loading, useTitle } from "../ui/basics";
+import { Icon } from "../ui/icon";
+
+export function MachinePage() {
+  useTitle("Machine");
+  const resources = useQuery(machineResourcesQuery);
+  return (
+    <div className="mx-auto max-w-4xl px-4 py-6 lg:px-8 lg:py-10">
+      <Link to="/settings" className="mb-2 inline-flex min-h-10 items-center text-sm text-ink-2 hover:underline">
+        Settings
+      </Link>
+      <h1 className="mb-5 text-[28px]">This machine</h1>
+      <div className="space-y-9">
+        {resources.error && <ErrorBox error={resources.error} />}
+        {!resources.data && !resources.error && <Loading what="what it holds" />}
+        {resources.data && (
+          <>
+            <Now resources={resources.data} />
+            <Disk disk={resources.data.disk} />
+            <Pools pools={resources.data.pools} />
+          </>
+        )}
+        <Capabilities />
+      </div>
+    </div>
+  );
+}
+
+function Part({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section aria-label={title}>
+      <h2 className="mb-2 text-xl">{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+function Now({ resources }: { resources: MachineResources }) {
+  const { sandboxes, most_sandboxes, blanks, pools } = resources;
+  const warm = pools.reduce((sum, pool) => sum + pool.ready, 0);
+  const facts: [string, string, string][] = [
+    ["Sandboxes", `${sandboxes} of ${most_sandboxes}`, "run at this moment"],
+    ["Warm", String(warm), "started and synced, for whoever asks next"],
+    ["Blanks", String(blanks), "started, without an image yet"],
+  ];
+  return (
+    <dl className="grid gap-2.5 sm:grid-cols-3" data-testid="sandboxes-now">
+      {facts.map(([name, value, says]) => (
+        <div key={name} className="card flex flex-col px-4 py-3">
+          <dt className="text-[13px] text-ink-3">{name}</dt>
+          <dd className="font-serif text-2xl font-semibold tabular-nums">{value}</dd>
+          <dd className="text-[13px] text-ink-2">{says}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Disk({ disk }: { disk: DiskView }) {
+  const used = Math.max(0, disk.total_bytes - disk.free_bytes);
+  const layers = Math.min(disk.layers_bytes, used);
+  const parts = [
+    { name: "Image layers", value: layers, look: "bg-accent" },
+    { name: "Everything else", value: used - layers, look: "bg-line-strong" },
+    { name: "Free", value: disk.free_bytes, look: "bg-transparent" },
+  ];
+  const share = (value: number) => `${disk.total_bytes === 0 ? 0 : (value / disk.total_bytes) * 100}%`;
+  return (
+    <Part title="Disk">
+      <div className="card px-4 py-3.5" data-testid="disk">
+        <div role="img" aria-label={parts.map((part) => `${part.name}: ${bytes(part.value)}`).join(", ")} className="flex h-4 overflow-hidden rounded-full bg-sunken">
+          {parts.slice(0, 2).map((part) => (
+            <div key={part.name} className={part.look} style={{ width: share(part.value) }} />
+          ))}
+        </div>
+        <ul className="mt-2.5 flex flex-wrap gap-x-5 gap-y-1 text-[13.5px]">
+          {parts.map((part) => (
+            <li key={part.name} className="inline-flex items-center gap-1.5">
+              <span aria-hidden="true" className={`size-2.5 rounded-full border border-line-strong ${part.look}`} />
+              <span className="text-ink-2">{part.name}</span> <span className="tabular-nums">{bytes(part.value)}</span>
+            </li>
+          ))}
+        </ul>
+        <p className="mt-1.5 text-[13.5px] text-ink-2">
+          {plural(disk.images, "image")}, {plural(disk.snapshots, "snapshot")}.{" "}
+          {disk.limit_per_sandbox_bytes === null || disk.limit_per_sandbox_bytes === undefined ? "What one sandbox writes is not bounded on this machine." : `One sandbox may write ${bytes(disk.limit_per_sandbox_bytes)}.`}
+        </p>
+      </div>
+    </Part>
+  );
+}
+
+const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+function Pools({ pools }: { pools: PoolView[] }) {
+  return (
+    <Part title="Warm pools">
+      {pools.length === 0 ? (
+        <div className="card">
+          <Empty icon="device" title="No pool yet">
+            Once a repository's environment is built, sandboxes are kept ready for it.
+          </Empty>
+        </div>
+      ) : (
+        <ul className="card divide-y divide-line" data-testid="pools">
+          {pools.map((pool) => (
+            <PoolRow key={pool.repository} pool={pool} />
+          ))}
+        </ul>
+      )}
+    </Part>
+  );
+}
+
+function PoolRow({ pool }: { pool: PoolView }) {
+  return (
+    <li className="grid gap-x-4 gap-y-0.5 px-4 py-2.5 sm:grid-cols-[minmax(8rem,1fr)_2fr]">
+      <Link to="/repositories/$name" params={{ name: pool.repository }} className="truncate font-medium hover:underline">
+        {pool.repository}
+      </Link>
+      <span>
+        <span className="block">{poolText(pool)}</span>
+        <span className="block text-[13px] text-ink-3">
+          {pool.starts === 0 ? "No session began in the last day." : `${pool.hits} of ${pool.starts} sessions of the last day found one.`} Between {pool.floor} and {pool.cap}.
+          {typeof pool.memory_bytes === "number" && ` Memory ${bytes(pool.memory_bytes)}.`}
+          {typeof pool.disk_bytes === "number" && ` Disk ${bytes(pool.disk_bytes)}.`}
+        </span>
+      </span>
+    </li>
+  );
+}
+
+function Capabilities() {
+  const { data, error } = useQuery(machineQuery);
+  const missing = data?.capabilities.filter((capability) => !capability.is_available).length ?? 0;
+  return (
+    <Part title="What it can do">
+      <ErrorBox error={error} />
+      {data && (
+        <>
+          <p className="mb-2 text-ink-2">
+            Sandboxes run in mode “{data.mode}”. {missing === 0 ? "Nothing is missing." : `${missing} of ${data.capabilities.length} are missing; each says what it costs and what changes it.`}
+          </p>
+          <ul className="card divide-y divide-line" data-testid="capabilities">
+            {[...data.capabilities].sort((a, b) => Number(a.is_available) - Number(b.is_available)).map((capability) => (
+              <Capability key={capability.name} capability={capability} />
+            ))}
+          </ul>
+        </>
+      )}
+    </Part>
+  );
+}
+
+function Capability({ capability }: { capability: CapabilityView }) {
+  const { name, is_available, detail, remedy } = capability;
+  return (
+    <li className="flex gap-2.5 px-4 py-2.5">
+      <Icon name={is_available ? "check" : "warn"} className={`mt-0.5 size-5 ${is_available ? "text-accent" : "text-warn"}`} />
+      <div className="min-w-0 flex-1">
+        <p className="font-medium">
+          {name}
+          <span className="sr-only">{is_available ? ", available" : ", not available"}</span>
+        </p>
+        <p className="wrap-anywhere text-[13.5px] text-ink-2">{detail}</p>
+        {!is_available && remedy && (
+          <div className="mt-1.5 flex flex-wrap items-center gap-2">
+            <code className="output min-w-0 flex-1 basis-60 py-2!">{remedy}</code>
+            <CopyButton text={remedy} label="Copy" />
+          </div>
+        )}
+      </div>
+    </li>
+  );
+}

@@ -10,7 +10,7 @@ pub mod tools;
 pub mod transcript;
 pub mod turn;
 
-pub use ports::{Changes, Clock, Hands, Log, OpenedChange, SystemClock, TurnEnded};
-pub use prompt::{Instructions, Skill};
+pub use ports::{Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
+pub use prompt::{Instructions, Port, Service, Skill};
 pub use transcript::{Speakers, transcript};
 pub use turn::{Finished, TurnContext, Used, run};

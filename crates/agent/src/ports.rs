@@ -50,8 +50,30 @@ pub trait Hands: Send + Sync + Debug {
     /// Waits for the claimed and synced sandbox, claiming again when it was lost. The implementer keeps a deadline.
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, Problem>;
 
+    /// Something to read files from, without waiting for the sync. What is written there may be discarded.
+    async fn reader(&self) -> Result<Reading, Problem> {
+        Ok(Reading::current(self.sandbox().await?))
+    }
+
     /// Environment of every command: the git identity of the person who asked.
     fn tool_env(&self) -> Vec<(String, String)>;
+}
+
+/// A sandbox to read from.
+#[derive(Debug)]
+pub struct Reading {
+    pub sandbox: Arc<dyn Sandbox>,
+    /// It shows the files as they were before the newest commits of the base branch arrive.
+    pub is_before_sync: bool,
+    /// Keeps the sandbox alive as long as it is read from.
+    pub hold: Option<Box<dyn Debug + Send + Sync>>,
+}
+
+impl Reading {
+    /// Of the session's own sandbox.
+    pub fn current(sandbox: Arc<dyn Sandbox>) -> Self {
+        Self { sandbox, is_before_sync: false, hold: None }
+    }
 }
 
 /// What `open_change` made.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 const SYSTEM: &str = include_str!("prompt/system.md");
 const AGENTS_LIMIT_BYTES: usize = 64 * 1024;
 const SKILLS_LIMIT: usize = 100;
+const SERVICE_COMMAND_LIMIT_CHARS: usize = 200;
 const SKILL_DESCRIPTION_LIMIT_CHARS: usize = 500;
 
 /// What the repository says about itself, taken from the image's manifest.
@@ -14,6 +15,24 @@ pub struct Instructions {
     /// Text of AGENTS.md at the repository's root.
     pub agents_md: Option<String>,
     pub skills: Vec<Skill>,
+    /// Programs of the recipe that run beside the agent's commands.
+    pub services: Vec<Service>,
+    /// Ports on 127.0.0.1 that the recipe names.
+    pub ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    pub command: String,
+    /// Inside the sandbox.
+    pub log: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub port: u16,
+    pub name: String,
 }
 
 /// A skill is a file of guidance that the agent reads when a task needs it.
@@ -39,8 +58,27 @@ pub fn system(instructions: &Instructions) -> String {
             let _ = write!(text, "\n- {} ({}): {}", skill.name, skill.path, description.replace('\n', " "));
         }
     }
+    services(&mut text, instructions);
     text.push('\n');
     text
+}
+
+fn services(text: &mut String, instructions: &Instructions) {
+    if !instructions.services.is_empty() {
+        text.push_str(
+            "\n\n# Services\nThese were started for you and run beside your commands; do not start them yourself.",
+        );
+        for service in &instructions.services {
+            let command: String = service.command.chars().take(SERVICE_COMMAND_LIMIT_CHARS).collect();
+            let _ = write!(text, "\n- {}: `{}`, log {}", service.name, command.replace('\n', " "), service.log);
+        }
+    }
+    if !instructions.ports.is_empty() {
+        text.push_str("\n\n# Ports\nPeople can open these ports of 127.0.0.1 as previews:");
+        for port in &instructions.ports {
+            let _ = write!(text, "\n- {} ({})", port.port, port.name);
+        }
+    }
 }
 
 fn bounded(agents_md: &str) -> String {

@@ -76,6 +76,7 @@ impl Reader {
                     self.conversation.insert(text);
                 }
             }
+            Event::NoticeGiven { text, .. } => self.conversation.insert(text.clone()),
             Event::ModelRequested { .. } => self.conversation.requested(),
             Event::AssistantMessage { content, raw, stop_reason, .. } => {
                 self.conversation.assistant(content, raw.as_ref(), *stop_reason);

@@ -139,6 +139,7 @@ impl Turn {
             if let Some(outcome) = self.limit_reached() {
                 return Ok(outcome);
             }
+            self.give_notice();
             self.conversation.requested();
             if self.conversation.messages().is_empty() {
                 return Ok(failed(Problem::new(ErrorCode::Internal, "The turn has no prompt to answer.")));
@@ -174,10 +175,20 @@ impl Turn {
             StopReason::Refusal => Next::End(failed(refused(&content))),
             StopReason::MaxTokens | StopReason::Pause => Next::Ask,
             _ if is_empty => Next::Ask,
+            // An answer that rests on files that changed since is not the last word.
+            _ if self.give_notice() => Next::Ask,
             StopReason::EndTurn | StopReason::ToolUse | StopReason::Other => {
                 Next::End(TurnOutcome::Completed)
             }
         })
+    }
+
+    /// Tells the model what it must know before its next request, if there is anything.
+    fn give_notice(&mut self) -> bool {
+        let Some(text) = self.context.files.take_notice() else { return false };
+        self.conversation.insert(text.clone());
+        self.pending.push(Event::NoticeGiven { turn: self.id, text });
+        true
     }
 
     fn limit_reached(&self) -> Option<TurnOutcome> {

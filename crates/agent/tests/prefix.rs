@@ -5,7 +5,7 @@ mod support;
 
 use greenroom_agent::prompt::system;
 use greenroom_agent::tools::definitions;
-use greenroom_agent::{Instructions, Skill, transcript};
+use greenroom_agent::{Instructions, Port, Service, Skill, transcript};
 use greenroom_domain::command::Delivery;
 use greenroom_domain::event::{Entry, Event, TurnOutcome};
 use greenroom_domain::message::{Content, Message, StopReason};
@@ -101,6 +101,12 @@ fn the_system_prompt_and_the_tools_are_the_committed_ones() {
             description: "How a release is made.".to_owned(),
             path: ".agents/skills/release/SKILL.md".to_owned(),
         }],
+        services: vec![Service {
+            name: "database".to_owned(),
+            command: "postgres -D data".to_owned(),
+            log: "/var/log/greenroom/database.log".to_owned(),
+        }],
+        ports: vec![Port { port: 3000, name: "web".to_owned() }],
     };
     let mut text = system(&instructions);
     assert_eq!(text, system(&instructions));
@@ -135,9 +141,9 @@ fn sorted(value: &Value) -> Value {
 
 #[test]
 fn instructions_are_bounded() {
-    let instructions = Instructions { agents_md: Some("é".repeat(3_000_000)), skills: Vec::new() };
+    let instructions = Instructions { agents_md: Some("é".repeat(3_000_000)), ..Instructions::default() };
     let text = system(&instructions);
     assert!(text.len() < 80_000 && text.contains("AGENTS.md is longer"));
-    let nothing = system(&Instructions { agents_md: Some(" \n".to_owned()), skills: Vec::new() });
+    let nothing = system(&Instructions { agents_md: Some(" \n".to_owned()), ..Instructions::default() });
     assert_eq!(nothing, system(&Instructions::default()));
 }

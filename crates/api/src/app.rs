@@ -15,8 +15,8 @@ impl UseCases for App {
         App::machine(self, caller)
     }
 
-    async fn machine_resources(&self, _caller: &Person) -> Result<MachineResources> {
-        Err(not_there_yet())
+    async fn machine_resources(&self, caller: &Person) -> Result<MachineResources> {
+        App::machine_resources(self, caller).await
     }
 
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
@@ -97,8 +97,8 @@ impl UseCases for App {
         App::remove_secret(self, caller, name, secret).await
     }
 
-    async fn warm(&self, _: &Person, _: &RepositoryName, _: WarmRepository) -> Result<WarmView> {
-        Err(not_there_yet())
+    async fn warm(&self, caller: &Person, name: &RepositoryName, body: WarmRepository) -> Result<WarmView> {
+        App::warm(self, caller, name, body).await
     }
 
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView> {
@@ -162,12 +162,12 @@ impl UseCases for App {
         App::fork_session(self, caller, key, id, body).await
     }
 
-    async fn session_environment(&self, _caller: &Person, _id: SessionId) -> Result<SessionEnvironment> {
-        Err(not_there_yet())
+    async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment> {
+        App::session_environment(self, caller, id).await
     }
 
-    async fn preview(&self, _: &Person, _: SessionId, _: u16) -> Result<Box<dyn PreviewStream>> {
-        Err(not_there_yet())
+    async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>> {
+        Ok(Box::new(App::preview(self, caller, id, port).await?))
     }
 
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
@@ -248,13 +248,6 @@ impl UseCases for App {
     ) -> Result<()> {
         App::git_serve(self, caller, name, service, protocol, input, output).await
     }
-}
-
-fn not_there_yet() -> greenroom_domain::Problem {
-    greenroom_domain::Problem::new(
-        greenroom_domain::ErrorCode::SandboxUnsupported,
-        "This server cannot do that yet.",
-    )
 }
 
 fn web_session(session: greenroom_app::WebSession) -> WebSession {

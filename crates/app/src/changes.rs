@@ -3,7 +3,7 @@
 use crate::{App, Inner, Result, require};
 use greenroom_domain::{ChangeId, ErrorCode, Event, Person, Problem, RepositoryName, Role};
 use greenroom_forge::{Change, ChangeState, FileDiff};
-use greenroom_wire::{ApprovalView, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission};
+use greenroom_wire::{ApprovalView, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission};
 
 const LISTED: u32 = 200;
 
@@ -37,11 +37,11 @@ impl App {
         Ok(self.inner.forge.diff(id).await?.into_iter().map(diff_view).collect())
     }
 
-    /// Approves in the caller's name; refused to everyone whose prompts produced the change.
-    pub async fn approve_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
+    /// Approves the commit that the caller looked at, in their name; refused to everyone whose prompts produced the change.
+    pub async fn approve_change(&self, caller: &Person, id: ChangeId, body: ApproveChange) -> Result<ChangeView> {
         require(caller, Role::Member)?;
         self.inner.change(id).await?;
-        let change = self.inner.forge.approve(id, caller, self.inner.now_ms()).await?;
+        let change = self.inner.forge.approve(id, &body.head, caller, self.inner.now_ms()).await?;
         let approved = Event::ChangeApproved {
             change: change.id,
             number: change.number,
@@ -56,6 +56,7 @@ impl App {
         require(caller, Role::Member)?;
         let before = self.inner.change(id).await?;
         let change = self.inner.forge.merge(id, caller, self.inner.now_ms()).await?;
+        self.inner.pool.wake();
         if let (ChangeState::Open, Some(commit)) = (before.state, &change.merge_commit) {
             let merged = Event::ChangeMerged {
                 change: change.id,

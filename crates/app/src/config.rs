@@ -1,6 +1,6 @@
 //! What the app is built from.
 
-use crate::{SandboxPolicies, Trust};
+use crate::{PoolLimits, SandboxPolicies, Trust};
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
@@ -29,6 +29,14 @@ pub struct AppConfig {
     pub trust: Option<Trust>,
     /// Sandboxes of sessions that may be alive at the same time.
     pub max_sandboxes: usize,
+    /// Warm sandboxes beside them, which end when sessions need their places.
+    pub pool: PoolLimits,
+    /// Sandboxes without an image that the provider was told to keep ready, and the disk that one may use: for people to
+    /// see.
+    pub blanks: usize,
+    pub disk_per_sandbox: Option<u64>,
+    /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
+    pub snapshots_kept: usize,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
     /// Where people reach this server, for links in answers.

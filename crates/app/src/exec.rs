@@ -37,6 +37,7 @@ impl App {
     /// Runs a command in the session's sandbox in the caller's name.
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
         let handle = self.open(caller, Role::Member, id).await?;
+        self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
         let run = Shell {
             command: &body.command,
@@ -44,7 +45,9 @@ impl App {
             timeout_ms,
             output_limit: EXEC_OUTPUT_LIMIT,
         };
-        self.inner.run_in_session(&handle, run).await
+        let result = self.inner.run_in_session(&handle, run).await;
+        self.inner.person_wrote(&handle);
+        result
     }
 
     /// The working tree against the commit the session began at, new files included.

@@ -74,6 +74,10 @@ impl Images {
         &self.layers
     }
 
+    pub(crate) fn log_path(&self, image: ImageId) -> PathBuf {
+        self.layers.image_directory(image).join("build.log")
+    }
+
     fn with_running<T>(&self, work: impl FnOnce(&mut HashMap<RepositoryId, Running>) -> T) -> T {
         work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -147,7 +151,7 @@ impl App {
         Ok(BuildLogStream {
             app: self.clone(),
             image: id,
-            path: self.inner.images.layers.image_directory(id).join("build.log"),
+            path: self.inner.images.log_path(id),
             offset: 0,
             written: running.map(|build| build.written),
             partial: vec![],
@@ -185,6 +189,11 @@ impl Inner {
         setup.env.extend(declared.env);
         setup.egress_ports = declared.ports;
         setup
+    }
+
+    /// What new sessions of the repository start from.
+    pub(crate) async fn newest_image(&self, repository: RepositoryId) -> Result<Option<ImageId>> {
+        Ok(self.directory.newest_ready_image(repository).await?.map(|image| image.id))
     }
 
     /// The manifest of a good image, read once.
@@ -321,6 +330,7 @@ impl Inner {
             tracing::error!(%error, "the end of a build could not be recorded");
         }
         self.images.with_running(|builds| builds.remove(&repository.id));
+        self.pool.wake();
         drop(written);
     }
 

@@ -3,26 +3,37 @@
 
 mod changes;
 mod config;
+mod disk;
 mod exec;
+mod fork;
 mod images;
+mod journal;
 mod models;
+mod moments;
 mod outbox;
 mod people;
 mod policy;
+mod pool;
 mod repositories;
+mod restore;
 mod secrets;
+mod services;
 mod sessions;
+mod snapshots;
 mod text;
 mod timeline;
 mod turns;
+mod warm;
 mod workspaces;
 
 pub use config::{AppConfig, Ports};
 pub use greenroom_forge::GitService;
 pub use images::BuildLogStream;
+pub use pool::PoolLimits;
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
 pub use sessions::FrameStream;
+pub use snapshots::SNAPSHOTS_KEPT;
 pub use workspaces::problem_of_sandbox;
 
 use greenroom_directory::Directory;
@@ -32,6 +43,8 @@ use greenroom_session::{Clock, FileSessions, Registry};
 use greenroom_vault::Vault;
 use images::Images;
 use models::Models;
+use restore::Boot;
+use snapshots::Snapshots;
 use std::sync::{Arc, OnceLock};
 use workspaces::Workspaces;
 
@@ -53,9 +66,13 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) models: Models,
     pub(crate) workspaces: Workspaces,
+    pub(crate) pool: Arc<pool::Pool>,
+    pub(crate) warm_ups: warm::WarmUps,
     pub(crate) sandboxes: Arc<dyn greenroom_sandbox::SandboxProvider>,
     pub(crate) storage: greenroom_sandbox::Storage,
     pub(crate) policies: SandboxPolicies,
+    pub(crate) snapshots: snapshots::Snapshots,
+    pub(crate) boot: restore::Boot,
     /// When the prompts that are being committed arrived, for the start timeline.
     pub(crate) arrivals: timeline::Arrivals,
     pub(crate) memories: turns::Memories,
@@ -66,12 +83,14 @@ impl App {
     /// Starts the use cases and continues every session whose turn was cut off.
     pub async fn start(config: AppConfig, ports: Ports) -> Result<Self> {
         let images = Images::open(&config, &ports).await?;
-        let files = FileSessions::open(config.data_dir.join("sessions")).map_err(|error| {
-            Problem::new(ErrorCode::SettingsInvalid, format!("The data directory cannot be used: {error}."))
-        })?;
+        let files = FileSessions::open(config.data_dir.join("sessions")).map_err(|error| unusable(&error))?;
         let models = Models::new(config.provider.clone());
+        let snapshots = Snapshots::open(ports.storage.clone()).map_err(|error| unusable(&error))?;
+        let boot = Boot::of_now(&config.data_dir, ports.clock.now_ms()).map_err(|error| unusable(&error))?;
         let inner = Arc::new(Inner {
             workspaces: Workspaces::new(),
+            pool: Arc::new(pool::Pool::new(config.pool)),
+            warm_ups: warm::WarmUps::default(),
             images,
             models,
             directory: ports.directory,
@@ -81,6 +100,8 @@ impl App {
             sandboxes: ports.sandboxes,
             storage: ports.storage,
             policies: ports.policies,
+            snapshots,
+            boot,
             arrivals: timeline::Arrivals::default(),
             memories: turns::Memories::default(),
             sessions: OnceLock::new(),
@@ -90,10 +111,14 @@ impl App {
         let registry = Registry::new(Arc::new(files), effects, ports.clock);
         inner.sessions.set(registry).expect("set once, here");
         let app = Self { inner };
+        app.inner.sweep_files().map_err(|error| unusable(&error))?;
         app.inner.load_policies().await?;
         app.fail_unfinished_images().await?;
         app.continue_sessions().await?;
+        app.inner.settle_snapshots().await;
+        tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));
         app.warm_models().await;
+        tokio::spawn(Inner::keep_pool(Arc::downgrade(&app.inner)));
         if let Some(every) = app.inner.config.image_schedule {
             tokio::spawn(Inner::build_on_schedule(Arc::downgrade(&app.inner), every));
         }
@@ -102,6 +127,7 @@ impl App {
 
     /// Closes sessions (their turns go on after the next start), then ends every sandbox.
     pub async fn shutdown(&self) {
+        self.inner.before_shutdown().await;
         self.inner.sessions().close().await;
         self.inner.images.cancel_builds().await;
         if let Err(error) = self.inner.sandboxes.shutdown().await {
@@ -137,12 +163,14 @@ impl Inner {
 
     /// Puts what a deleted session's sandboxes wrote out of sight; freed in the background.
     pub(crate) fn discard_files(&self, session: greenroom_domain::SessionId) {
-        let name = session.to_string();
-        for path in [self.storage.workspace(&name), self.storage.snapshots(&name)] {
-            if let Err(error) = self.storage.discard(&path) {
+        let workspace = self.storage.discard(&self.storage.workspace(&session.to_string()));
+        let snapshots = self.snapshots.shelf.discard_session(session, |other| self.has_log(other));
+        for discarded in [workspace, snapshots] {
+            if let Err(error) = discarded {
                 tracing::warn!(%session, %error, "files of a deleted session are left over");
             }
         }
+        self.snapshots.forget(session);
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -153,6 +181,10 @@ impl Inner {
     pub(crate) fn id_parts(&self) -> (u64, u128) {
         (u64::try_from(self.now_ms()).unwrap_or(0), self.clock.random())
     }
+}
+
+fn unusable(error: &std::io::Error) -> Problem {
+    Problem::new(ErrorCode::SettingsInvalid, format!("The data directory cannot be used: {error}."))
 }
 
 /// Refuses anyone below `role`.

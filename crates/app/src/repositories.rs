@@ -34,6 +34,7 @@ impl App {
             return Err(error);
         }
         self.start_build(&row).await?;
+        inner.pool_used(id, inner.now_ms());
         inner.repository_view(row).await
     }
 
@@ -73,6 +74,7 @@ impl App {
             )
             .hint("Delete them first with `greenroom session delete`."));
         }
+        self.inner.pool_forgets(row.id);
         self.inner.images.cancel_build_of(row.id).await;
         self.inner.forget_secrets(row.id).await?;
         self.inner.directory.remove_repository(row.id).await?;
@@ -103,7 +105,10 @@ impl App {
     ) -> Result<()> {
         let row = self.git_access(caller, name, service).await?;
         let policy = matches!(service, GitService::ReceivePack).then_some(PushPolicy::Person(caller.id));
-        Ok(self.inner.forge.serve(row.id, service, git_protocol, policy, input, output).await?)
+        let served = self.inner.forge.serve(row.id, service, git_protocol, policy, input, output).await;
+        // The default branch may have moved.
+        self.inner.pool.wake();
+        Ok(served?)
     }
 
     async fn git_access(

@@ -1,7 +1,7 @@
 //! The start timeline of a turn: when each stage was reached, counted from the prompt's arrival.
 
 use greenroom_domain::SessionId;
-use greenroom_domain::event::{StartStage, TimelineMark};
+use greenroom_domain::event::{SandboxStart, StartStage, TimelineMark};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -43,13 +43,20 @@ impl Arrivals {
 pub(crate) struct Timeline {
     start: Instant,
     marks: Mutex<Vec<TimelineMark>>,
+    sandbox: Mutex<Option<SandboxStart>>,
     is_taken: AtomicBool,
     model_called: Notify,
 }
 
 impl Timeline {
     pub(crate) fn new(start: Instant) -> Self {
-        Self { start, marks: Mutex::default(), is_taken: AtomicBool::new(false), model_called: Notify::new() }
+        Self {
+            start,
+            marks: Mutex::default(),
+            sandbox: Mutex::default(),
+            is_taken: AtomicBool::new(false),
+            model_called: Notify::new(),
+        }
     }
 
     /// Waits until the model's request is on its way.
@@ -67,6 +74,16 @@ impl Timeline {
             }
             marks.push(TimelineMark { stage, at_us: u64::try_from(at_us).unwrap_or(u64::MAX) });
         }
+    }
+
+    /// Notes what the sandbox was made from. One that was synced before the prompt came was simply there.
+    pub(crate) fn sandbox_is(&self, made_from: SandboxStart, synced: Instant) {
+        let found = if synced <= self.start { SandboxStart::Running } else { made_from };
+        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    pub(crate) fn sandbox(&self) -> Option<SandboxStart> {
+        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_complete(&self) -> bool {

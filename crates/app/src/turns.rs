@@ -7,7 +7,7 @@ use crate::workspaces::git_identity;
 use crate::{Inner, Result};
 use async_trait::async_trait;
 use greenroom_agent::ports::{Changes, Hands, Log, OpenedChange};
-use greenroom_agent::{Finished, Instructions, Skill, Speakers, TurnContext, TurnEnded, Used};
+use greenroom_agent::{Finished, Instructions, Port, Reading, Skill, Speakers, TurnContext, TurnEnded, Used};
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::{
     Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId, Problem, SessionId,
@@ -73,6 +73,8 @@ pub(crate) struct Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
     by_session: Mutex<HashMap<SessionId, Arc<Memory>>>,
+    /// There before the first turn is: a sync may have something to say.
+    files: Mutex<HashMap<SessionId, Arc<greenroom_agent::tools::Files>>>,
 }
 
 impl Memories {
@@ -85,7 +87,13 @@ impl Memories {
         Arc::clone(memories.entry(session).or_insert_with(|| Arc::new(memory)))
     }
 
+    pub(crate) fn files(&self, session: SessionId) -> Arc<greenroom_agent::tools::Files> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(files.entry(session).or_default())
+    }
+
     pub(crate) fn forget(&self, session: SessionId) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 }
@@ -114,6 +122,7 @@ impl TurnRunner {
         };
         marks.abort();
         commit_timeline(&self.timeline, &self.turn).await;
+        self.app.turn_ends(self.turn.session(), self.turn.turn());
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.turn.finish(finished.outcome, finished.used.usage, duration_ms).await;
     }
@@ -177,7 +186,7 @@ impl TurnRunner {
             return Ok(memory);
         }
         let instructions = self.app.instructions_of(&self.state).await?;
-        let files = Arc::new(greenroom_agent::tools::Files::default());
+        let files = self.app.memories.files(session);
         Ok(self.app.memories.keep(session, Memory { instructions, files }))
     }
 }
@@ -185,8 +194,18 @@ impl TurnRunner {
 impl Inner {
     async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
         let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let (mut services, mut ports) = (vec![], vec![]);
         let found = match state.workspace.image.or(origin.image) {
-            Some(image) => self.manifest(image).await?.instructions.clone(),
+            Some(image) => {
+                let manifest = self.manifest(image).await?;
+                services = manifest.services.iter().map(crate::services::for_the_agent).collect();
+                ports = manifest
+                    .ports
+                    .iter()
+                    .map(|port| Port { port: port.port, name: port.name.clone() })
+                    .collect();
+                manifest.instructions.clone()
+            }
             None => match self.forge.branch_head(origin.repository, &origin.base_branch).await? {
                 Some(head) => {
                     greenroom_image::instructions::read(self.forge.as_ref(), origin.repository, &head).await?
@@ -199,7 +218,8 @@ impl Inner {
             description: skill.description,
             path: skill.path,
         };
-        Ok(Instructions { agents_md: found.agents_md, skills: found.skills.into_iter().map(skill).collect() })
+        let skills = found.skills.into_iter().map(skill).collect();
+        Ok(Instructions { agents_md: found.agents_md, skills, services, ports })
     }
 }
 
@@ -213,8 +233,13 @@ async fn start_sandbox(app: Arc<Inner>, timeline: Arc<Timeline>, turn: TurnHandl
     // Late is late: the sandbox does not wait for a slow connection.
     let _ = tokio::time::timeout(REQUEST_FIRST, timeline.model_called()).await;
     let sandbox = app.start_sandbox(turn.session());
-    let Ok((_, stages)) = sandbox.ready().await else { return };
+    let Ok(ready) = sandbox.ready().await else { return };
+    let stages = ready.stages;
+    timeline.sandbox_is(stages.made_from, stages.synced);
     timeline.mark(StartStage::Claimed, stages.claimed);
+    if let Some(restored) = stages.restored {
+        timeline.mark(StartStage::Restored, restored);
+    }
     timeline.mark(StartStage::Synced, stages.synced);
     if timeline.is_complete() {
         commit_timeline(&timeline, &turn).await;
@@ -223,7 +248,7 @@ async fn start_sandbox(app: Arc<Inner>, timeline: Arc<Timeline>, turn: TurnHandl
 
 async fn commit_timeline(timeline: &Timeline, turn: &TurnHandle) {
     let Some(marks) = timeline.take_marks() else { return };
-    let event = Event::StartTimeline { turn: turn.turn(), marks };
+    let event = Event::StartTimeline { turn: turn.turn(), marks, sandbox: timeline.sandbox() };
     // Refused only when the turn is over, which says so itself.
     let _ = turn.commit(vec![event], Durability::Buffered).await;
 }
@@ -243,6 +268,7 @@ struct Ports {
 #[async_trait]
 impl Log for Ports {
     async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
+        self.app.turn_commits(self.turn.session(), self.turn.turn(), &events);
         self.turn.commit(events, durability).await.map_err(|ended| TurnEnded::new(ended.to_string()))
     }
 
@@ -285,6 +311,10 @@ impl Log for Ports {
 impl Hands for Ports {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
         self.app.ensure_sandbox(self.turn.session()).await
+    }
+
+    async fn reader(&self) -> Result<Reading> {
+        self.app.reader_of(self.turn.session()).await
     }
 
     fn tool_env(&self) -> Vec<(String, String)> {

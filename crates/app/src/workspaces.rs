@@ -1,43 +1,68 @@
-//! Each session's sandbox: claimed when it is needed, synced once, claimed again when it was lost, ended when idle.
-//! The workspace directory outlives it: a later claim finds the same files.
+//! Each session's sandbox: taken from the pool or claimed when it is needed, synced once, claimed again when it was
+//! lost, ended when idle. The workspace directory outlives it: a later claim finds the same files.
+//!
+//! A slot is `Starting`, then `Claimed` while newer commits arrive (reads have a reader, everything else waits), then
+//! `Ready`. Where nothing has to arrive, `Claimed` is left out.
 
-mod claim;
+pub(crate) mod claim;
 mod idle;
-mod sync;
+mod reader;
+pub(crate) mod sync;
 mod words;
 
 pub use words::problem_of_sandbox;
+pub(crate) use words::{phase, run};
 
+use crate::moments::Ending;
+use crate::services::Services;
 use crate::{Inner, Result};
-use greenroom_domain::event::SandboxPhase;
+use greenroom_agent::Reading;
+use greenroom_domain::event::{SandboxPhase, SandboxStart};
 use greenroom_domain::{ErrorCode, Event, Problem, SessionId};
-use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason, Sandbox};
+use greenroom_image::ImageManifest;
+use greenroom_sandbox::Sandbox;
 use greenroom_session::SessionHandle;
+use reader::Reader;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use words::phase;
+pub(crate) use words::git_identity;
 
 /// From the claim to the synced sandbox, the wait for an image left out.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// How long anyone waits for a repository's first image.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(45 * 60);
-/// A sandbox that nobody used for this long is ended; its files stay.
-const IDLE_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// When a sandbox reached which stage, for the start timeline.
+/// When a sandbox reached which stage, and what it was made from, for the start timeline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stages {
+    pub(crate) made_from: SandboxStart,
     pub(crate) claimed: Instant,
+    /// The session had begun before, and its files are there again.
+    pub(crate) restored: Option<Instant>,
     pub(crate) synced: Instant,
+}
+
+/// A sandbox that its session may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) sandbox: Arc<dyn Sandbox>,
+    pub(crate) stages: Stages,
+    pub(crate) services: Services,
+    pub(crate) manifest: Arc<ImageManifest>,
 }
 
 #[derive(Clone, Debug)]
 enum Slot {
     Starting,
-    Ready { sandbox: Arc<dyn Sandbox>, stages: Stages },
+    /// Newer commits are on their way into it.
+    Claimed {
+        reader: Arc<Reader>,
+    },
+    Ready(Ready),
     Failed(Problem),
 }
 
@@ -51,8 +76,8 @@ struct Entry {
 }
 
 /// The making of one sandbox.
-struct Begun {
-    generation: u64,
+pub(crate) struct Begun {
+    pub(crate) generation: u64,
     slot: watch::Sender<Slot>,
     give_up: CancellationToken,
 }
@@ -61,59 +86,82 @@ impl Entry {
     fn has_failed(&self) -> bool {
         matches!(*self.slot.borrow(), Slot::Failed(_))
     }
+
+    fn ready(&self) -> Option<Ready> {
+        match &*self.slot.borrow() {
+            Slot::Ready(ready) => Some(ready.clone()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Workspaces {
     by_session: Mutex<HashMap<SessionId, Entry>>,
+    /// Sessions whose last sandbox is ending: the receiver closes when its workspace is free.
+    ending: Mutex<HashMap<SessionId, watch::Receiver<()>>>,
     /// Never repeats within this process, so that a session's later sandboxes always carry a higher fence.
-    generations: std::sync::atomic::AtomicU64,
+    generations: AtomicU64,
 }
 
 impl Workspaces {
     pub(crate) fn new() -> Self {
-        Self { by_session: Mutex::default(), generations: 1.into() }
+        Self { by_session: Mutex::default(), ending: Mutex::default(), generations: 1.into() }
     }
 
-    fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<SessionId, Entry>) -> T) -> T {
         work(&mut self.by_session.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn idle(&self, now: Instant) -> Vec<SessionId> {
-        let is_idle = |entry: &Entry| now.saturating_duration_since(entry.last_used) > IDLE_LIMIT;
-        self.with(|entries| {
-            entries.iter().filter(|(_, entry)| is_idle(entry)).map(|(session, _)| *session).collect()
-        })
-    }
-
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.with(|entries| entries.len())
     }
 
-    /// With more than `most` entries, those whose sandbox is ready, longest unused first, without `session`'s.
-    fn oldest_beyond(&self, most: usize, session: SessionId) -> Vec<SessionId> {
-        self.with(|entries| {
-            if entries.len() <= most {
-                return vec![];
-            }
-            let is_ready = |entry: &Entry| matches!(*entry.slot.borrow(), Slot::Ready { .. });
-            let others = entries.iter().filter(|(other, entry)| **other != session && is_ready(entry));
-            let mut by_use: Vec<_> = others.map(|(other, entry)| (entry.last_used, *other)).collect();
-            by_use.sort_unstable();
-            by_use.into_iter().map(|(_, other)| other).collect()
-        })
+    /// The session's sandbox, if it can be used now.
+    pub(crate) fn ready(&self, session: SessionId) -> Option<Ready> {
+        self.with(|entries| entries.get(&session)?.ready())
+    }
+
+    pub(crate) fn ready_sandbox(&self, session: SessionId) -> Option<Arc<dyn Sandbox>> {
+        self.ready(session).map(|ready| ready.sandbox)
+    }
+
+    pub(crate) fn ready_sandboxes(&self) -> Vec<(SessionId, Arc<dyn Sandbox>)> {
+        let ready = |(session, entry): (&SessionId, &Entry)| Some((*session, entry.ready()?.sandbox));
+        self.with(|entries| entries.iter().filter_map(ready).collect())
+    }
+
+    fn last_used(&self, session: SessionId) -> Option<Instant> {
+        self.with(|entries| entries.get(&session).map(|entry| entry.last_used))
     }
 
     /// Takes the entry away if it is still of this generation.
-    fn forget(&self, session: SessionId, generation: u64) -> bool {
+    fn forget(&self, session: SessionId, generation: u64) -> Option<Entry> {
         self.with(|entries| match entries.get(&session) {
-            Some(entry) if entry.generation == generation => entries.remove(&session).is_some(),
-            _ => false,
+            Some(entry) if entry.generation == generation => entries.remove(&session),
+            _ => None,
         })
+    }
+
+    /// Until the guard is dropped, the session's next sandbox waits for the end of this one.
+    fn ends(&self, session: SessionId) -> watch::Sender<()> {
+        let (guard, ended) = watch::channel(());
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those that have ended already nobody has to know.
+        ending.retain(|_, ended| ended.has_changed().is_ok());
+        ending.insert(session, ended);
+        guard
+    }
+
+    async fn wait_for_the_last_one(&self, session: SessionId) {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        if let Some(mut ended) = ending {
+            while ended.changed().await.is_ok() {}
+        }
     }
 }
 
@@ -143,38 +191,74 @@ impl Inner {
 
     /// The session's synced sandbox, started when there is none. Fails in words when it cannot be had.
     pub(crate) async fn ensure_sandbox(self: &Arc<Self>, handle: &SessionHandle) -> Result<Arc<dyn Sandbox>> {
-        Ok(self.start_sandbox(handle).ready().await?.0)
+        if let Some(sandbox) = self.use_ready(handle.id()) {
+            return Ok(sandbox);
+        }
+        Ok(self.start_sandbox(handle).ready().await?.sandbox)
     }
 
-    /// Ends the session's sandbox, if it has one; its files stay. One that is being made is waited for first.
-    pub(crate) async fn end_sandbox(&self, handle: &SessionHandle, reason: &str) {
+    fn use_ready(&self, session: SessionId) -> Option<Arc<dyn Sandbox>> {
+        self.workspaces.with(|entries| {
+            let entry = entries.get_mut(&session)?;
+            entry.last_used = Instant::now();
+            entry.ready().map(|ready| ready.sandbox)
+        })
+    }
+
+    /// Something to read the session's files from at once: its sandbox, or a reader while newer commits are on their way.
+    pub(crate) async fn reader_of(self: &Arc<Self>, handle: &SessionHandle) -> Result<Reading> {
+        let watch = self.start_sandbox(handle);
+        match watch.clone().readable().await? {
+            Readable::Current(ready) => Ok(Reading::current(ready.sandbox)),
+            Readable::Early(reader) => match reader.reading(self).await {
+                Some(reading) => Ok(reading),
+                // The sync was faster, or this machine has no place for a reader.
+                None => Ok(Reading::current(watch.ready().await?.sandbox)),
+            },
+        }
+    }
+
+    /// Ends the session's sandbox, if it has one; its files stay. One that is being made is waited for first. A parked one
+    /// that somebody begins to use meanwhile stays.
+    pub(crate) async fn end_sandbox(self: &Arc<Self>, handle: &SessionHandle, ending: Ending, reason: &str) {
         let session = handle.id();
         let begun = self.workspaces.with(|entries| {
             entries.get(&session).map(|entry| {
                 entry.give_up.cancel();
-                SandboxWatch { slot: entry.slot.subscribe() }
+                (SandboxWatch { slot: entry.slot.subscribe() }, entry.generation, entry.last_used)
             })
         });
-        let Some(begun) = begun else { return };
+        let Some((begun, generation, last_used)) = begun else { return };
         let ready = begun.ready().await.ok();
-        let Some(entry) = self.workspaces.with(|entries| entries.remove(&session)) else { return };
+        if let Some(ready) = &ready {
+            self.before_sandbox_ends(handle, &ready.sandbox, ending).await;
+            if ending == Ending::Parked && self.workspaces.last_used(session) != Some(last_used) {
+                return;
+            }
+        }
+        let _ending = self.workspaces.ends(session);
+        let Some(entry) = self.workspaces.forget(session, generation) else { return };
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox was ended: {reason}."));
         entry.slot.send_replace(Slot::Failed(problem));
-        self.policies.revoke(&session.to_string(), entry.generation);
-        let Some((sandbox, _)) = ready else { return };
-        if let Err(error) = sandbox.destroy().await {
+        self.policies.revoke(&session.to_string(), generation);
+        let Some(ready) = ready else { return };
+        ready.services.stop();
+        if let Err(error) = ready.sandbox.destroy().await {
             tracing::warn!(%session, %error, "a sandbox did not end in order");
         }
         // The end is a fact whether or not the session can still note it.
         let _ = handle.record(vec![phase(SandboxPhase::Stopped, None)]).await;
+        self.pool.wake();
     }
 
     async fn start(self: Arc<Self>, handle: SessionHandle, begun: Begun) {
         let session = handle.id();
+        self.workspaces.wait_for_the_last_one(session).await;
         match self.claim_and_sync(&handle, &begun).await {
-            Ok((sandbox, stages)) => {
-                begun.slot.send_replace(Slot::Ready { sandbox: Arc::clone(&sandbox), stages });
-                self.watch_end(handle, begun.generation, sandbox).await;
+            Ok(ready) => {
+                begun.slot.send_replace(Slot::Ready(ready.clone()));
+                ready.services.start_all();
+                self.watch_end(handle, begun.generation, ready).await;
             }
             Err(problem) => {
                 tracing::warn!(%session, %problem, "a sandbox could not be started");
@@ -192,70 +276,65 @@ impl Inner {
     }
 
     /// Waits for the end of a sandbox; one that nobody ended is lost, and said to be.
-    async fn watch_end(self: &Arc<Self>, handle: SessionHandle, generation: u64, sandbox: Arc<dyn Sandbox>) {
-        let reason = sandbox.ended().await;
+    async fn watch_end(self: &Arc<Self>, handle: SessionHandle, generation: u64, ready: Ready) {
+        let reason = ready.sandbox.ended().await;
+        ready.services.stop();
         self.policies.revoke(&handle.id().to_string(), generation);
-        if self.workspaces.forget(handle.id(), generation) {
-            let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox ended: {reason}."))
-                .hint("Its files are kept; the next command starts it again.");
-            let lost = Event::SandboxChanged {
-                state: SandboxPhase::Lost,
-                image: None,
-                commit: None,
-                problem: Some(problem),
-            };
-            let _ = handle.record(vec![lost]).await;
+        // Held while its last files are kept: the next sandbox waits for that.
+        let ending = self.workspaces.ends(handle.id());
+        if self.workspaces.forget(handle.id(), generation).is_none() {
+            return;
         }
+        let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox ended: {reason}."))
+            .hint("Its files are kept; the next command starts it again.");
+        let lost = Event::SandboxChanged {
+            state: SandboxPhase::Lost,
+            image: None,
+            commit: None,
+            problem: Some(problem),
+        };
+        let _ = handle.record(vec![lost]).await;
+        self.sandbox_was_lost(&handle, &ready.sandbox, &reason).await;
+        drop(ending);
     }
-
 }
 
 /// A sandbox on its way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SandboxWatch {
     slot: watch::Receiver<Slot>,
 }
 
+/// What can be read now.
+enum Readable {
+    Current(Ready),
+    Early(Arc<Reader>),
+}
+
 impl SandboxWatch {
-    pub(crate) async fn ready(mut self) -> Result<(Arc<dyn Sandbox>, Stages)> {
-        let wait = self.slot.wait_for(|slot| !matches!(slot, Slot::Starting));
-        let slot = match tokio::time::timeout(IMAGE_DEADLINE + START_DEADLINE, wait).await {
-            Ok(Ok(slot)) => slot.clone(),
-            _ => return Err(Problem::new(ErrorCode::Deadline, "The sandbox did not become ready.")),
-        };
-        match slot {
-            Slot::Ready { sandbox, stages } => Ok((sandbox, stages)),
+    pub(crate) async fn ready(self) -> Result<Ready> {
+        let is_settled = |slot: &Slot| matches!(slot, Slot::Ready(_) | Slot::Failed(_));
+        match self.wait(is_settled).await? {
+            Slot::Ready(ready) => Ok(ready),
+            Slot::Failed(problem) => Err(problem),
+            Slot::Starting | Slot::Claimed { .. } => unreachable!("waited for another state"),
+        }
+    }
+
+    async fn readable(self) -> Result<Readable> {
+        match self.wait(|slot| !matches!(slot, Slot::Starting)).await? {
+            Slot::Ready(ready) => Ok(Readable::Current(ready)),
+            Slot::Claimed { reader } => Ok(Readable::Early(reader)),
             Slot::Failed(problem) => Err(problem),
             Slot::Starting => unreachable!("waited for another state"),
         }
     }
-}
 
-/// Runs a program to its end and answers how it ended and what it printed. `None`: the sandbox ended first.
-pub(crate) async fn run(sandbox: &Arc<dyn Sandbox>, spec: ExecSpec) -> Result<(Option<ExitReason>, String)> {
-    let call = spec.call.clone();
-    let mut events = sandbox.exec(spec).await.map_err(problem_of_sandbox)?;
-    let (mut output, mut exit) = (vec![], None);
-    while let Some(event) = events.recv().await {
-        match event {
-            ExecEvent::Output { bytes, .. } => output.extend(bytes),
-            ExecEvent::Exit(done) => exit = Some(done.reason),
+    async fn wait(mut self, is_it: impl FnMut(&Slot) -> bool) -> Result<Slot> {
+        let wait = self.slot.wait_for(is_it);
+        match tokio::time::timeout(IMAGE_DEADLINE + START_DEADLINE, wait).await {
+            Ok(Ok(slot)) => Ok(slot.clone()),
+            _ => Err(Problem::new(ErrorCode::Deadline, "The sandbox did not become ready.")),
         }
     }
-    // Only frees memory in the sandbox: nothing depends on it.
-    let _ = sandbox.acknowledge(&call).await;
-    Ok((exit, String::from_utf8_lossy(&output).into_owned()))
 }
-
-/// Environment that makes git commit in a person's name.
-pub(crate) fn git_identity(name: &str, email: &str) -> Vec<(String, String)> {
-    [
-        ("GIT_AUTHOR_NAME", name),
-        ("GIT_AUTHOR_EMAIL", email),
-        ("GIT_COMMITTER_NAME", name),
-        ("GIT_COMMITTER_EMAIL", email),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .to_vec()
-}
-

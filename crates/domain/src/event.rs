@@ -128,6 +128,11 @@ pub enum Event {
         display: Option<ToolDisplay>,
         duration_ms: u64,
     },
+    /// The model was told something that no person said, for example that the sync changed files it had read.
+    NoticeGiven {
+        turn: TurnId,
+        text: String,
+    },
     TodoChanged {
         turn: TurnId,
         items: Vec<TodoItem>,
@@ -173,6 +178,9 @@ pub enum Event {
     StartTimeline {
         turn: TurnId,
         marks: Vec<TimelineMark>,
+        /// What its sandbox was made from; `None`: the turn needed none, or it did not come.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<SandboxStart>,
     },
     ChangeOpened {
         change: ChangeId,
@@ -339,6 +347,19 @@ pub enum StartStage {
     Synced,
 }
 
+/// What a turn's sandbox was made from, the quickest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxStart {
+    /// It was there before the prompt.
+    Running,
+    /// A synced sandbox of the repository's pool.
+    Warm,
+    /// A started sandbox that had no image yet.
+    Blank,
+    Cold,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum TurnOutcome {
@@ -364,6 +385,7 @@ impl Event {
             | Self::AssistantMessage { turn, .. }
             | Self::ToolStarted { turn, .. }
             | Self::ToolFinished { turn, .. }
+            | Self::NoticeGiven { turn, .. }
             | Self::TodoChanged { turn, .. }
             | Self::StartTimeline { turn, .. }
             | Self::StopRequested { turn, .. }

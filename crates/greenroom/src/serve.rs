@@ -31,7 +31,8 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         })?;
     let product = public_origin.as_ref().and_then(Url::host_str).unwrap_or_default();
     if let Some(domain) = settings.preview_domain.as_ref().filter(|domain| domain.is_too_near(product)) {
-        let message = format!("preview_domain {domain} and the public origin's {product} lie in one another.");
+        let message =
+            format!("preview_domain {domain} and the public origin's {product} lie in one another.");
         return Err(Problem::new(ErrorCode::SettingsInvalid, message)
             .hint("Pages of previews could set cookies for Greenroom: use a domain of its own, best one that shares no registered name with it."));
     }
@@ -42,6 +43,8 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         preview_domain: settings.preview_domain,
         budget: settings.budget,
         max_sandboxes: settings.max_sandboxes as usize,
+        pool: settings.pool,
+        snapshots_kept: settings.snapshots_kept as usize,
         image_schedule: schedule(settings.image_schedule_minutes),
         provider: None,
     })

@@ -3,7 +3,7 @@
 
 use crate::data_dir::DataDir;
 use greenroom_api::{ApiState, PreviewDomain, Settings as ApiSettings};
-use greenroom_app::{App, AppConfig, FirstAdmin, Ports, SandboxPolicies, Trust};
+use greenroom_app::{App, AppConfig, FirstAdmin, PoolLimits, Ports, SandboxPolicies, Trust};
 use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog, Outside};
 use greenroom_directory::Directory;
@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) budget: Budget,
     pub(crate) max_sandboxes: usize,
+    pub(crate) pool: PoolLimits,
+    pub(crate) snapshots_kept: usize,
     pub(crate) image_schedule: Option<Duration>,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
@@ -48,6 +50,8 @@ impl Options {
             preview_domain: None,
             budget: Budget::default(),
             max_sandboxes: 16,
+            pool: PoolLimits::default(),
+            snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             image_schedule: None,
             provider,
         }
@@ -126,13 +130,18 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let volume = open_volume(data.path()).await?;
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
     let settings = LocalSettings { volume: Some(volume), ..LocalSettings::default() };
-    let sandboxes = LocalProvider::start(settings, Arc::new(broker))
-        .await
-        .map_err(greenroom_app::problem_of_sandbox)?;
+    let blanks = settings.blanks;
+    let disk_per_sandbox = greenroom_sandboxd::disk_bound(settings.volume.as_ref());
+    let sandboxes =
+        LocalProvider::start(settings, Arc::new(broker)).await.map_err(greenroom_app::problem_of_sandbox)?;
     let config = AppConfig {
         data_dir: data.path().to_owned(),
         budget: options.budget,
         max_sandboxes: options.max_sandboxes,
+        pool: options.pool,
+        blanks,
+        disk_per_sandbox,
+        snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
         provider: options.provider.clone(),
         tool_binds: tools.binds,
@@ -187,8 +196,8 @@ struct Denials {
 
 impl DenyLog for Denials {
     fn denied(&self, denial: Denial) {
-        let (Some(app), Some(session)) = (self.app.get().cloned(), denial.session) else { return };
-        tokio::spawn(async move { app.record_denial(session, denial.host, denial.port).await });
+        let Some(app) = self.app.get().cloned() else { return };
+        tokio::spawn(async move { app.record_denial(denial).await });
     }
 }
 

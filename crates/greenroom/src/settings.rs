@@ -11,6 +11,7 @@ pub(crate) use reference::reference;
 use crate::connection::data_dir;
 use clap::Args;
 use greenroom_api::PreviewDomain;
+use greenroom_app::PoolLimits;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use std::fs;
@@ -32,8 +33,10 @@ pub(crate) struct Settings {
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) log_format: LogFormat,
     pub(crate) max_sandboxes: u32,
+    pub(crate) pool: PoolLimits,
     /// Limits of a turn where a session sets none.
     pub(crate) budget: Budget,
+    pub(crate) snapshots_kept: u32,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
 }
@@ -67,6 +70,8 @@ impl Settings {
             preview_domain: layer.preview_domain,
             log_format: layer.log.format.expect(all),
             max_sandboxes: layer.max_sandboxes.expect(all).get(),
+            pool: layer.pool.complete().expect(all),
+            snapshots_kept: layer.snapshots_kept.expect(all).get(),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             budget: layer.budget.complete().expect(all),
         }
@@ -126,14 +131,18 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            image_schedule_minutes = 0\n[log]\nformat = 'json'\n\
+            snapshots_kept = 4\nimage_schedule_minutes = 0\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
             ("GREENROOM_PUBLIC_ORIGIN", "https://code.example"),
             ("GREENROOM_MAX_SANDBOXES", "3"),
+            ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_LOG_FORMAT", "json"),
+            ("GREENROOM_POOL_FLOOR", "2"),
+            ("GREENROOM_POOL_CAP", "3"),
+            ("GREENROOM_POOL_MOST", "5"),
             ("GREENROOM_BUDGET_TOKENS", "9"),
             ("GREENROOM_BUDGET_COST_USD", "1.5"),
             ("GREENROOM_BUDGET_WALL_MINUTES", "2"),

@@ -65,6 +65,11 @@ pub trait SandboxProvider: Send + Sync + std::fmt::Debug {
 pub trait Sandbox: Send + Sync + std::fmt::Debug {
     fn id(&self) -> &str;
 
+    /// Its claim found a blank that was started in advance.
+    fn was_blank(&self) -> bool {
+        false
+    }
+
     /// Runs a program at most once per `spec.call`: a repeated call id attaches to the same run and replays its spooled
     /// output from offset 0. Events end with exactly one `ExecEvent::Exit`; a channel that closes without it means that
     /// the stage is gone and the outcome is unknown. The channel is bounded: a slow reader slows the program, not memory.

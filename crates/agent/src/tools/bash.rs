@@ -2,14 +2,16 @@
 
 use super::WORKSPACE;
 use super::input::object;
-use super::output::{Keep, bounded};
+use super::output::{Keep, Place, bounded};
 use super::run::{Failure, Ran, ToolContext};
 use crate::halt::Halted;
+use crate::ports::Reading;
 use greenroom_domain::event::{ToolDisplay, ToolOutcome};
 use greenroom_model::ToolDefinition;
 use greenroom_sandbox::{ExecEvent, ExecSpec, Exit, ExitReason, Sandbox};
 use serde::Deserialize;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -45,7 +47,7 @@ pub(super) fn definition() -> ToolDefinition {
                 "timeout_ms": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS,
                     "description": format!("Time limit; {TIMEOUT_MS} when left out.")},
                 "read_only": {"type": "boolean",
-                    "description": "Set it when the command changes no file and no state; such commands may run in parallel."},
+                    "description": "Set it for commands that only look: they run in parallel, and at once, even before the newest commits of the base branch have arrived. What such a command writes may be discarded, so never rely on it; leave it out for commands that build, install or use services."},
             }),
             &["command"],
         ),
@@ -61,7 +63,11 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
             "A command has 1 to {COMMAND_LIMIT_BYTES} bytes and no null byte; put longer scripts into a file."
         )));
     }
-    let sandbox = context.sandbox().await?;
+    let reading = match input.read_only {
+        Some(true) => context.reader().await?,
+        _ => Reading::current(context.sandbox().await?),
+    };
+    let sandbox = Arc::clone(&reading.sandbox);
     let timeout_ms = input.timeout_ms.unwrap_or(TIMEOUT_MS).clamp(1, LONGEST_TIMEOUT_MS);
     let spec = spec(input, timeout_ms, context);
     let start = context.operation(sandbox.exec(spec));
@@ -75,7 +81,8 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
     let mut running = Running { events, output: Vec::new(), context };
     let (exit, halted) = running.wait(&*sandbox, timeout_ms).await?;
     let output = String::from_utf8_lossy(&std::mem::take(&mut running.output)).into_owned();
-    let ran = result(input, timeout_ms, &output, exit, halted, context).await?;
+    let end = End { timeout_ms, exit, halted, place: Place::of(&reading) };
+    let ran = result(input, &output, end, context).await?;
     Ok(Ran { ran_in: Some(sandbox), ..ran })
 }
 
@@ -162,14 +169,16 @@ impl Running<'_> {
     }
 }
 
-async fn result(
-    input: &Input,
+/// How a command came to its end, and under which limit.
+struct End {
     timeout_ms: u64,
-    output: &str,
     exit: Option<Exit>,
     halted: Option<Halted>,
-    context: &ToolContext,
-) -> Result<Ran, Failure> {
+    place: Place,
+}
+
+async fn result(input: &Input, output: &str, end: End, context: &ToolContext) -> Result<Ran, Failure> {
+    let End { timeout_ms, exit, halted, place } = end;
     let exit_code = match exit.map(|exit| exit.reason) {
         Some(ExitReason::Code { code }) => Some(code),
         _ => None,
@@ -178,7 +187,7 @@ async fn result(
     let shown = match halted {
         // The sandbox may be going away with the turn: nothing more is written into it.
         Some(_) => last_bytes(output, DISPLAY_LIMIT_BYTES).0.to_owned(),
-        None => bounded(output.trim_end().to_owned(), Keep::Ends, context).await?,
+        None => bounded(output.trim_end().to_owned(), Keep::Ends, place, context).await?,
     };
     let (tail, is_cut_for_people) = last_bytes(output, DISPLAY_LIMIT_BYTES);
     let display = ToolDisplay::Command {

@@ -1,6 +1,7 @@
 //! Bounds of what a tool gives back: 2,000 lines or 50 KB, the rest in a file inside the sandbox.
 
 use super::run::{Failure, ToolContext};
+use crate::ports::Reading;
 
 pub(super) const LIMIT_LINES: usize = 2_000;
 pub(super) const LIMIT_BYTES: usize = 50 * 1024;
@@ -47,9 +48,30 @@ impl Cut<'_> {
     }
 }
 
+/// Whether a file that is written now will be found by the next call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Kept,
+    Discarded,
+}
+
+impl Place {
+    pub(super) fn of(reading: &Reading) -> Self {
+        if reading.is_before_sync { Self::Discarded } else { Self::Kept }
+    }
+}
+
 /// `text` within the bounds; longer text is kept whole in a file of the sandbox that the result names.
-pub(super) async fn bounded(text: String, keep: Keep, context: &ToolContext) -> Result<String, Failure> {
+pub(super) async fn bounded(
+    text: String,
+    keep: Keep,
+    place: Place,
+    context: &ToolContext,
+) -> Result<String, Failure> {
     let Some(cut) = cut(&text, keep) else { return Ok(text) };
+    if place == Place::Discarded {
+        return Ok(cut.render("The rest was not kept: ask for less at once."));
+    }
     let path = spill_path(&context.call);
     let sandbox = context.sandbox().await?;
     let rest = match context.operation(sandbox.write_file(&path, text.as_bytes())).await {

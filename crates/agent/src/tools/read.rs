@@ -48,10 +48,11 @@ pub(super) fn definition() -> ToolDefinition {
 
 pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Failure> {
     let path = absolute(&input.path).map_err(Failure::Words)?;
-    let sandbox = context.sandbox().await?;
+    let reading = context.reader().await?;
+    let sandbox = &reading.sandbox;
     let stat = context.operation(sandbox.stat(&path)).await?;
     match stat.kind {
-        FileKind::Directory => return directory(&*sandbox, &path, context).await,
+        FileKind::Directory => return directory(&**sandbox, &path, context).await,
         FileKind::Other => return Err(Failure::words(format!("{path} is not a file or directory."))),
         FileKind::File | FileKind::Link => {}
     }
@@ -63,8 +64,12 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
         )));
     }
     let window = Window::new(input);
-    let text = lines(&*sandbox, &path, window, context).await?;
-    context.files.remember(&path, &stat);
+    let text = lines(&**sandbox, &path, window, context).await?;
+    if reading.is_before_sync {
+        context.files.remember_early(&path, &stat);
+    } else {
+        context.files.remember(&path, &stat);
+    }
     Ok(Ran::succeeded(text))
 }
 

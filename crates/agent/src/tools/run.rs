@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use crate::halt::{Halt, Halted};
-use crate::ports::{Changes, Clock, Hands, Log};
+use crate::ports::{Changes, Clock, Hands, Log, Reading};
 use greenroom_domain::Problem;
 use greenroom_domain::TurnId;
 use greenroom_domain::event::{Event, ToolDisplay, ToolOutcome};
@@ -98,9 +98,17 @@ impl From<sandbox::Error> for Failure {
 
 impl ToolContext {
     pub(crate) async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, Failure> {
-        let wait = self.halt.within(SANDBOX_LIMIT, self.hands.sandbox());
-        match self.halt.or(wait).await.map_err(Failure::Halted)? {
-            Some(sandbox) => sandbox.map_err(Failure::Unavailable),
+        self.in_time(self.hands.sandbox()).await
+    }
+
+    /// For what only looks: does not wait for the sync.
+    pub(crate) async fn reader(&self) -> Result<Reading, Failure> {
+        self.in_time(self.hands.reader()).await
+    }
+
+    async fn in_time<T>(&self, wait: impl Future<Output = Result<T, Problem>>) -> Result<T, Failure> {
+        match self.halt.or(self.halt.within(SANDBOX_LIMIT, wait)).await.map_err(Failure::Halted)? {
+            Some(found) => found.map_err(Failure::Unavailable),
             None => Err(Failure::Unavailable(Problem::new(
                 greenroom_domain::ErrorCode::Deadline,
                 format!("The sandbox was not ready within {} minutes.", SANDBOX_LIMIT.as_secs() / 60),

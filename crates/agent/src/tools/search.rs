@@ -2,7 +2,7 @@
 
 use super::files::absolute;
 use super::input::object;
-use super::output::{Keep, bounded};
+use super::output::{Keep, Place, bounded};
 use super::run::{Failure, Ran, ToolContext};
 use greenroom_model::ToolDefinition;
 use greenroom_sandbox::{SearchQuery, SearchResult};
@@ -93,12 +93,12 @@ fn root(path: Option<&String>) -> Result<String, Failure> {
 }
 
 async fn search(query: SearchQuery, nothing: &str, context: &ToolContext) -> Result<Ran, Failure> {
-    let sandbox = context.sandbox().await?;
-    let SearchResult { text, is_truncated, .. } = context.operation(sandbox.search(query)).await?;
+    let reading = context.reader().await?;
+    let SearchResult { text, is_truncated, .. } = context.operation(reading.sandbox.search(query)).await?;
     if text.trim().is_empty() {
         return Ok(Ran::succeeded(nothing));
     }
-    let mut shown = bounded(text, Keep::Head, context).await?;
+    let mut shown = bounded(text, Keep::Head, Place::of(&reading), context).await?;
     if is_truncated {
         shown.push_str("\n[There are more matches than this. Narrow the pattern or the path.]");
     }

@@ -9,7 +9,8 @@ pub use sandbox::{Behaviour, FakeSandbox};
 use async_trait::async_trait;
 use greenroom_agent::tools::Files;
 use greenroom_agent::{
-    Changes, Finished, Hands, Instructions, Log, OpenedChange, SystemClock, TurnContext, TurnEnded, Used, run,
+    Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, TurnContext, TurnEnded, Used,
+    run,
 };
 use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};
@@ -232,11 +233,15 @@ pub fn name(event: &Event) -> String {
 pub struct FakeHands {
     /// Given in turn; the last one stays.
     pub sandboxes: Mutex<VecDeque<Result<Arc<FakeSandbox>, Problem>>>,
+    /// Given to reads while the sync is on its way, which is then waited for by everything else.
+    pub reader: Mutex<Option<Arc<FakeSandbox>>>,
+    pub is_synced: watch::Sender<bool>,
 }
 
 #[async_trait]
 impl Hands for FakeHands {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, Problem> {
+        self.is_synced.subscribe().wait_for(|is_synced| *is_synced).await.expect("the test lives");
         let mut sandboxes = self.sandboxes.lock().unwrap();
         let is_gone =
             sandboxes.front().is_some_and(|first| first.as_ref().is_ok_and(|sandbox| sandbox.is_lost()));
@@ -246,6 +251,14 @@ impl Hands for FakeHands {
         match sandboxes.front().expect("a sandbox") {
             Ok(sandbox) => Ok(sandbox.clone()),
             Err(problem) => Err(problem.clone()),
+        }
+    }
+
+    async fn reader(&self) -> Result<Reading, Problem> {
+        let early = self.reader.lock().unwrap().clone().filter(|_| !*self.is_synced.borrow());
+        match early {
+            Some(sandbox) => Ok(Reading { sandbox, is_before_sync: true, hold: None }),
+            None => Ok(Reading::current(self.sandbox().await?)),
         }
     }
 
@@ -292,7 +305,11 @@ pub struct Stand {
 impl Stand {
     pub fn new(steps: Vec<Step>) -> Self {
         let sandbox = Arc::new(FakeSandbox::default());
-        let hands = FakeHands { sandboxes: Mutex::new(VecDeque::from([Ok(sandbox.clone())])) };
+        let hands = FakeHands {
+            sandboxes: Mutex::new(VecDeque::from([Ok(sandbox.clone())])),
+            reader: Mutex::default(),
+            is_synced: watch::Sender::new(true),
+        };
         Self {
             model: Arc::new(Model { steps: Mutex::new(steps.into()), ..Model::default() }),
             log: Arc::default(),

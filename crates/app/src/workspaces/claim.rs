@@ -1,15 +1,61 @@
-//! From an image to a running sandbox: which image, whose place, the claim and its policy.
+//! From an image to a running sandbox: which image, whose place, a warm one or a new one, its policy.
 
+use super::reader::Reader;
+use super::sync::{Landing, SyncTo};
 use super::words::{phase, problem_of_sandbox, unknown_session};
-use super::{Begun, IMAGE_DEADLINE, Stages};
+use super::{Begun, IMAGE_DEADLINE, Ready, Slot, Stages};
+use crate::restore::Files;
+use crate::services::Services;
 use crate::{Inner, Result};
-use greenroom_domain::event::SandboxPhase;
-use greenroom_domain::{ErrorCode, Problem, SessionId, SessionState};
+use greenroom_domain::event::{SandboxPhase, SandboxStart};
+use greenroom_domain::state::Origin;
+use greenroom_domain::{CommitHash, ErrorCode, Event, Problem, SessionState};
 use greenroom_image::ImageManifest;
 use greenroom_sandbox::{ClaimSpec, Fence, Sandbox, Workspace};
 use greenroom_session::SessionHandle;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What a session's sandbox is made for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) handle: &'a SessionHandle,
+    pub(crate) state: &'a SessionState,
+    pub(crate) origin: &'a Origin,
+    pub(crate) manifest: Arc<ImageManifest>,
+    pub(crate) files: Files,
+    pub(crate) begun: &'a Begun,
+}
+
+impl Wanted<'_> {
+    /// The session's first sandbox: nothing of it is on the disk that counts.
+    pub(crate) fn is_first(&self) -> bool {
+        self.files == Files::New
+    }
+
+    /// Reads are answered from the image's commit until the sandbox is ready.
+    pub(crate) fn reads_come_early(&self, is_it: bool) -> Option<Arc<Reader>> {
+        if !is_it {
+            return None;
+        }
+        let reader =
+            Arc::new(Reader::new(self.handle.id(), self.begun.generation, Arc::clone(&self.manifest)));
+        self.begun.slot.send_replace(Slot::Claimed { reader: Arc::clone(&reader) });
+        Some(reader)
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        Fence {
+            session: self.handle.id().to_string(),
+            epoch: self.handle.epoch(),
+            generation: self.begun.generation,
+        }
+    }
+
+    /// Of the sandbox.
+    pub(crate) fn id(&self) -> String {
+        format!("{}-{}-{}", self.handle.id(), self.handle.epoch(), self.begun.generation)
+    }
+}
 
 impl Inner {
     /// Every step has its own deadline: the image, the claim, the sync.
@@ -17,16 +63,30 @@ impl Inner {
         self: &Arc<Self>,
         handle: &SessionHandle,
         begun: &Begun,
-    ) -> Result<(Arc<dyn Sandbox>, Stages)> {
+    ) -> Result<Ready> {
         let state = handle.state().await?;
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let manifest = tokio::select! {
             manifest = self.image_of(handle, &state) => manifest?,
             () = begun.give_up.cancelled() => {
                 return Err(Problem::new(ErrorCode::Interrupted, "The sandbox is not needed any more."));
             }
         };
+        let files = self.restore_point(handle, &state).await?;
+        let wanted = Wanted { handle, state: &state, origin, manifest, files, begun };
+        if let Some(ready) = self.take_warm(&wanted).await? {
+            return Ok(ready);
+        }
         self.make_room(handle.id()).await?;
-        self.claim_from(handle, &state, &manifest, begun.generation).await
+        let granted = self.grant(&wanted);
+        let made = match granted {
+            Ok(()) => self.claim_new(&wanted).await,
+            Err(problem) => Err(problem),
+        };
+        if made.is_err() {
+            self.policies.revoke(&handle.id().to_string(), begun.generation);
+        }
+        made
     }
 
     /// The image the session's files stand on; for its first sandbox the newest good one, waited for if need be.
@@ -52,90 +112,162 @@ impl Inner {
         self.manifest(image).await
     }
 
-    /// Where the most sandboxes are alive already, ends the one that was used longest ago and has no running turn.
-    async fn make_room(self: &Arc<Self>, session: SessionId) -> Result<()> {
-        let most = self.config.max_sandboxes;
-        for candidate in self.workspaces.oldest_beyond(most, session) {
-            let Ok(handle) = self.sessions().get(candidate).await else { continue };
-            if handle.state().await.is_ok_and(|state| state.running.is_none()) {
-                self.end_sandbox(&handle, "another session needed its place").await;
-                return Ok(());
-            }
-        }
-        if self.workspaces.count() <= most {
-            return Ok(());
-        }
-        Err(Problem::new(ErrorCode::SessionBusy, format!("All {most} sandboxes of this server are at work."))
-            .hint(
-                "Send the prompt again when another turn has ended, or raise max_sandboxes in the settings.",
-            ))
+    /// Before the sandbox has the identity that this is granted to.
+    pub(crate) fn grant(&self, wanted: &Wanted<'_>) -> Result<()> {
+        let allow = crate::policy::allowed(&wanted.manifest.egress_allow, &self.config.registry)?;
+        self.policies.grant_session(
+            wanted.handle,
+            wanted.origin,
+            wanted.begun.generation,
+            allow,
+            &wanted.manifest.secrets,
+        );
+        Ok(())
     }
 
-    async fn claim_from(
-        self: &Arc<Self>,
-        handle: &SessionHandle,
-        state: &SessionState,
-        manifest: &ImageManifest,
-        generation: u64,
-    ) -> Result<(Arc<dyn Sandbox>, Stages)> {
-        let spec = self.claim_spec(handle, manifest, generation).await?;
-        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
-        let allow = crate::policy::allowed(&manifest.egress_allow, &self.config.registry)?;
-        self.policies.grant_session(handle, origin, generation, allow, &manifest.secrets);
-        let claiming = handle.record(vec![phase(SandboxPhase::Claiming, Some(manifest.id))]);
-        let (claimed, recorded) = tokio::join!(self.sandboxes.claim(spec), claiming);
-        let started = match (claimed, recorded) {
-            (Ok(sandbox), recorded) => {
-                let claimed = Instant::now();
-                let synced = match recorded {
-                    Ok(()) => self.sync(handle, state, manifest, &sandbox).await,
-                    Err(problem) => Err(problem),
-                };
-                match synced {
-                    Ok(()) => Ok((sandbox, claimed)),
-                    Err(problem) => {
-                        let _ = sandbox.destroy().await;
-                        Err(problem)
-                    }
-                }
-            }
-            (Err(error), _) => Err(problem_of_sandbox(error)),
+    async fn claim_new(self: &Arc<Self>, wanted: &Wanted<'_>) -> Result<Ready> {
+        let workspace = self.workspace_for(wanted);
+        let spec = self.spec_of(&wanted.manifest, wanted.id(), wanted.fence(), workspace)?;
+        let claiming = wanted.handle.record(vec![phase(SandboxPhase::Claiming, Some(wanted.manifest.id))]);
+        let (claimed, recorded, head) =
+            tokio::join!(self.sandboxes.claim(spec), claiming, self.head_for(wanted));
+        let sandbox = claimed.map_err(problem_of_sandbox)?;
+        let claimed = Instant::now();
+        let services = Services::new(&wanted.manifest, Arc::clone(&sandbox), Some(wanted.handle.clone()));
+        let synced = match (recorded, head) {
+            (Ok(()), Ok(head)) => self.sync(wanted, &sandbox, &services, head).await,
+            (Err(problem), _) | (_, Err(problem)) => Err(problem),
         };
-        match started {
-            Ok((sandbox, claimed)) => Ok((sandbox, Stages { claimed, synced: Instant::now() })),
-            Err(problem) => {
-                self.policies.revoke(&handle.id().to_string(), generation);
-                Err(problem)
-            }
+        if let Err(problem) = synced {
+            services.stop();
+            let _ = sandbox.destroy().await;
+            return Err(problem);
         }
+        let made_from = if sandbox.was_blank() { SandboxStart::Blank } else { SandboxStart::Cold };
+        let restored = (!wanted.is_first()).then_some(claimed);
+        let stages = Stages { made_from, claimed, restored, synced: Instant::now() };
+        Ok(Ready { sandbox, stages, services, manifest: Arc::clone(&wanted.manifest) })
     }
 
-    async fn claim_spec(
+    /// Files of a first sandbox that never became ready do not count.
+    fn workspace_for(&self, wanted: &Wanted<'_>) -> Workspace {
+        let directory = self.storage.workspace(&wanted.handle.id().to_string());
+        if wanted.is_first() && directory.exists() {
+            self.discard_workspace(&directory);
+        }
+        let begin_from = match &wanted.files {
+            Files::Copy(snapshot) => Some(snapshot.clone()),
+            Files::New | Files::Kept => None,
+        };
+        Workspace { directory, begin_from }
+    }
+
+    /// What a first sandbox is synced to; `None` for a session that has begun: it keeps its files.
+    async fn head_for(&self, wanted: &Wanted<'_>) -> Result<Option<CommitHash>> {
+        if !wanted.is_first() {
+            return Ok(None);
+        }
+        let head = self.forge.branch_head(wanted.origin.repository, &wanted.origin.base_branch).await?;
+        Ok(Some(head.unwrap_or_else(|| wanted.manifest.commit.clone())))
+    }
+
+    /// Brings a first sandbox to the head of its base branch, on the session's own branch.
+    async fn sync(
+        self: &Arc<Self>,
+        wanted: &Wanted<'_>,
+        sandbox: &Arc<dyn Sandbox>,
+        services: &Services,
+        head: Option<CommitHash>,
+    ) -> Result<()> {
+        let manifest = &wanted.manifest;
+        let Some(head) = head else {
+            self.take_own_branch(wanted.state, sandbox).await?;
+            return wanted.handle.record(vec![phase(SandboxPhase::Ready, None)]).await;
+        };
+        if head == manifest.commit {
+            super::sync::start_branch(sandbox, &head, &wanted.origin.branch).await?;
+            return wanted.handle.record(vec![ready_at(manifest, &head, None)]).await;
+        }
+        let reader = wanted.reads_come_early(true);
+        let to = SyncTo {
+            from: &manifest.commit,
+            head: &head,
+            base: &wanted.origin.base_branch,
+            branch: Some(&wanted.origin.branch),
+        };
+        let synced = match wanted.handle.record(vec![phase(SandboxPhase::Syncing, None)]).await {
+            Ok(()) => super::sync::bring(sandbox, manifest, services, &to).await,
+            Err(problem) => Err(problem),
+        };
+        let told = match synced {
+            Ok(landing) => self.landed(wanted, &landing, vec![]).await,
+            Err(problem) => Err(problem),
+        };
+        if let Some(reader) = reader {
+            let app = Arc::clone(self);
+            tokio::spawn(async move { reader.close(&app).await });
+        }
+        told
+    }
+
+    /// Newer commits are in the session's sandbox: its log, its people and its agent are told. `more` is told with it.
+    pub(crate) async fn landed(
         &self,
-        handle: &SessionHandle,
+        wanted: &Wanted<'_>,
+        landing: &Landing,
+        more: Vec<Event>,
+    ) -> Result<()> {
+        let problem = landing.problem();
+        let mut events = vec![];
+        if landing.from != landing.to {
+            let remarks: Vec<String> = problem.iter().map(|problem| problem.message.clone()).collect();
+            self.memories.files(wanted.handle.id()).synced(&landing.changed, &remarks);
+            events.push(landing.event());
+        }
+        events.push(ready_at(&wanted.manifest, &landing.to, problem));
+        events.extend(more);
+        wanted.handle.record(events).await
+    }
+
+    /// Of every process in a sandbox over the image.
+    pub(crate) fn env_of(&self, manifest: &ImageManifest) -> Vec<(String, String)> {
+        let setup = self.setup_for(manifest.repository, &manifest.secrets);
+        greenroom_image::environment::environment(&setup.env, &manifest.env)
+    }
+
+    pub(crate) fn spec_of(
+        &self,
         manifest: &ImageManifest,
-        generation: u64,
+        id: String,
+        fence: Fence,
+        workspace: Workspace,
     ) -> Result<ClaimSpec> {
         let parts = manifest
             .claim_parts(self.images.layers(), &self.setup_for(manifest.repository, &manifest.secrets))
             .map_err(|error| error.problem())?;
-        let session = handle.id();
         Ok(ClaimSpec {
-            id: format!("{session}-{}-{generation}", handle.epoch()),
-            fence: Fence { session: session.to_string(), epoch: handle.epoch(), generation },
+            id,
+            fence,
             base: parts.base,
             layers: parts.layers,
-            workspace: Workspace {
-                directory: self.storage.workspace(&session.to_string()),
-                begin_from: None,
-            },
+            workspace,
             binds: parts.binds,
             egress_ports: parts.egress_ports,
             resources: parts.resources,
-            hostname: "greenroom".to_owned(),
+            hostname: HOSTNAME.to_owned(),
             env: parts.env,
             is_background: false,
         })
     }
+}
 
+pub(crate) const HOSTNAME: &str = "greenroom";
+
+pub(crate) fn ready_at(manifest: &ImageManifest, commit: &CommitHash, problem: Option<Problem>) -> Event {
+    Event::SandboxChanged {
+        state: SandboxPhase::Ready,
+        image: Some(manifest.id),
+        commit: Some(commit.clone()),
+        problem,
+    }
 }

@@ -1,79 +1,154 @@
-//! Brings a sandbox's files to the head of their branch, on the session's own branch.
+//! Brings a sandbox's files to a commit of the base branch, says which files that changed, and runs the steps of the
+//! recipe again whose inputs are among them. Sessions and pool alike.
 
 use super::run;
-use super::words::{phase, problem_of_sandbox, unknown_session};
-use crate::{Inner, Result};
-use greenroom_domain::event::SandboxPhase;
-use greenroom_domain::{CommitHash, ErrorCode, Event, Problem, SessionState};
+use super::words::problem_of_sandbox;
+use crate::Result;
+use crate::services::Services;
+use greenroom_domain::{BranchName, CommitHash, ErrorCode, Event, Problem};
+use greenroom_image::recipe::Step;
 use greenroom_image::{ImageManifest, WORKSPACE};
 use greenroom_sandbox::{ExecSpec, ExitReason, Sandbox};
-use greenroom_session::SessionHandle;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SYNC_DEADLINE_MS: u64 = 100_000;
+/// All changed paths of one sync; what comes after is counted by nobody.
+const CHANGED_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+/// Paths that an event names.
+const NAMED_LIMIT: usize = 200;
+/// A step of the recipe that runs again has its own limit, and this one.
+const STEP_LIMIT_MS: u64 = 20 * 60_000;
+const STEP_OUTPUT_LIMIT: u64 = 256 * 1024;
+/// Of a failed step's output, what is told.
+const TOLD_CHARS: usize = 2_000;
 
-impl Inner {
-    /// Brings a first sandbox to the head of its base branch, on the session's own branch. A session that has begun
-    /// keeps its files as they are.
-    pub(super) async fn sync(
-        self: &Arc<Self>,
-        handle: &SessionHandle,
-        state: &SessionState,
-        manifest: &ImageManifest,
-        sandbox: &Arc<dyn Sandbox>,
-    ) -> Result<()> {
-        if state.workspace.base_commit.is_some() {
-            return handle.record(vec![phase(SandboxPhase::Ready, None)]).await;
-        }
-        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
-        let head = self.forge.branch_head(origin.repository, &origin.base_branch).await?;
-        let commit = match head {
-            Some(head) if head != manifest.commit => {
-                handle.record(vec![phase(SandboxPhase::Syncing, None)]).await?;
-                fetch(sandbox, &head, origin.branch.as_str(), origin.base_branch.as_str()).await?;
-                head
-            }
-            _ => {
-                start_branch(sandbox, &manifest.commit, origin.branch.as_str()).await?;
-                manifest.commit.clone()
-            }
-        };
-        let ready = Event::SandboxChanged {
-            state: SandboxPhase::Ready,
-            image: Some(manifest.id),
-            commit: Some(commit),
-            problem: None,
-        };
-        handle.record(vec![ready]).await
+/// Where a sandbox is and where it is to be.
+pub(crate) struct SyncTo<'a> {
+    pub(crate) from: &'a CommitHash,
+    pub(crate) head: &'a CommitHash,
+    pub(crate) base: &'a BranchName,
+    /// The session's own branch, made at the head; `None`: none yet.
+    pub(crate) branch: Option<&'a BranchName>,
+}
+
+/// What a sync brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Landing {
+    pub(crate) from: CommitHash,
+    pub(crate) to: CommitHash,
+    /// Paths from the workspace's root.
+    pub(crate) changed: Vec<String>,
+    pub(crate) rerun_steps: Vec<String>,
+    /// Steps that ran again and failed, with the end of their output.
+    pub(crate) failed_steps: Vec<(String, String)>,
+}
+
+impl Landing {
+    /// Nothing had to arrive.
+    pub(crate) fn none(at: CommitHash) -> Self {
+        Self { from: at.clone(), to: at, changed: vec![], rerun_steps: vec![], failed_steps: vec![] }
     }
 
+    pub(crate) fn event(&self) -> Event {
+        Event::Synced {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            changed: self.changed.iter().take(NAMED_LIMIT).cloned().collect(),
+            changed_count: self.changed.len() as u64,
+            rerun_steps: self.rerun_steps.clone(),
+        }
+    }
+
+    /// What people and model are told of steps that failed; the sandbox is ready all the same.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        let names: Vec<&str> = self.failed_steps.iter().map(|(name, _)| name.as_str()).collect();
+        let (_, output) = self.failed_steps.last()?;
+        let message = format!(
+            "The newest commits changed what these steps of the environment depend on, and they failed when they ran \
+             again: {}.",
+            names.join(", ")
+        );
+        Some(
+            Problem::new(ErrorCode::StepFailed, message)
+                .hint("Run the step in the sandbox to see why.")
+                .detail(output.clone()),
+        )
+    }
+
+    /// This one, with what came after it.
+    pub(crate) fn then(mut self, later: Self) -> Self {
+        self.to = later.to;
+        self.changed.extend(later.changed);
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        let again = &later.rerun_steps;
+        self.failed_steps.retain(|(name, _)| !again.contains(name));
+        self.rerun_steps.retain(|name| !again.contains(name));
+        self.rerun_steps.extend(later.rerun_steps);
+        self.failed_steps.extend(later.failed_steps);
+        self
+    }
 }
 
-/// Points HEAD at a new branch of the session at the image's commit: two small files, no git process.
-async fn start_branch(sandbox: &Arc<dyn Sandbox>, commit: &CommitHash, branch: &str) -> Result<()> {
+/// Points HEAD at a new branch at the commit that is checked out: two small files, no git process.
+pub(crate) async fn start_branch(
+    sandbox: &Arc<dyn Sandbox>,
+    commit: &CommitHash,
+    branch: &BranchName,
+) -> Result<()> {
     let git = format!("{WORKSPACE}/.git");
     let reference = format!("{git}/refs/heads/{branch}");
-    sandbox.write_file(&reference, format!("{commit}\n").as_bytes()).await.map_err(problem_of_sandbox)?;
-    let head = format!("ref: refs/heads/{branch}\n");
-    sandbox.write_file(&format!("{git}/HEAD"), head.as_bytes()).await.map_err(problem_of_sandbox)
+    let (commit, head) = (format!("{commit}\n"), format!("ref: refs/heads/{branch}\n"));
+    let head_path = format!("{git}/HEAD");
+    // Until both are there nobody uses the sandbox, so their order does not matter.
+    let (reference, head) = tokio::join!(
+        sandbox.write_file(&reference, commit.as_bytes()),
+        sandbox.write_file(&head_path, head.as_bytes())
+    );
+    reference.and(head).map_err(problem_of_sandbox)
 }
 
-async fn fetch(sandbox: &Arc<dyn Sandbox>, head: &CommitHash, branch: &str, base: &str) -> Result<()> {
-    let script = r#"git fetch -q --no-tags origin "+refs/heads/$BASE:refs/remotes/origin/$BASE" && git checkout -q -f -B "$BRANCH" "$HEAD_COMMIT""#;
-    let spec = ExecSpec {
-        call: "greenroom-sync".to_owned(),
-        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        cwd: WORKSPACE.to_owned(),
-        env: [("BASE", base), ("BRANCH", branch), ("HEAD_COMMIT", head.as_str())]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-        stdin: vec![],
-        timeout_ms: SYNC_DEADLINE_MS,
-        output_limit_bytes: 64 * 1024,
-    };
+/// Fetches, checks out, and runs steps again. A step that fails is told and does not lose the sandbox.
+pub(crate) async fn bring(
+    sandbox: &Arc<dyn Sandbox>,
+    manifest: &ImageManifest,
+    services: &Services,
+    to: &SyncTo<'_>,
+) -> Result<Landing> {
+    let changed = fetch(sandbox, to).await?;
+    let mut landing = Landing { changed, to: to.head.clone(), ..Landing::none(to.from.clone()) };
+    for step in manifest.steps_touched_by(&landing.changed) {
+        landing.rerun_steps.push(step.name.clone());
+        if let Err(output) = rerun(sandbox, services, step).await? {
+            landing.failed_steps.push((step.name.clone(), output));
+        }
+    }
+    Ok(landing)
+}
+
+const FETCH: &str = r#"set -e
+git fetch -q --no-tags origin "+refs/heads/$BASE:refs/remotes/origin/$BASE"
+if [ -n "$BRANCH" ]; then git checkout -q -f -B "$BRANCH" "$HEAD_COMMIT"; else git checkout -q -f --detach "$HEAD_COMMIT"; fi
+printf '\000'
+git diff --name-only --no-renames -z "$FROM" "$HEAD_COMMIT" || true
+"#;
+
+async fn fetch(sandbox: &Arc<dyn Sandbox>, to: &SyncTo<'_>) -> Result<Vec<String>> {
+    let branch = to.branch.map(BranchName::as_str).unwrap_or_default();
+    let env = [
+        ("BASE", to.base.as_str()),
+        ("BRANCH", branch),
+        ("HEAD_COMMIT", to.head.as_str()),
+        ("FROM", to.from.as_str()),
+        ("GIT_TERMINAL_PROMPT", "0"),
+    ];
+    let spec = shell("greenroom-sync", FETCH, &env, SYNC_DEADLINE_MS, CHANGED_LIMIT_BYTES);
     let (exit, output) = run(sandbox, spec).await?;
-    match exit {
-        Some(ExitReason::Code { code: 0 }) => Ok(()),
+    match (exit, output.split_once('\0')) {
+        (Some(ExitReason::Code { code: 0 }), Some((_, changed))) => {
+            Ok(changed.split_terminator('\0').map(str::to_owned).collect())
+        }
         _ => Err(Problem::new(
             ErrorCode::SandboxFailed,
             "The newest commits could not be fetched into the sandbox.",
@@ -83,3 +158,85 @@ async fn fetch(sandbox: &Arc<dyn Sandbox>, head: &CommitHash, branch: &str, base
     }
 }
 
+/// Whether it succeeded; the end of its output where not.
+async fn rerun(
+    sandbox: &Arc<dyn Sandbox>,
+    services: &Services,
+    step: &Step,
+) -> Result<std::result::Result<(), String>> {
+    if let Err(problem) = services.up(&step.services).await {
+        return Ok(Err(problem.message));
+    }
+    let limit = u64::from(step.timeout_minutes).saturating_mul(60_000).min(STEP_LIMIT_MS);
+    let spec = shell("greenroom-step", &step.run, &[("GIT_TERMINAL_PROMPT", "0")], limit, STEP_OUTPUT_LIMIT);
+    let (exit, output) = run(sandbox, spec).await?;
+    Ok(match exit {
+        Some(ExitReason::Code { code: 0 }) => Ok(()),
+        None => {
+            return Err(problem_of_sandbox(greenroom_sandbox::Error::Ended { reason: "it was lost".into() }));
+        }
+        Some(_) => Err(last_chars(&output)),
+    })
+}
+
+fn last_chars(output: &str) -> String {
+    let from = output.ceil_char_boundary(output.len().saturating_sub(TOLD_CHARS));
+    output[from..].to_owned()
+}
+
+/// Shell text in the workspace, under a call id that no other run of this process has.
+pub(crate) fn shell(
+    name: &str,
+    script: &str,
+    env: &[(&str, &str)],
+    timeout_ms: u64,
+    output_limit_bytes: u64,
+) -> ExecSpec {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    ExecSpec {
+        call: format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        cwd: WORKSPACE.to_owned(),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        stdin: vec![],
+        timeout_ms,
+        output_limit_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(digit: &str) -> CommitHash {
+        digit.repeat(40).parse().unwrap()
+    }
+
+    fn landing(from: &str, to: &str, changed: &[&str]) -> Landing {
+        let changed = changed.iter().map(|path| (*path).to_owned()).collect();
+        Landing { to: commit(to), changed, ..Landing::none(commit(from)) }
+    }
+
+    #[test]
+    fn a_step_that_succeeds_the_second_time_is_not_told_as_failed() {
+        let first = Landing {
+            rerun_steps: vec!["a".into(), "b".into()],
+            failed_steps: vec![("a".into(), "no".into()), ("b".into(), "no".into())],
+            ..landing("1", "2", &["x", "y"])
+        };
+        let second = Landing { rerun_steps: vec!["a".into()], ..landing("2", "3", &["y", "z"]) };
+        let both = first.then(second);
+        assert_eq!((both.from.clone(), both.to.clone()), (commit("1"), commit("3")));
+        assert_eq!(both.changed, ["x", "y", "z"]);
+        assert_eq!(both.rerun_steps, ["b", "a"]);
+        assert!(both.problem().unwrap().message.ends_with("ran again: b."));
+    }
+
+    #[test]
+    fn an_event_names_at_most_two_hundred_files_and_counts_all() {
+        let mut landing = landing("1", "2", &[]);
+        landing.changed = (0..300).map(|n| n.to_string()).collect();
+        let Event::Synced { changed, changed_count, .. } = landing.event() else { panic!("another event") };
+        assert_eq!((changed.len(), changed_count), (200, 300));
+    }
+}

@@ -1,7 +1,38 @@
-//! What a sandbox's failures are called for a person.
+//! What is said to a sandbox, and what its failures are called for a person.
 
+use crate::Result;
 use greenroom_domain::event::SandboxPhase;
 use greenroom_domain::{ErrorCode, Event, ImageId, Problem};
+use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason, Sandbox};
+use std::sync::Arc;
+
+/// Runs a program to its end and answers how it ended and what it printed. `None`: the sandbox ended first.
+pub(crate) async fn run(sandbox: &Arc<dyn Sandbox>, spec: ExecSpec) -> Result<(Option<ExitReason>, String)> {
+    let call = spec.call.clone();
+    let mut events = sandbox.exec(spec).await.map_err(problem_of_sandbox)?;
+    let (mut output, mut exit) = (vec![], None);
+    while let Some(event) = events.recv().await {
+        match event {
+            ExecEvent::Output { bytes, .. } => output.extend(bytes),
+            ExecEvent::Exit(done) => exit = Some(done.reason),
+        }
+    }
+    // Only frees memory in the sandbox: nothing depends on it.
+    let _ = sandbox.acknowledge(&call).await;
+    Ok((exit, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Environment that makes git commit in a person's name.
+pub(crate) fn git_identity(name: &str, email: &str) -> Vec<(String, String)> {
+    [
+        ("GIT_AUTHOR_NAME", name),
+        ("GIT_AUTHOR_EMAIL", email),
+        ("GIT_COMMITTER_NAME", name),
+        ("GIT_COMMITTER_EMAIL", email),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
 
 pub(crate) fn phase(state: SandboxPhase, image: Option<ImageId>) -> Event {
     Event::SandboxChanged { state, image, commit: None, problem: None }

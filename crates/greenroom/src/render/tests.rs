@@ -149,6 +149,7 @@ fn whole_turn() -> Vec<Frame> {
             author: ann(),
         }),
         entry(Event::StartTimeline {
+            sandbox: None,
             turn: turn(),
             marks: vec![
                 mark(StartStage::Queued, 0),

@@ -2,6 +2,7 @@
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::PreviewDomain;
+use greenroom_app::PoolLimits;
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
@@ -29,6 +30,11 @@ pub(crate) struct Layer {
     /// Most sandboxes that run at the same time; further sessions wait
     #[arg(long, value_name = "N")]
     pub(crate) max_sandboxes: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) pool: PoolLayer,
+    /// Most snapshots kept of one session; the oldest that no fork needs are dropped first
+    #[arg(long, value_name = "N")]
+    pub(crate) snapshots_kept: Option<NonZeroU32>,
     /// Minutes between builds of each repository's image; 0 builds on demand only
     #[arg(long, value_name = "MINUTES")]
     pub(crate) image_schedule_minutes: Option<u32>,
@@ -42,6 +48,22 @@ pub(crate) struct LogLayer {
     /// Form of the server's log on standard error
     #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
     pub(crate) format: Option<LogFormat>,
+}
+
+/// Sandboxes that are started and synced before a session needs them. They are among `max_sandboxes`, and end when
+/// sessions need their places.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PoolLayer {
+    /// Warm sandboxes kept for each repository that was used within a day
+    #[arg(id = "pool_floor", long = "pool-floor", value_name = "N")]
+    floor: Option<u32>,
+    /// Most warm sandboxes of one repository, when many sessions of it begin
+    #[arg(id = "pool_cap", long = "pool-cap", value_name = "N")]
+    cap: Option<u32>,
+    /// Most warm sandboxes of all repositories; 0 keeps none
+    #[arg(id = "pool_most", long = "pool-most", value_name = "N")]
+    most: Option<u32>,
 }
 
 /// Hard limits of one turn where a session sets none.
@@ -139,6 +161,8 @@ impl Layer {
             preview_domain: None,
             log: LogLayer { format: Some(LogFormat::Text) },
             max_sandboxes: NonZeroU32::new(16),
+            pool: PoolLayer::of(PoolLimits::default()),
+            snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
             budget: BudgetLayer {
                 tokens: Some(tokens),
@@ -171,6 +195,8 @@ impl Layer {
             preview_domain: self.preview_domain.or(other.preview_domain),
             log: LogLayer { format: self.log.format.or(other.log.format) },
             max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
+            pool: self.pool.or(&other.pool),
+            snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
@@ -179,6 +205,26 @@ impl Layer {
                 tool_calls: budget.tool_calls.or(others.tool_calls),
             },
         }
+    }
+}
+
+impl PoolLayer {
+    fn of(limits: PoolLimits) -> Self {
+        let number = |limit| u32::try_from(limit).ok();
+        Self { floor: number(limits.floor), cap: number(limits.cap), most: number(limits.most) }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        Self {
+            floor: self.floor.or(other.floor),
+            cap: self.cap.or(other.cap),
+            most: self.most.or(other.most),
+        }
+    }
+
+    pub(crate) fn complete(&self) -> Option<PoolLimits> {
+        let (floor, cap, most) = (self.floor? as usize, self.cap? as usize, self.most? as usize);
+        Some(PoolLimits { floor, cap, most })
     }
 }
 
@@ -208,7 +254,7 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "budget"].into_iter().find(|table| id.starts_with(&format!("{table}_")));
+        let table = ["log", "pool", "budget"].into_iter().find(|table| id.starts_with(&format!("{table}_")));
         Setting {
             key: table
                 .map_or(id.to_owned(), |table| id.replacen(&format!("{table}_"), &format!("{table}."), 1)),

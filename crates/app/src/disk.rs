@@ -1,0 +1,59 @@
+//! What sandboxes, images and snapshots hold of the disk.
+
+use crate::{Inner, Result};
+use greenroom_directory::ImageState;
+use greenroom_domain::{ErrorCode, Problem};
+use greenroom_wire::DiskView;
+use std::sync::Arc;
+
+/// Images of one repository that are counted.
+const IMAGES_LIMIT: u32 = 10_000;
+
+/// Read from the file system.
+struct Measured {
+    total_bytes: u64,
+    free_bytes: u64,
+    layers_bytes: u64,
+    snapshots: u64,
+}
+
+impl Inner {
+    /// Of the file system that layers, workspaces and snapshots lie on.
+    pub(crate) async fn disk_view(self: &Arc<Self>) -> Result<DiskView> {
+        let app = Arc::clone(self);
+        let measured = tokio::task::spawn_blocking(move || app.measure_disk()).await;
+        let measured = measured.map_err(|error| unmeasured(&error))??;
+        let mut images = 0;
+        for row in self.directory.repositories().await? {
+            let built = self.directory.images(row.id, IMAGES_LIMIT).await?;
+            images += built.iter().filter(|image| image.state == ImageState::Ready).count();
+        }
+        Ok(DiskView {
+            total_bytes: measured.total_bytes,
+            free_bytes: measured.free_bytes,
+            layers_bytes: measured.layers_bytes,
+            limit_per_sandbox_bytes: self.config.disk_per_sandbox,
+            images: images as u64,
+            snapshots: measured.snapshots,
+        })
+    }
+
+    fn measure_disk(&self) -> Result<Measured> {
+        let space = rustix::fs::statvfs(self.storage.root()).map_err(|error| unmeasured(&error))?;
+        let shelf = &self.snapshots.shelf;
+        let mut snapshots = 0;
+        for session in shelf.sessions().map_err(|error| unmeasured(&error))? {
+            snapshots += shelf.snapshots(session).map_err(|error| unmeasured(&error))?.len();
+        }
+        Ok(Measured {
+            total_bytes: space.f_blocks * space.f_frsize,
+            free_bytes: space.f_bavail * space.f_frsize,
+            layers_bytes: self.images.layers().total_bytes().map_err(|error| unmeasured(&error))?,
+            snapshots: snapshots as u64,
+        })
+    }
+}
+
+fn unmeasured(error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(ErrorCode::Internal, format!("The disk could not be measured: {error}."))
+}

@@ -1,0 +1,132 @@
+//! Moments in the life of a session's files at which something of them may have to be kept. The life cycle calls these;
+//! what is kept, and how, is `snapshots`' and `journal`'s. Nothing here may delay the model's next request.
+
+use crate::restore::Files;
+use crate::{Inner, Result};
+use greenroom_domain::event::SnapshotReason;
+use greenroom_domain::{Event, SessionState, TurnId};
+use greenroom_sandbox::Sandbox;
+use greenroom_session::SessionHandle;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an end waits for its snapshot; the files stay anyway.
+const EXIT_DEADLINE: Duration = Duration::from_secs(60);
+/// What a shutdown waits for all of them.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Why a session's sandbox ends or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nobody used it, another session needs its place, or the server stops: the session may go on later.
+    Parked,
+    /// The session is deleted with everything it has.
+    Deleted,
+}
+
+impl Inner {
+    /// What the session's next sandbox begins from. Asked before every claim and before the pool: only what is `New` may
+    /// take a sandbox of the pool, and its branch is begun and synced whatever the state says. Not `New`: after the
+    /// claim, `take_own_branch`, and no sync.
+    pub(crate) async fn restore_point(
+        self: &Arc<Self>,
+        session: &SessionHandle,
+        state: &SessionState,
+    ) -> Result<Files> {
+        self.files_of(session, state).await
+    }
+
+    /// A turn is about to be told finished. Must return at once: what takes longer is spawned.
+    pub(crate) fn turn_ends(self: &Arc<Self>, session: &SessionHandle, turn: TurnId) {
+        if !self.snapshots.is_changed(session.id()) {
+            return;
+        }
+        let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
+        let (app, session) = (Arc::clone(self), session.clone());
+        tokio::spawn(async move {
+            app.snapshot_or_warn(&session, &sandbox, SnapshotReason::Turn, Some(turn)).await;
+        });
+    }
+
+    /// A turn is about to commit these events, results of tool calls among them. Must return at once.
+    pub(crate) fn turn_commits(self: &Arc<Self>, session: &SessionHandle, _turn: TurnId, events: &[Event]) {
+        if self.snapshots.observe(session.id(), events) {
+            self.write_journal(session);
+        }
+    }
+
+    /// A person's command, terminal or the like may change files from now on.
+    pub(crate) fn person_may_write(self: &Arc<Self>, session: &SessionHandle) {
+        self.snapshots.touch(session.id());
+    }
+
+    /// What a person did is done. Must return at once.
+    pub(crate) fn person_wrote(self: &Arc<Self>, session: &SessionHandle) {
+        // Again: a copy may have been made in the middle of it.
+        self.snapshots.touch(session.id());
+        self.write_journal(session);
+    }
+
+    /// The sandbox is ended when this returns, unless somebody began to use it meanwhile.
+    pub(crate) async fn before_sandbox_ends(
+        self: &Arc<Self>,
+        session: &SessionHandle,
+        sandbox: &Arc<dyn Sandbox>,
+        ending: Ending,
+    ) {
+        if ending == Ending::Deleted || !self.snapshots.is_changed(session.id()) {
+            return;
+        }
+        let turn = self.last_turn(session).await;
+        let taken = self.snapshot_or_warn(session, sandbox, SnapshotReason::Exit, turn);
+        if tokio::time::timeout(EXIT_DEADLINE, taken).await.is_err() {
+            tracing::warn!(session = %session.id(), "the snapshot before a stop took too long; the files stay");
+        }
+    }
+
+    /// The sandbox ended by itself, for example because its memory ran out; its workspace directory is there, and no
+    /// process writes to it any more. The next claim of the session waits until this returns.
+    pub(crate) async fn sandbox_was_lost(
+        self: &Arc<Self>,
+        session: &SessionHandle,
+        sandbox: &Arc<dyn Sandbox>,
+        reason: &str,
+    ) {
+        let reason =
+            if reason.contains("memory") { SnapshotReason::OutOfMemory } else { SnapshotReason::Exit };
+        let turn = self.last_turn(session).await;
+        let taken = self.snapshot_or_warn(session, sandbox, reason, turn);
+        if tokio::time::timeout(EXIT_DEADLINE, taken).await.is_err() {
+            tracing::warn!(session = %session.id(), "the snapshot after a loss took too long; the files stay");
+        }
+    }
+
+    /// The server stops: every ready sandbox is ended when this returns.
+    pub(crate) async fn before_shutdown(self: &Arc<Self>) {
+        let each = self.workspaces.ready_sandboxes().into_iter().map(|(session, sandbox)| async move {
+            let Ok(session) = self.sessions().get(session).await else { return };
+            self.before_sandbox_ends(&session, &sandbox, Ending::Parked).await;
+        });
+        if tokio::time::timeout(SHUTDOWN_DEADLINE, futures::future::join_all(each)).await.is_err() {
+            tracing::warn!("not every snapshot was taken before the server stopped; the files stay");
+        }
+    }
+
+    async fn snapshot_or_warn(
+        self: &Arc<Self>,
+        session: &SessionHandle,
+        sandbox: &Arc<dyn Sandbox>,
+        reason: SnapshotReason,
+        turn: Option<TurnId>,
+    ) {
+        if let Err(problem) = self.take_snapshot(session, sandbox, reason, turn).await {
+            tracing::warn!(session = %session.id(), %problem, "no snapshot was taken");
+        }
+    }
+
+    /// The turn whose work the files hold now: the running one, in part, or the last.
+    async fn last_turn(&self, session: &SessionHandle) -> Option<TurnId> {
+        let state = session.state().await.ok()?;
+        state.running.as_ref().map(|running| running.turn).or(state.last_turn)
+    }
+}

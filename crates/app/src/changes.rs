@@ -3,7 +3,7 @@
 use crate::{App, Inner, Result, require};
 use greenroom_domain::{ChangeId, ErrorCode, Event, Person, Problem, RepositoryName, Role};
 use greenroom_forge::{Change, ChangeState, FileDiff};
-use greenroom_wire::{ApprovalView, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission};
+use greenroom_wire::{ApprovalView, ApproveChange, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission};
 
 const LISTED: u32 = 200;
 

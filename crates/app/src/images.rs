@@ -78,6 +78,10 @@ impl Images {
         self.layers.image_directory(image).join("build.log")
     }
 
+    pub(crate) fn log_path(&self, image: ImageId) -> PathBuf {
+        self.layers.image_directory(image).join("build.log")
+    }
+
     fn with_running<T>(&self, work: impl FnOnce(&mut HashMap<RepositoryId, Running>) -> T) -> T {
         work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -108,6 +108,7 @@ impl App {
         greenroom_model::connect(&config, secret)?;
         if let Some(key) = key {
             self.inner.vault.put(&vault_name(&body.name), &key.into())?;
+            self.inner.tell_forge_what_is_secret();
         }
         self.inner.directory.put_model(row).await?;
         self.inner.models.connected.lock().await.clear();

@@ -1,8 +1,9 @@
 //! What each running sandbox may reach and push, and which secrets are added on its way out, for the broker to ask. Set
 //! at the claim, gone with the sandbox; what admins declare for a repository is looked up at each request.
 
+mod denials;
 mod egress;
-mod trust;
+pub(crate) mod trust;
 
 pub use trust::Trust;
 
@@ -125,26 +126,6 @@ impl SandboxPolicies {
         let fence = greenroom_image::build_fence(image);
         let (generation, repository) = (fence.generation, repository.id);
         self.insert(fence.session, Grant { generation, policy, session: None, repository, secrets: vec![] });
-    }
-
-    /// For a sandbox that is no session's (yet): it may read its repository and push nothing.
-    pub(crate) fn grant_scratch(
-        &self,
-        fence: &Fence,
-        repository: &RepositoryRow,
-        allow: Vec<AllowRule>,
-        secrets: &[String],
-    ) {
-        let policy = SandboxPolicy {
-            session: None,
-            repositories: vec![RepositoryGrant { id: repository.id, name: repository.name.clone() }],
-            push: None,
-            allow,
-            injections: vec![],
-        };
-        let (generation, repository) = (fence.generation, repository.id);
-        let grant = Grant { generation, policy, session: None, repository, secrets: secrets.to_vec() };
-        self.insert(fence.session.clone(), grant);
     }
 
     /// Takes a grant away, unless a later sandbox of the same session has its own by now.

@@ -141,17 +141,6 @@ impl App {
         Ok(self.inner.directory.remove_session(id).await?)
     }
 
-    /// Shows the people of a session what its sandbox was refused.
-    pub async fn record_denial(&self, session: SessionId, host: String, port: u16) {
-        let recorded = match self.inner.sessions().get(session).await {
-            Ok(handle) => handle.record(vec![Event::EgressDenied { host, port }]).await,
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = recorded {
-            tracing::warn!(%session, %problem, "a refused connection could not be shown");
-        }
-    }
-
     pub(crate) async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
         require(caller, role)?;
         self.inner.sessions().get(id).await.map_err(|problem| match problem.code {

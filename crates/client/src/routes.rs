@@ -1,7 +1,9 @@
 //! The routes, in the order of the API's table.
 
 use crate::{Client, Credential, Error};
-use greenroom_domain::{ChangeId, Command, CommandId, ImageId, LoginName, Person, RepositoryName, SessionId};
+use greenroom_domain::{
+    ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person, RepositoryName, SessionId,
+};
 use greenroom_wire::*;
 use reqwest::{Method, Response, header::SET_COOKIE};
 use serde_json::json;
@@ -84,6 +86,27 @@ impl Client {
         self.get(&["images", &id.to_string()]).await
     }
 
+    pub async fn egress(&self, repository: &RepositoryName) -> Result<EgressView, Error> {
+        self.get(&["repositories", repository.as_str(), "egress"]).await
+    }
+
+    pub async fn set_egress(&self, repository: &RepositoryName, body: &SetEgress) -> Result<EgressView, Error> {
+        let request = self.request(Method::PUT, &["repositories", repository.as_str(), "egress"]);
+        self.answer(request.json(body)).await
+    }
+
+    pub async fn secrets(&self, repository: &RepositoryName) -> Result<Vec<SecretView>, Error> {
+        self.get(&["repositories", repository.as_str(), "secrets"]).await
+    }
+
+    pub async fn add_secret(&self, repository: &RepositoryName, body: &AddSecret) -> Result<SecretView, Error> {
+        self.post(&["repositories", repository.as_str(), "secrets"], body).await
+    }
+
+    pub async fn remove_secret(&self, repository: &RepositoryName, name: &str) -> Result<(), Error> {
+        self.done(Method::DELETE, &["repositories", repository.as_str(), "secrets", name]).await
+    }
+
     pub async fn models(&self) -> Result<Vec<ModelView>, Error> {
         self.get(&["models"]).await
     }
@@ -156,8 +179,10 @@ impl Client {
         self.get(&["changes", &id.to_string(), "diff"]).await
     }
 
-    pub async fn approve_change(&self, id: ChangeId) -> Result<ChangeView, Error> {
-        self.post(&["changes", &id.to_string(), "approve"], &json!({})).await
+    /// `head`: of the change as it was looked at.
+    pub async fn approve_change(&self, id: ChangeId, head: &CommitHash) -> Result<ChangeView, Error> {
+        let body = ApproveChange { head: head.clone() };
+        self.post(&["changes", &id.to_string(), "approve"], &body).await
     }
 
     pub async fn merge_change(&self, id: ChangeId) -> Result<ChangeView, Error> {

@@ -9,6 +9,7 @@ mod import;
 mod pkt;
 mod policy;
 mod receive;
+mod scan;
 mod source;
 mod store;
 mod tree;
@@ -53,6 +54,7 @@ struct Inner {
     locks: Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>,
     fetches: Semaphore,
     pushes: Semaphore,
+    known_secrets: scan::KnownSecrets,
 }
 
 impl LocalForge {
@@ -69,8 +71,13 @@ impl LocalForge {
             locks: Mutex::default(),
             fetches: Semaphore::new(MOST_FETCHES),
             pushes: Semaphore::new(MOST_PUSHES),
+            known_secrets: scan::KnownSecrets::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn known_secrets(&self) -> &scan::KnownSecrets {
+        &self.inner.known_secrets
     }
 
     fn path(&self, id: RepositoryId) -> PathBuf {
@@ -238,8 +245,12 @@ impl Forge for LocalForge {
         self.commits_of(id).await
     }
 
-    async fn approve(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change> {
-        self.approve_change(id, by, at_ms).await
+    fn set_known_secrets(&self, secrets: Vec<Vec<u8>>) {
+        self.inner.known_secrets.set(secrets);
+    }
+
+    async fn approve(&self, id: ChangeId, head: &CommitHash, by: &Person, at_ms: i64) -> Result<Change> {
+        self.approve_change(id, head, by, at_ms).await
     }
 
     async fn merge(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change> {

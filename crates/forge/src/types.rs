@@ -162,6 +162,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
         ))
     }
 
+    /// Bytes that no push may bring: what the installation itself keeps secret, in every form. Replaces earlier ones.
+    fn set_known_secrets(&self, _secrets: Vec<Vec<u8>>) {}
+
     async fn branch_head(&self, id: RepositoryId, branch: &BranchName) -> Result<Option<CommitHash>>;
     /// A file at a commit; `None` when there is none. Larger than `limit` bytes is refused.
     async fn read_file(
@@ -183,8 +186,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     async fn changes(&self, repository: Option<RepositoryId>, limit: u32) -> Result<Vec<Change>>;
     async fn diff(&self, id: ChangeId) -> Result<Vec<FileDiff>>;
     async fn commits(&self, id: ChangeId) -> Result<Vec<Commit>>;
-    /// Refuses anyone whose prompts produced the change (`self_approval`).
-    async fn approve(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change>;
+    /// Approves the commit that was looked at: another head is refused (`change_moved`), and so is anyone whose prompts
+    /// produced the change (`self_approval`).
+    async fn approve(&self, id: ChangeId, head: &CommitHash, by: &Person, at_ms: i64) -> Result<Change>;
     /// Merges with a merge commit in the name of `by`. Needs the required approvals of other people for the head.
     async fn merge(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change>;
 

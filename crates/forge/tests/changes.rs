@@ -3,7 +3,7 @@
 
 mod support;
 
-use greenroom_domain::ErrorCode;
+use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{ChangeState, Error, Forge, LocalForge, PushPolicy};
 use support::*;
 
@@ -29,10 +29,10 @@ async fn a_change_is_opened_reviewed_and_merged_in_the_mergers_name() {
     assert_eq!((commits.len(), commits[0].author_email.as_str()), (1, "ann@example.com"));
     assert_eq!((commits[0].subject.as_str(), &commits[0].hash), ("Write sum.txt", &change.head));
 
-    assert_eq!(code(&world.forge.approve(change.id, &ann, 5).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(code(&world.forge.approve(change.id, &change.head, &ann, 5).await.unwrap_err()), ErrorCode::SelfApproval);
     let missing = world.forge.merge(change.id, &bob, 6).await.unwrap_err();
     assert_eq!(code(&missing), ErrorCode::ApprovalMissing);
-    let approved = world.forge.approve(change.id, &bob, 7).await.unwrap();
+    let approved = world.forge.approve(change.id, &change.head, &bob, 7).await.unwrap();
     assert_eq!((approved.approvals.len(), &approved.approvals[0].commit), (1, &change.head));
     // The prompting person may merge what somebody else approved.
     let merged = world.forge.merge(change.id, &ann, 1_700_000_100_000).await.unwrap();
@@ -54,10 +54,27 @@ async fn a_change_is_opened_reviewed_and_merged_in_the_mergers_name() {
 
     let again = world.forge.merge(change.id, &bob, 9).await.unwrap();
     assert_eq!(again, merged, "a repeated merge answers the merged change");
-    assert_eq!(code(&world.forge.approve(change.id, &bob, 9).await.unwrap_err()), ErrorCode::ChangeNotOpen);
+    assert_eq!(code(&world.approve(change.id, &bob, 9).await.unwrap_err()), ErrorCode::ChangeNotOpen);
     assert_eq!(world.forge.diff(change.id).await.unwrap().len(), 1, "a merged change keeps its diff");
     let reopened = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
     assert_eq!(reopened, merged, "a repeated opening as well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_commit_that_was_looked_at_is_approved() {
+    let world = World::new().await;
+    let (ann, bob) = (person(1, "ann"), person(2, "bob"));
+    let tree = world.pushed_branch("greenroom/one", "a.txt", "a").await;
+    let looked_at = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
+    commit_file(&tree, "b.txt", "slipped in").await;
+    git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
+    let refused = world.forge.approve(looked_at.id, &looked_at.head, &bob, 1).await.unwrap_err();
+    let problem = Problem::from(refused);
+    assert_eq!(problem.code, ErrorCode::ChangeMoved);
+    assert!(problem.hint.is_some());
+    let now = world.forge.change(looked_at.id).await.unwrap().unwrap();
+    assert!(now.approvals.is_empty());
+    assert!(world.forge.approve(now.id, &now.head, &bob, 2).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +83,7 @@ async fn a_later_push_makes_an_approval_stale() {
     let (ann, bob) = (person(1, "ann"), person(2, "bob"));
     let tree = world.pushed_branch("greenroom/one", "a.txt", "a").await;
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
-    world.forge.approve(change.id, &bob, 1).await.unwrap();
+    world.approve(change.id, &bob, 1).await.unwrap();
     let head = commit_file(&tree, "b.txt", "b").await;
     git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
     let listed = world.forge.changes(Some(repository_id(1)), 10).await.unwrap();
@@ -74,7 +91,7 @@ async fn a_later_push_makes_an_approval_stale() {
     let refused = world.forge.merge(change.id, &bob, 2).await.unwrap_err();
     assert_eq!(code(&refused), ErrorCode::ApprovalMissing);
     assert!(matches!(refused, Error::Refused(p) if p.hint.as_deref().unwrap().contains("changed after")));
-    world.forge.approve(change.id, &bob, 3).await.unwrap();
+    world.approve(change.id, &bob, 3).await.unwrap();
     assert_eq!(world.forge.merge(change.id, &bob, 4).await.unwrap().state, ChangeState::Merged);
 }
 
@@ -84,7 +101,7 @@ async fn an_approval_by_somebody_who_then_prompts_no_longer_counts() {
     let (ann, bob) = (person(1, "ann"), person(2, "bob"));
     world.pushed_branch("greenroom/one", "a.txt", "a").await;
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
-    world.forge.approve(change.id, &bob, 1).await.unwrap();
+    world.approve(change.id, &bob, 1).await.unwrap();
     let mut again = proposal(2, "greenroom/one", &ann);
     again.prompters = vec![bob.id];
     again.title = "Repair it better".into();
@@ -92,7 +109,7 @@ async fn an_approval_by_somebody_who_then_prompts_no_longer_counts() {
     assert_eq!((renewed.id, renewed.title.as_str()), (change.id, "Repair it better"));
     assert!(renewed.prompters.contains(&ann.id) && renewed.prompters.contains(&bob.id));
     assert_eq!(code(&world.forge.merge(change.id, &bob, 2).await.unwrap_err()), ErrorCode::ApprovalMissing);
-    assert_eq!(code(&world.forge.approve(change.id, &bob, 2).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(code(&world.approve(change.id, &bob, 2).await.unwrap_err()), ErrorCode::SelfApproval);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +118,7 @@ async fn a_conflict_names_its_files_and_changes_nothing() {
     let (ann, bob) = (person(1, "ann"), person(2, "bob"));
     world.pushed_branch("greenroom/one", "sum.txt", "one\n").await;
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
-    world.forge.approve(change.id, &bob, 1).await.unwrap();
+    world.approve(change.id, &bob, 1).await.unwrap();
     let tree = world.clone_to("tree").await;
     let main = commit_file(&tree, "sum.txt", "two\n").await;
     git_ok(&tree, &["push", "-q", "origin", "main"]).await;
@@ -124,7 +141,7 @@ async fn a_base_that_moved_on_is_merged_with_and_not_part_of_the_diff() {
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
     let files = world.forge.diff(change.id).await.unwrap();
     assert_eq!(files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a.txt"]);
-    world.forge.approve(change.id, &bob, 1).await.unwrap();
+    world.approve(change.id, &bob, 1).await.unwrap();
     world.forge.merge(change.id, &bob, 2).await.unwrap();
     let clone = world.clone_to("result").await;
     assert!(clone.join("a.txt").exists() && clone.join("other.txt").exists());
@@ -193,7 +210,7 @@ async fn a_merge_that_a_crash_interrupted_is_finished_by_the_repeat() {
     let (ann, bob) = (person(1, "ann"), person(2, "bob"));
     world.pushed_branch("greenroom/one", "a.txt", "a").await;
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
-    world.forge.approve(change.id, &bob, 1).await.unwrap();
+    world.approve(change.id, &bob, 1).await.unwrap();
     let merged = world.forge.merge(change.id, &bob, 2).await.unwrap();
     let commit = merged.merge_commit.clone().unwrap();
     // As it was after the reference had moved and before the record was written.
@@ -215,12 +232,12 @@ async fn whoever_pushes_to_the_branch_may_not_approve_it() {
     world.server.allow(Some(PushPolicy::Person(bob.id)));
     let tree = world.pushed_branch("greenroom/one", "a.txt", "a").await;
     let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
-    assert_eq!(code(&world.forge.approve(change.id, &bob, 1).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(code(&world.approve(change.id, &bob, 1).await.unwrap_err()), ErrorCode::SelfApproval);
     world.server.allow(Some(PushPolicy::Person(cem.id)));
     commit_file(&tree, "b.txt", "b").await;
     git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
-    assert_eq!(code(&world.forge.approve(change.id, &cem, 2).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(code(&world.approve(change.id, &cem, 2).await.unwrap_err()), ErrorCode::SelfApproval);
     let dan = person(4, "dan");
-    world.forge.approve(change.id, &dan, 3).await.unwrap();
+    world.approve(change.id, &dan, 3).await.unwrap();
     world.forge.merge(change.id, &bob, 4).await.unwrap();
 }

@@ -352,3 +352,52 @@ async fn what_a_killed_program_left_is_cleared_when_the_forge_opens() {
     LocalForge::open(&world.scratch.path().join("data")).unwrap();
     assert!(!quarantine.exists() && !unfinished.exists() && world.bare().exists());
 }
+
+/// A token as it is issued, put together so that this file holds none.
+fn token() -> String {
+    format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_brings_a_secret_is_refused_with_its_place_and_without_it() {
+    let world = World::new().await;
+    for (n, policy) in
+        [session_policy("one", &["ann@example.com"]), PushPolicy::Person(PersonId::from_parts(1, 1))].into_iter().enumerate()
+    {
+        world.server.allow(Some(policy));
+        let tree = world.clone_to(&format!("tree{n}")).await;
+        git_ok(&tree, &["checkout", "-q", "-b", "one"]).await;
+        commit_file(&tree, "src.txt", &format!("first\nkey = {}\n", token())).await;
+        // Also when a later commit takes it out again: it would be in the history.
+        commit_file(&tree, "src.txt", "first\n").await;
+        let refused = git(&tree, &["push", "origin", "one"]).await;
+        assert!(!refused.ok, "{}", refused.stderr);
+        assert!(refused.stderr.contains("src.txt:2 looks like a GitHub token"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("greenroom:allow-secret") && !refused.stderr.contains(&token()), "{}", refused.stderr);
+        assert!(left_over(&world).is_empty());
+        assert!(!contains(&all_bytes(&world.bare()), &token()));
+    }
+    let tree = world.clone_to("marked").await;
+    git_ok(&tree, &["checkout", "-q", "-b", "one"]).await;
+    commit_file(&tree, "test.txt", &format!("{} # greenroom:allow-secret\n", token())).await;
+    git_ok(&tree, &["push", "-q", "origin", "one"]).await;
+    // What is there already is not looked at again.
+    commit_file(&tree, "more.txt", "more").await;
+    git_ok(&tree, &["push", "-q", "origin", "one"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_cannot_bring_what_the_installation_keeps_secret() {
+    let world = World::new().await;
+    world.forge.set_known_secrets(vec![b"our-model-key-1234".to_vec(), b"x".to_vec()]);
+    let tree = world.clone_to("tree").await;
+    git_ok(&tree, &["checkout", "-q", "-b", "one"]).await;
+    commit_file(&tree, "x.bin", "\0\0our-model-key-1234 greenroom:allow-secret").await;
+    let refused = git(&tree, &["push", "origin", "one"]).await;
+    assert!(!refused.ok && refused.stderr.contains("x.bin:1 holds a secret of this installation"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("our-model-key"), "{}", refused.stderr);
+    git_ok(&tree, &["reset", "-q", "--hard", "HEAD~1"]).await;
+    git_ok(&tree, &["commit", "-q", "--allow-empty", "-m", "use our-model-key-1234"]).await;
+    let refused = git(&tree, &["push", "origin", "one"]).await;
+    assert!(!refused.ok && refused.stderr.contains("the message of commit"), "{}", refused.stderr);
+}

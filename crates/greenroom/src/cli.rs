@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     /// Repositories that agents work in
     #[command(subcommand, visible_alias = "repositories")]
     Repository(Repository),
+    /// Secrets that are added to what sandboxes send, and never enter them
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(Secret),
     /// Environment images of repositories
     #[command(subcommand, visible_alias = "images")]
     Image(Image),

@@ -228,7 +228,7 @@ async fn review(cast: &Cast, change: &ChangeView, out: Output) -> Result<(), Fai
     verb::change::perform(&cast.asker, Change::Show { change: named(), diff: true }).await?;
 
     heading(out, &format!("{} tries to approve it", ASKER.name))?;
-    match cast.asker.client.approve_change(change.id).await {
+    match cast.asker.client.approve_change(change.id, &change.head).await {
         Err(error) if error.code() == ErrorCode::SelfApproval => {
             out.text(&format!("Refused: {}\n", clean(&error.into_view().message)))?;
         }
@@ -240,7 +240,7 @@ async fn review(cast: &Cast, change: &ChangeView, out: Output) -> Result<(), Fai
     }
 
     heading(out, &format!("{} approves and merges it", REVIEWER.name))?;
-    verb::change::perform(&cast.reviewer, Change::Approve { change: named() }).await?;
+    verb::change::perform(&cast.reviewer, Change::Approve { change: named(), head: None }).await?;
     verb::change::perform(&cast.reviewer, Change::Merge { change: named() }).await?;
     Ok(())
 }

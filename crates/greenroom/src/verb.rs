@@ -6,6 +6,7 @@ pub(crate) mod change;
 mod image;
 mod model;
 mod person;
+mod secret;
 pub(crate) mod repository;
 pub(crate) mod run;
 mod session;
@@ -51,6 +52,7 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         Verb::Session(verb) => session::perform(desk, verb).await,
         Verb::Change(verb) => change::perform(desk, verb).await,
         Verb::Repository(verb) => repository::perform(desk, verb).await,
+        Verb::Secret(verb) => secret::perform(desk, verb).await,
         Verb::Image(verb) => image::perform(desk, verb).await,
         Verb::Model(verb) => model::perform(desk, verb).await,
         Verb::Person(verb) => person::perform(desk, verb).await,

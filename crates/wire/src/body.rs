@@ -1,7 +1,7 @@
 //! Bodies of requests. Unknown fields are refused.
 
 use greenroom_domain::money::Budget;
-use greenroom_domain::{Command, CommandId, LoginName, RepositoryName, Role, TurnId};
+use greenroom_domain::{Command, CommandId, CommitHash, LoginName, RepositoryName, Role, TurnId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -103,6 +103,14 @@ impl std::fmt::Debug for AddModel {
             .field("model", &self.model)
             .finish_non_exhaustive()
     }
+}
+
+/// Approves the commit that was looked at.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveChange {
+    /// The change's `head` as the approving person saw it; refused as `change_moved` when it is another by now.
+    pub head: CommitHash,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -71,6 +71,7 @@ impl Inner {
         for row in self.directory.repositories().await? {
             self.reload_policy(row.id).await?;
         }
+        self.tell_forge_what_is_secret();
         Ok(())
     }
 

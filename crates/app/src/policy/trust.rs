@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 const KEY: &str = "authority/key";
-const CERTIFICATE: &str = "authority/certificate";
+/// Its value is public.
+pub(crate) const CERTIFICATE: &str = "authority/certificate";
 
 /// Public parts only, beside the authority itself, which the broker needs.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Secrets that an admin declares for a repository: the value goes to the vault, sandboxes get a placeholder, the broker
 //! adds the value to requests for the secret's hosts.
 
+use crate::policy::trust;
 use crate::{App, Inner, Result, require};
 use greenroom_broker::{Inject, Injection, InjectionTarget, PLACEHOLDER_PREFIX, SecretText};
 use greenroom_directory::SecretRow;
@@ -52,6 +53,7 @@ impl App {
         inner.vault.put(&vault_name(row.repository, &row.name), &value)?;
         inner.directory.put_secret(row.clone()).await?;
         inner.reload_policy(repository.id).await?;
+        inner.tell_forge_what_is_secret();
         view_of(&row)
     }
 
@@ -70,11 +72,26 @@ impl App {
                 .hint(format!("List them with `greenroom secret list {repository}`.")));
         }
         self.inner.vault.remove(&vault_name(row.id, name))?;
+        self.inner.tell_forge_what_is_secret();
         self.inner.reload_policy(row.id).await
     }
 }
 
 impl Inner {
+    /// No push may bring what the vault holds, or what registries ask for. Whenever one of them changes.
+    pub(crate) fn tell_forge_what_is_secret(&self) {
+        let mut known: Vec<Vec<u8>> = vec![];
+        for name in self.vault.names().unwrap_or_default().iter().filter(|name| *name != trust::CERTIFICATE) {
+            if let Ok(Some(secret)) = self.vault.get(name)
+                && let Some(text) = secret.text()
+            {
+                known.extend(greenroom_broker::forms(text, None));
+            }
+        }
+        known.extend(self.config.registry.credentials.iter().flat_map(|one| one.forms()));
+        self.forge.set_known_secrets(known);
+    }
+
     /// The values go with the repository.
     pub(crate) async fn forget_secrets(&self, repository: RepositoryId) -> Result<()> {
         for row in self.directory.secrets(repository).await? {

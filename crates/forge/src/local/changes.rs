@@ -100,7 +100,13 @@ impl LocalForge {
         diff::commits(&self.path(change.repository), &change.base_commit, &change.head).await
     }
 
-    pub(crate) async fn approve_change(&self, id: ChangeId, by: &Person, at_ms: i64) -> Result<Change> {
+    pub(crate) async fn approve_change(
+        &self,
+        id: ChangeId,
+        head: &CommitHash,
+        by: &Person,
+        at_ms: i64,
+    ) -> Result<Change> {
         let repository = self.required(id).await?.repository;
         let lock = self.lock(repository);
         let _held = lock.lock().await;
@@ -114,6 +120,16 @@ impl LocalForge {
             return Err(Error::Refused(
                 Problem::new(ErrorCode::SelfApproval, words)
                     .hint("Ask somebody else on the team to review it."),
+            ));
+        }
+        if change.head != *head {
+            let words = format!(
+                "Change #{} has moved on to commit {} since it was looked at.",
+                change.number,
+                &change.head.as_str()[..10]
+            );
+            return Err(Error::Refused(
+                Problem::new(ErrorCode::ChangeMoved, words).hint("Look at it again, then approve what it is now."),
             ));
         }
         let approval = Approval { by: by.id, name: by.name.clone(), commit: change.head, at_ms };

@@ -1,6 +1,7 @@
 //! What a push may do: first by its commands alone, then by its objects while they are still in quarantine.
 
 use super::receive::{Failure, Quarantine, RefUpdate, Target};
+use super::scan;
 use crate::PushPolicy;
 use greenroom_domain::BranchName;
 
@@ -25,7 +26,7 @@ impl Refusal {
         Self { unpack: Some(refusal.reason.clone()), ..refusal }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -85,8 +86,8 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// After unpacking: everything reachable is there, branches do not lose what they must keep, and commits are by whom
-/// they may be.
+/// After unpacking: everything reachable is there, branches do not lose what they must keep, commits are by whom they
+/// may be, and nothing that is new looks like a secret.
 pub(crate) async fn check_objects(
     quarantine: &Quarantine,
     target: &Target<'_>,
@@ -96,9 +97,10 @@ pub(crate) async fn check_objects(
     check_tips(quarantine, &tips).await?;
     check_connected(quarantine, &tips).await?;
     match &target.policy {
-        PushPolicy::Person(_) => check_default_branch(quarantine, &target.default_branch, &tips).await,
-        PushPolicy::Session { emails, .. } => check_people(quarantine, emails, &tips).await,
+        PushPolicy::Person(_) => check_default_branch(quarantine, &target.default_branch, &tips).await?,
+        PushPolicy::Session { emails, .. } => check_people(quarantine, emails, &tips).await?,
     }
+    scan::check(quarantine, lines(&tips), target.forge.known_secrets()).await
 }
 
 /// Branches name commits; what a tag names only has to exist.

@@ -157,6 +157,12 @@ impl World {
         Self { scratch, forge, server }
     }
 
+    /// Approves what the change is now.
+    pub async fn approve(&self, id: ChangeId, by: &Person, at_ms: i64) -> greenroom_forge::Result<greenroom_forge::Change> {
+        let head = self.forge.change(id).await?.unwrap().head;
+        self.forge.approve(id, &head, by, at_ms).await
+    }
+
     pub fn bare(&self) -> PathBuf {
         self.scratch.path().join(format!("data/repositories/{}.git", repository_id(1)))
     }

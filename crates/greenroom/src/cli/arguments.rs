@@ -95,10 +95,13 @@ pub(crate) enum Change {
         #[arg(long)]
         diff: bool,
     },
-    /// Approve a change; not one that your own prompts produced
+    /// Approve a change as it is; not one that your own prompts produced
     Approve {
         /// REPOSITORY#NUMBER, or chg_…
         change: ChangeName,
+        /// Only if this is still its newest commit, as `change show` names it
+        #[arg(long, value_name = "COMMIT")]
+        head: Option<String>,
     },
     /// Merge an approved change
     Merge {
@@ -148,6 +151,67 @@ pub(crate) enum Repository {
     List,
     /// Remove a repository with its images
     Remove { name: RepositoryName },
+    /// What its sandboxes may reach
+    #[command(subcommand)]
+    Egress(Egress),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Egress {
+    /// Show what a repository's sandboxes may reach, and why
+    Show { repository: RepositoryName },
+    /// Allow a host beside the defaults and the recipe
+    Allow {
+        repository: RepositoryName,
+        /// HOST, HOST:PORT, *.DOMAIN or an address
+        host: String,
+        /// Also when it is on a private network
+        #[arg(long)]
+        private: bool,
+    },
+    /// Take back what was allowed
+    Forbid { repository: RepositoryName, host: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Declare a secret, or replace it; its value is stored encrypted and never shown again
+    #[command(after_help = SECRET_HELP)]
+    Add(SecretAdd),
+    /// List a repository's secrets, without their values
+    List { repository: RepositoryName },
+    /// Remove a secret
+    Remove { repository: RepositoryName, name: String },
+}
+
+const SECRET_HELP: &str = "\
+The value is read from standard input, or asked on the terminal. Sandboxes hold only a placeholder, in an environment
+variable of the secret's name; requests to the hosts, and to no others, are given the value.
+
+Examples:
+  greenroom secret add sample STRIPE_KEY --host api.stripe.com < key.txt
+  greenroom secret add sample API_KEY --host api.example.org --header X-Api-Key";
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretAdd {
+    pub(crate) repository: RepositoryName,
+    /// Name of the environment variable: capital letters, digits and _
+    pub(crate) name: String,
+    /// Host that gets it over TLS: HOST, HOST:PORT or https://HOST/PATH; http://HOST sends it in plain text
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    pub(crate) hosts: Vec<String>,
+    /// File that holds the value; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) value_file: Option<PathBuf>,
+    /// As the password of this user [default: as bearer token]
+    #[arg(long, value_name = "USER", conflicts_with_all = ["header", "placeholder"])]
+    pub(crate) basic: Option<String>,
+    /// As this header
+    #[arg(long, value_name = "NAME", conflicts_with = "placeholder")]
+    pub(crate) header: Option<String>,
+    /// Wherever a header holds the placeholder
+    #[arg(long)]
+    pub(crate) placeholder: bool,
 }
 
 const REPOSITORY_HELP: &str = "\

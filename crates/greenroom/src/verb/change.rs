@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::render::diff;
 use crate::render::table::Table;
 use crate::render::text::{BOLD, DIM, WARN, clean, one_line, paint};
-use greenroom_domain::{ChangeId, ErrorCode, Problem, RepositoryName};
+use greenroom_domain::{ChangeId, CommitHash, ErrorCode, Problem, RepositoryName};
 use greenroom_wire::{ChangeStatus, ChangeView, Permission};
 use serde_json::json;
 
@@ -14,9 +14,16 @@ pub(crate) async fn perform(desk: &Desk, verb: Change) -> Result<Exit, Failure> 
     match verb {
         Change::List { repository } => list(desk, repository).await?,
         Change::Show { change, diff } => show(desk, &change, diff).await?,
-        Change::Approve { change } => {
-            let change = desk.client.approve_change(find(desk, &change).await?).await?;
-            desk.out.document(&change, |change| format!("{} is approved.\n", name(change)))?;
+        Change::Approve { change, head } => {
+            let seen = desk.client.change(find(desk, &change).await?).await?;
+            let head = match head {
+                Some(head) => chosen_head(&seen, &head)?,
+                None => seen.head,
+            };
+            let change = desk.client.approve_change(seen.id, &head).await?;
+            desk.out.document(&change, |change| {
+                format!("{} is approved at {}.\n", name(change), &change.head.as_str()[..10])
+            })?;
         }
         Change::Merge { change } => {
             let change = desk.client.merge_change(find(desk, &change).await?).await?;
@@ -28,6 +35,18 @@ pub(crate) async fn perform(desk: &Desk, verb: Change) -> Result<Exit, Failure> 
         }
     }
     Ok(Exit::Done)
+}
+
+/// A commit may be given by its beginning.
+fn chosen_head(change: &ChangeView, head: &str) -> Result<CommitHash, Failure> {
+    if head.len() >= 7 && change.head.as_str().starts_with(&head.to_ascii_lowercase()) {
+        return Ok(change.head.clone());
+    }
+    let words =
+        format!("{} is at {} now, not at {}.", name(change), &change.head.as_str()[..10], one_line(head, 40));
+    Err(Problem::new(ErrorCode::ChangeMoved, words)
+        .hint(format!("Look at it again: greenroom change show {} --diff", name(change)))
+        .into())
 }
 
 async fn list(desk: &Desk, repository: Option<RepositoryName>) -> Result<(), Failure> {

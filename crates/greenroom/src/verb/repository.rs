@@ -17,6 +17,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Repository) -> Result<Exit, Failu
             add(desk, &AddRepository { name, source, required_approvals }, wait).await
         }
         Repository::List => list(desk).await,
+        Repository::Egress(verb) => {
+            super::secret::egress(desk, verb).await?;
+            Ok(Exit::Done)
+        }
         Repository::Remove { name } => {
             desk.client.remove_repository(&name).await?;
             desk.out.document(&json!({ "removed": name }), |_| format!("{name} is removed.\n"))?;

@@ -21,7 +21,10 @@ pub(super) struct BuildLog {
 impl BuildLog {
     pub(super) async fn create(directory: &Path) -> io::Result<Self> {
         tokio::fs::create_dir_all(directory).await?;
-        let file = File::create(directory.join("build.log")).await?;
+        let path = directory.join("build.log");
+        File::create(&path).await?;
+        // Others may add lines of their own (`app` tells what was refused).
+        let file = File::options().append(true).open(path).await?;
         Ok(Self { file, written: 0, allowance: 0, has_dropped: false })
     }
 

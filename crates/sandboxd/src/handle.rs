@@ -35,6 +35,10 @@ impl Sandbox for Handle {
         self.name()
     }
 
+    fn was_blank(&self) -> bool {
+        self.room().was_blank
+    }
+
     async fn exec(&self, spec: ExecSpec) -> Result<mpsc::Receiver<ExecEvent>> {
         crate::exec::exec(&self.0, spec).await
     }

@@ -33,6 +33,7 @@ pub(crate) struct Room {
     pub(crate) spawned: Spawned,
     pub(crate) group: Option<Cgroup>,
     pub(crate) origin: Arc<Owner>,
+    pub(crate) was_blank: bool,
     /// Held while a request of the owner is sent, and alone while the owner changes: nothing is sent for two owners.
     pub(crate) gate: RwLock<()>,
     /// None before the first owner and after the end.
@@ -56,6 +57,7 @@ impl Room {
             spawned: attached.stage,
             group: attached.group,
             origin: Arc::clone(&origin),
+            was_blank: attached.was_ready,
             gate: RwLock::new(()),
             owner: Mutex::new(None),
             reason: OnceLock::new(),

@@ -43,6 +43,8 @@ pub(crate) struct Blank {
     pub(crate) stage: Spawned,
     pub(crate) group: Option<Cgroup>,
     carrier: Carrier,
+    /// It was ready when it was asked for.
+    was_ready: bool,
 }
 
 /// What a blank is once it has its image.
@@ -52,14 +54,15 @@ pub(crate) struct Attached {
     pub(crate) listeners: Listeners,
     pub(crate) stage: Spawned,
     pub(crate) group: Option<Cgroup>,
+    pub(crate) was_ready: bool,
 }
 
 impl Blank {
     /// On failure nothing is left.
     pub(crate) async fn attach(self, plan: AttachPlan) -> Result<Attached> {
-        let Self { channel, listeners, stage, group, carrier } = self;
+        let Self { channel, listeners, stage, group, carrier, was_ready } = self;
         carrier.attach(plan).await?;
-        Ok(Attached { channel, listeners, stage, group })
+        Ok(Attached { channel, listeners, stage, group, was_ready })
     }
 
     fn is_alive(&self) -> bool {
@@ -176,7 +179,7 @@ impl Stock {
         loop {
             let ready = self.shelf().blanks.pop();
             match ready {
-                Some(blank) if blank.is_alive() => return Ok(blank),
+                Some(blank) if blank.is_alive() => return Ok(Blank { was_ready: true, ..blank }),
                 // Those of a zygote that died are dead too.
                 Some(dead) => drop(dead),
                 None => return self.make_blank().await,
@@ -189,7 +192,7 @@ impl Stock {
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
         let stage = carrier.blank(TMP_BYTES, theirs).await?;
         let listeners = first_word(&channel).await?;
-        Ok(Blank { channel, listeners, stage, group, carrier })
+        Ok(Blank { channel, listeners, stage, group, carrier, was_ready: false })
     }
 
     async fn take_place(&self) -> Result<Place> {
@@ -213,9 +216,12 @@ impl Stock {
                 if self.shelf().is_closed {
                     return Err(Error::Ended { reason: "the provider has shut down".into() });
                 }
-                let carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
+                let mut carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
                 if is_loss(&carrier) {
+                    // It may have died long ago, unnoticed: once more with a new one.
+                    carriers.clear();
                     *slot = None;
+                    carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
                 }
                 carriers.push(carrier?);
             }

@@ -451,6 +451,11 @@ pub async fn nothing_inside_reaches_the_kernel_or_other_namespaces(subject: &Sub
         "chroot /proc/1/root true",
         "cat /proc/1/environ",
         "python3 -c 'import socket; socket.socket(40, 1)'",
+        // Generic netlink, SCTP, statmount, open_tree_attr.
+        "python3 -c 'import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)'",
+        "python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)'",
+        "python3 -c 'import ctypes; exit(ctypes.CDLL(None).syscall(457, 0, 0, 0, 0) != 0)'",
+        "python3 -c 'import ctypes; exit(ctypes.CDLL(None).syscall(467, -100, b\"/\", 1, 0, 0) < 0)'",
     ];
     for attempt in attempts {
         let (output, exit) = finish(&*sandbox, shell(attempt, attempt)).await;

@@ -35,7 +35,13 @@ pub(crate) fn install() -> Outcome<()> {
 /// The kernel counts inotify instances for all user namespaces of one owner together: one sandbox alone could take them
 /// from every other, and from the host. Written while stage may still do so; without it only the shared bound holds.
 fn bound_watchers() {
-    for (name, bound) in [("max_inotify_instances", "32"), ("max_inotify_watches", "65536")] {
+    let bounds = [
+        ("max_inotify_instances", "32"),
+        ("max_inotify_watches", "65536"),
+        ("max_fanotify_groups", "16"),
+        ("max_fanotify_marks", "16384"),
+    ];
+    for (name, bound) in bounds {
         let _ = std::fs::write(format!("/proc/sys/user/{name}"), bound);
     }
 }
@@ -80,7 +86,20 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// Refused with EPERM.
+/// Calls newer than the `libc` crate: their numbers are the same on every architecture of today.
+mod newer {
+    pub(super) const STATMOUNT: i64 = 457;
+    pub(super) const LISTMOUNT: i64 = 458;
+    pub(super) const LSM_SET_SELF_ATTR: i64 = 460;
+    pub(super) const OPEN_TREE_ATTR: i64 = 467;
+    pub(super) const LISTNS: i64 = 470;
+    pub(super) const CACHESTAT: i64 = 451;
+}
+
+/// Refused with EPERM. Looked through up to Linux 6.18. Left allowed, because they reach only what is inside anyway:
+/// `map_shadow_stack`, `mseal`, `futex_*`, `memfd_secret` (own memory), `file_setattr` and `*xattrat` (the same checks as
+/// their older forms), `name_to_handle_at` (a handle cannot be opened), `process_madvise`, `pidfd_getfd`, `ptrace` (only
+/// processes of the sandbox, never stage, which has more capabilities), `landlock_*`, `lsm_get_self_attr`.
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -100,6 +119,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_lookup_dcookie,
+    newer::LSM_SET_SELF_ATTR,
+    libc::SYS_migrate_pages,
     libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
@@ -107,6 +128,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_nfsservctl,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
+    newer::OPEN_TREE_ATTR,
     libc::SYS_perf_event_open,
     libc::SYS_pivot_root,
     libc::SYS_quotactl,
@@ -128,9 +150,18 @@ const REFUSED: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_uselib,
 ];
-/// Said not to exist, so that libraries take their older way. `clone3` hides its flags from filters.
-const ABSENT: &[libc::c_long] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_io_uring_setup];
+/// Said not to exist, so that libraries take their older way. `clone3` hides its flags from filters; `statmount`,
+/// `listmount` and `listns` take ids of namespaces; `cachestat` tells what other sandboxes read of shared files.
+const ABSENT: &[libc::c_long] = &[
+    newer::CACHESTAT,
+    libc::SYS_clone3,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    newer::LISTMOUNT,
+    newer::LISTNS,
+    newer::STATMOUNT,
+];
 
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
@@ -138,10 +169,17 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP) as u32;
+    | libc::CLONE_NEWCGROUP
+    | 0x80) as u32; // CLONE_NEWTIME; in `clone` no signal that exists
 /// Network namespaces do not hold vsock and a few others back, so only these families exist inside.
 const FAMILIES: [u32; 4] =
     [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
+/// Of the netlink protocols: routes and addresses, socket lists, and what `libudev` opens. Configuration of filters, IPsec
+/// and the like is refused by capability already; this keeps their parsers out of reach.
+const NETLINK: [u32; 3] =
+    [libc::NETLINK_ROUTE as u32, libc::NETLINK_SOCK_DIAG as u32, libc::NETLINK_KOBJECT_UEVENT as u32];
+/// Transports whose code the kernel would load for whoever asks: DCCP, SCTP, UDP-Lite.
+const RARE_TRANSPORTS: [u32; 3] = [33, libc::IPPROTO_SCTP as u32, 136];
 
 const ALLOW: u32 = 0x7fff_0000;
 const fn fail_with(errno: i32) -> u32 {
@@ -195,20 +233,35 @@ fn filter() -> Vec<libc::sock_filter> {
             step(RETURN, fail_with(libc::EPERM), 0, 0),
         ],
     ));
-    let [a, b, c, d] = FAMILIES;
-    program.extend(when_argument(
-        libc::SYS_socket,
-        0,
-        &[
-            step(EQUAL, a, 4, 0),
-            step(EQUAL, b, 3, 0),
-            step(EQUAL, c, 2, 0),
-            step(EQUAL, d, 1, 0),
-            step(RETURN, fail_with(libc::EAFNOSUPPORT), 0, 0),
-        ],
-    ));
+    program.extend(when_argument(libc::SYS_socket, 0, &sockets()));
     program.push(step(RETURN, ALLOW, 0, 0));
     program
+}
+
+/// What `socket` may make; begins with the family loaded.
+fn sockets() -> Vec<libc::sock_filter> {
+    let [unix, inet, inet6, netlink] = FAMILIES;
+    let [route, diag, uevent] = NETLINK;
+    let [dccp, sctp, udplite] = RARE_TRANSPORTS;
+    vec![
+        step(EQUAL, unix, 14, 0),
+        step(EQUAL, inet, 7, 0),
+        step(EQUAL, inet6, 6, 0),
+        step(EQUAL, netlink, 1, 0),
+        step(RETURN, fail_with(libc::EAFNOSUPPORT), 0, 0),
+        step(LOAD, argument_at(2), 0, 0),
+        step(EQUAL, route, 8, 0),
+        step(EQUAL, diag, 7, 0),
+        step(EQUAL, uevent, 6, 5),
+        // Transports.
+        step(LOAD, argument_at(2), 0, 0),
+        step(EQUAL, dccp, 3, 0),
+        step(EQUAL, sctp, 2, 0),
+        step(EQUAL, udplite, 1, 0),
+        step(RETURN, ALLOW, 0, 0),
+        step(RETURN, fail_with(libc::EPROTONOSUPPORT), 0, 0),
+        step(RETURN, ALLOW, 0, 0),
+    ]
 }
 
 /// Runs `body` on the low word of an argument of one call, then allows it; other calls pass by.
@@ -271,9 +324,39 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_newer_kernels_that_reach_beyond_a_sandbox_are_refused() {
+        assert_eq!(verdict(newer::OPEN_TREE_ATTR, &[]), fail_with(libc::EPERM));
+        assert_eq!(verdict(newer::LSM_SET_SELF_ATTR, &[]), fail_with(libc::EPERM));
+        for number in [newer::STATMOUNT, newer::LISTMOUNT, newer::LISTNS, newer::CACHESTAT] {
+            assert_eq!(verdict(number, &[]), fail_with(libc::ENOSYS));
+        }
+        assert_eq!(verdict(libc::SYS_unshare, &[0x80]), fail_with(libc::EPERM));
+    }
+
+    #[test]
+    fn rare_protocols_do_not_exist() {
+        let refused = fail_with(libc::EPROTONOSUPPORT);
+        let inet = libc::AF_INET as u32;
+        for (family, protocol, wanted) in [
+            (inet, 0, ALLOW),
+            (inet, libc::IPPROTO_TCP as u32, ALLOW),
+            (libc::AF_INET6 as u32, libc::IPPROTO_ICMPV6 as u32, ALLOW),
+            (inet, libc::IPPROTO_SCTP as u32, refused),
+            (libc::AF_INET6 as u32, 33, refused),
+            (inet, 136, refused),
+            (libc::AF_NETLINK as u32, libc::NETLINK_SOCK_DIAG as u32, ALLOW),
+            (libc::AF_NETLINK as u32, libc::NETLINK_KOBJECT_UEVENT as u32, ALLOW),
+            (libc::AF_NETLINK as u32, libc::NETLINK_NETFILTER as u32, refused),
+            (libc::AF_NETLINK as u32, libc::NETLINK_GENERIC as u32, refused),
+        ] {
+            assert_eq!(verdict(libc::SYS_socket, &[family, 1, protocol]), wanted, "{family} {protocol}");
+        }
+    }
+
+    #[test]
     fn only_plain_socket_families_exist() {
         for family in FAMILIES {
-            assert_eq!(verdict(libc::SYS_socket, &[family]), ALLOW);
+            assert_eq!(verdict(libc::SYS_socket, &[family, 1, 0]), ALLOW);
         }
         for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET, libc::AF_BLUETOOTH] {
             assert_eq!(verdict(libc::SYS_socket, &[family as u32]), fail_with(libc::EAFNOSUPPORT));

@@ -8,6 +8,7 @@ mod base;
 mod enter;
 mod files;
 mod guard;
+mod landlock;
 mod link;
 mod net;
 mod ports;

@@ -6,7 +6,7 @@ use crate::run::{Ending, Program, Run};
 use crate::sys::{self, At, Outcome};
 use crate::terminal::{Opened, Terminals};
 use crate::watch::Watches;
-use crate::{enter, files, guard, net, ports, processes};
+use crate::{enter, files, guard, landlock, net, ports, processes};
 use greenroom_stage::frame::Message;
 use greenroom_stage::protocol::{
     EXEC_BYTES, Fault, Listener, RunEnd, SEARCH_BYTES, SearchPlan, StageOp, StageReply, StageRequest,
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};
 use rustix::termios::Winsize;
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Runs whose exit nobody has acknowledged.
@@ -59,6 +60,7 @@ pub(crate) fn main() -> i32 {
         terminals: Terminals::default(),
         watches: Watches::default(),
         own_ports,
+        is_confined: false,
         serial: 0,
         scratch: vec![0; 256 * 1024],
     };
@@ -107,6 +109,8 @@ struct Stage {
     watches: Watches,
     /// Where the listeners that lead to the broker hold every address.
     own_ports: BTreeSet<u16>,
+    /// Whether this process and all that it starts are bound to the sandbox's root, which is mounted only at the claim.
+    is_confined: bool,
     serial: Serial,
     scratch: Vec<u8>,
 }
@@ -356,6 +360,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Before the first program starts.
+    fn confine(&mut self) {
+        if !self.is_confined {
+            self.is_confined = true;
+            landlock::confine_to(Path::new("/"));
+        }
+    }
+
     fn exec(
         &mut self,
         id: u64,
@@ -377,6 +389,7 @@ impl Stage {
         if stdin.len() > EXEC_BYTES {
             return self.invalid(id, "standard input is larger than 4 MiB");
         }
+        self.confine();
         self.serial += 1;
         match Run::start(program, stdin, timeout, limit, self.serial) {
             Ok(run) => {
@@ -401,6 +414,7 @@ impl Stage {
         if let Some(reason) = self.terminals.refuses(call) {
             return self.invalid(id, reason);
         }
+        self.confine();
         self.serial += 1;
         match self.terminals.open(call, program, size, &self.serial.to_string()) {
             Ok(Opened::Master(master)) => self.reply_with(id, StageResult::Terminal { errno: None }, master),
@@ -490,6 +504,7 @@ impl Stage {
         let Ok(plan) = serde_json::to_vec(plan) else {
             return self.invalid(id, "the search cannot be passed on");
         };
+        self.confine();
         self.serial += 1;
         let program = Program::Own { image: &self.image, role: "search" };
         match Run::start(&program, &plan, SEARCH_TIMEOUT, SEARCH_BYTES + 64, self.serial) {

@@ -438,6 +438,27 @@ pub async fn a_fork_bomb_is_contained(subject: &Subject) {
     timeout(PATIENCE, sandbox.destroy()).await.expect("in time").expect("destroys");
 }
 
+/// What docs/docker.md says of container engines: namespaces and mounts are refused with EPERM, `chroot` is not.
+pub async fn containers_inside_are_refused_and_a_changed_root_is_not(subject: &Subject) {
+    let sandbox = subject.claim().await;
+    let script = r#"
+import ctypes, os
+c = ctypes.CDLL(None, use_errno=True)
+for flag in (0x10000000, 0x20000, 0x20000000, 0x40000000, 0x8000000, 0x4000000, 0x2000000):
+    assert c.unshare(flag) == -1 and ctypes.get_errno() == 1, hex(flag)
+    if os.uname().machine == "x86_64":
+        assert c.syscall(56, flag | 17, 0, 0, 0, 0) == -1 and ctypes.get_errno() == 1, hex(flag)
+assert c.mount(b"none", b"/mnt", b"tmpfs", 0, None) == -1 and ctypes.get_errno() == 1
+assert c.syscall(435, 0, 0) == -1 and ctypes.get_errno() == 38
+os.makedirs("/tmp/root/inner"); os.chroot("/tmp/root"); print(os.listdir("/"))
+"#;
+    sandbox.write_file("/tmp/containers.py", script.as_bytes()).await.expect("writes");
+    assert_eq!(run(&*sandbox, "python3 /tmp/containers.py").await, "['inner']\n");
+    let told = run(&*sandbox, "unshare -U true 2>&1 || true").await;
+    assert_eq!(told, "unshare: unshare failed: Operation not permitted\n");
+    sandbox.destroy().await.expect("destroys");
+}
+
 pub async fn nothing_inside_reaches_the_kernel_or_other_namespaces(subject: &Subject) {
     let sandbox = subject.claim().await;
     let attempts = [

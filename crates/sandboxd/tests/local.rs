@@ -45,6 +45,7 @@ promises! {
     further_ports_lead_out_where_they_are_asked_for,
     a_frozen_sandbox_stands_still_until_the_thaw,
     what_a_sandbox_uses_is_counted_where_that_is_possible,
+    containers_inside_are_refused_and_a_changed_root_is_not,
     a_terminal_runs_a_shell_and_tells_how_it_ended,
     a_terminal_without_its_program_says_so,
     a_terminal_call_is_never_repeated,

@@ -1,5 +1,6 @@
 //! Sessions as people use them: create, prompt, watch, delete. Commands in their sandboxes are in `exec`.
 
+use crate::moments::Ending;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::money::Budget;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
-const TITLE_LIMIT: usize = 80;
+pub(crate) const TITLE_LIMIT: usize = 80;
 
 impl App {
     /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.
@@ -134,7 +135,10 @@ impl App {
         if !is_own {
             require(caller, Role::Admin)?;
         }
-        self.inner.end_sandbox(&handle, "the session was deleted").await;
+        self.inner.end_sandbox(&handle, Ending::Deleted, "the session was deleted").await;
+        // A copy that is being made is finished first.
+        let track = self.inner.snapshots.track(id);
+        let _one = track.turn.lock().await;
         self.inner.sessions().remove(id).await?;
         self.inner.memories.forget(id);
         self.inner.discard_files(id);
@@ -209,7 +213,7 @@ impl Inner {
         }
     }
 
-    fn new_ids(&self) -> Ids {
+    pub(crate) fn new_ids(&self) -> Ids {
         let (at, random) = self.id_parts();
         let (_, other) = self.id_parts();
         Ids { prompt: PromptId::from_parts(at, random), turn: TurnId::from_parts(at, other) }
@@ -300,7 +304,7 @@ fn bounded(asked: Budget, most: Budget) -> Budget {
 }
 
 /// The given title, else the prompt's first line, cut at a word.
-fn title_of(title: Option<&str>, prompt: Option<&str>) -> String {
+pub(crate) fn title_of(title: Option<&str>, prompt: Option<&str>) -> String {
     let line = title.or(prompt).unwrap_or("New session").trim().lines().next().unwrap_or("New session");
     if line.chars().count() <= TITLE_LIMIT {
         return line.to_owned();

@@ -1,0 +1,311 @@
+//! Forks: a new session that goes on from an ended turn of another, with its conversation and its files as they were
+//! then. Owns the decision which snapshot that is; `inherited` takes the conversation over; `restore` puts the files
+//! where the fork's first sandbox finds them.
+
+mod inherited;
+
+use crate::snapshots::{Place, ended_turns};
+use crate::{App, Inner, Result, require};
+use greenroom_directory::Remembered;
+use greenroom_domain::event::{ForkPoint, SandboxPhase, SnapshotReason};
+use greenroom_domain::state::SnapshotRef;
+use greenroom_domain::{
+    Asking, Command, CommandId, Entry, ErrorCode, Event, Person, Problem, Role, SessionId, SessionState,
+    TurnId,
+};
+use greenroom_session::SessionHandle;
+use greenroom_wire::{ForkSession, SessionView};
+use inherited::inherited;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a fork waits for a snapshot that is being taken.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
+/// Forks of forks that are followed back to the files of an early turn.
+const DEPTH_LIMIT: usize = 64;
+
+/// What a fork is made of.
+struct Fork {
+    events: Vec<Event>,
+    files: Option<Place>,
+}
+
+impl App {
+    /// Makes a session that goes on from an ended turn of another. The key makes a repetition answer the same session,
+    /// also when the other one is gone by then.
+    pub async fn fork_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        id: SessionId,
+        body: ForkSession,
+    ) -> Result<SessionView> {
+        let arrived = Instant::now();
+        require(caller, Role::Member)?;
+        let digest = Sha256::digest(serde_json::to_vec(&(id, &body)).unwrap_or_default()).into();
+        let (at, random) = self.inner.id_parts();
+        let fresh = SessionId::from_parts(at, random);
+        let scope = format!("fork-session/{}", caller.id);
+        let remembered = self
+            .inner
+            .directory
+            .remember(scope, key.as_str().to_owned(), digest, fresh.to_string(), self.inner.now_ms())
+            .await?;
+        let session = match remembered {
+            Remembered::New => fresh,
+            Remembered::Same(known) => known.parse().map_err(|_| unknown_turn())?,
+            Remembered::Different => {
+                return Err(Problem::new(
+                    ErrorCode::KeyReused,
+                    "This idempotency key was used for another fork.",
+                )
+                .hint("Make a new key for every new session."));
+            }
+        };
+        // The same key twice at once makes one session.
+        let track = self.inner.snapshots.track(session);
+        let _one = track.turn.lock().await;
+        match self.inner.sessions().get(session).await {
+            Ok(handle) => return self.inner.session_view(&handle).await,
+            Err(problem) if problem.code == ErrorCode::SessionUnknown => {}
+            Err(problem) => return Err(problem),
+        }
+        let parent = self.open(caller, Role::Member, id).await?;
+        let has_prompt = body.prompt.is_some();
+        let fork = self.inner.fork(caller, &parent, session, body).await?;
+        if let Some(place) = fork.files {
+            // The reference first: what a crash leaves of it goes with the next start.
+            self.inner.snapshots.shelf.need(session, place).map_err(crate::snapshots::unwritten)?;
+        }
+        if has_prompt {
+            self.inner.arrivals.note(session, arrived);
+        }
+        let handle = self.inner.sessions().create(session, fork.events).await?;
+        self.inner.session_view(&handle).await
+    }
+}
+
+impl Inner {
+    async fn fork(
+        self: &Arc<Self>,
+        caller: &Person,
+        parent: &SessionHandle,
+        session: SessionId,
+        body: ForkSession,
+    ) -> Result<Fork> {
+        let turn = self.ended_turn(parent, body.turn).await?;
+        self.save_unsaved(parent, turn).await;
+        // After the wait, so that it shows the snapshot.
+        let state = parent.state().await?;
+        let entries = parent.conversation().await?;
+        let conversation = inherited(&entries, turn).ok_or_else(unknown_turn)?;
+        let files = Box::pin(self.files_at(parent.id(), &state, &entries, turn, 0)).await?;
+        if let Some(place) = files {
+            self.usable(place).map_err(|problem| files_gone().detail(problem.message))?;
+        }
+        let point = ForkPoint { session: parent.id(), turn, snapshot: files.map(|place| place.snapshot) };
+        let mut events = vec![self.fork_created(caller, &state, session, &body, point)?];
+        events.extend(conversation);
+        events.push(Event::SandboxChanged {
+            state: SandboxPhase::Stopped,
+            image: state.workspace.image,
+            // Without files of its own it is synced as a new session is.
+            commit: files.and(state.workspace.base_commit.clone()),
+            problem: None,
+        });
+        if let Some(text) = body.prompt {
+            let command = Command::Prompt { text, delivery: Default::default() };
+            let model = state.origin.as_ref().and_then(|origin| origin.model.clone());
+            let asking = Asking {
+                author: caller.as_author(),
+                is_admin: caller.role == Role::Admin,
+                model: self.model_label(model).await,
+            };
+            events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
+        }
+        Ok(Fork { events, files })
+    }
+
+    fn fork_created(
+        &self,
+        caller: &Person,
+        state: &SessionState,
+        session: SessionId,
+        body: &ForkSession,
+        point: ForkPoint,
+    ) -> Result<Event> {
+        let origin = state.origin.as_ref().ok_or_else(unknown_turn)?;
+        let title = match body.title.as_deref().map(str::trim).filter(|title| !title.is_empty()) {
+            Some(title) => crate::sessions::title_of(Some(title), None),
+            None => fork_title(&state.title),
+        };
+        Ok(Event::SessionCreated {
+            repository: origin.repository,
+            repository_name: origin.repository_name.clone(),
+            title,
+            author: caller.as_author(),
+            branch: format!("greenroom/{session}").parse().expect("an id is a valid branch name"),
+            base_branch: origin.base_branch.clone(),
+            model: origin.model.clone(),
+            budget: origin.budget,
+            image: state.workspace.image.or(origin.image),
+            forked_from: Some(point),
+        })
+    }
+
+    async fn ended_turn(&self, parent: &SessionHandle, asked: Option<TurnId>) -> Result<TurnId> {
+        let state = parent.state().await?;
+        match asked {
+            Some(turn) if state.running.as_ref().is_some_and(|running| running.turn == turn) => {
+                Err(Problem::new(ErrorCode::SessionBusy, "This turn still runs.")
+                    .hint("Fork from an earlier turn, or wait until this one has ended."))
+            }
+            Some(turn) => Ok(turn),
+            None => state.last_turn.ok_or_else(|| {
+                Problem::new(ErrorCode::TurnUnknown, "No turn of this session has ended yet.")
+                    .hint("A session can be forked from a turn that has ended.")
+            }),
+        }
+    }
+
+    /// Waits for the snapshot of the last turn, or takes it when nobody did.
+    async fn save_unsaved(self: &Arc<Self>, parent: &SessionHandle, turn: TurnId) {
+        let wait = async {
+            drop(self.snapshots.track(parent.id()).turn.lock().await);
+            let Ok(state) = parent.state().await else { return };
+            let is_current = state.running.is_none() && state.last_turn == Some(turn);
+            if !is_current || !self.snapshots.is_changed(parent.id()) {
+                return;
+            }
+            if let Some(sandbox) = self.workspaces.ready_sandbox(parent.id()) {
+                let taken = self.take_snapshot(parent, &sandbox, SnapshotReason::Turn, Some(turn)).await;
+                if let Err(problem) = taken {
+                    tracing::warn!(session = %parent.id(), %problem, "no snapshot for a fork");
+                }
+            }
+        };
+        // Late is late: the files are then those of the newest snapshot, or it is said that there are none.
+        let _ = tokio::time::timeout(SNAPSHOT_DEADLINE, wait).await;
+    }
+
+    /// The files as they were when the turn ended. `None`: no turn up to it changed any.
+    async fn files_at(
+        self: &Arc<Self>,
+        session: SessionId,
+        state: &SessionState,
+        entries: &[Entry],
+        turn: TurnId,
+        depth: usize,
+    ) -> Result<Option<Place>> {
+        let base = state.origin.as_ref().and_then(|origin| origin.forked_from.clone());
+        let turns = ended_turns(entries);
+        let at = turns.iter().position(|(ended, _)| *ended == turn).ok_or_else(unknown_turn)?;
+        let own = base.as_ref().map_or(0, |base| {
+            turns.iter().position(|(ended, _)| *ended == base.turn).map_or(0, |last| last + 1)
+        });
+        if at >= own {
+            let own_turns = &turns[own..=at];
+            return match files_after(own_turns, &state.workspace.snapshots) {
+                Files::Snapshot(kept) => Ok(Some(Place { owner: session, snapshot: kept.snapshot })),
+                Files::Unchanged => Ok(self.snapshots.shelf.base_of(session)),
+                Files::Gone => Err(files_gone()),
+            };
+        }
+        let Some(base) = base else { return Ok(None) };
+        if base.turn == turn {
+            return Ok(self.snapshots.shelf.base_of(session));
+        }
+        // The turn was a session's further back: its files are where they were taken.
+        let earlier = self.sessions().get(base.session).await.map_err(|_| files_gone())?;
+        if depth >= DEPTH_LIMIT {
+            return Err(files_gone());
+        }
+        let (state, entries) = (earlier.state().await?, earlier.conversation().await?);
+        Box::pin(self.files_at(base.session, &state, &entries, turn, depth + 1)).await
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Files {
+    Snapshot(SnapshotRef),
+    /// No turn may have changed any.
+    Unchanged,
+    /// One did, and what it left is not kept any more.
+    Gone,
+}
+
+/// Of the snapshots that hold the work of the last of these turns: the one taken when it ended, else the newest.
+fn files_after(turns: &[(TurnId, bool)], kept: &[SnapshotRef]) -> Files {
+    let is_among =
+        |turns: &[(TurnId, bool)], of: Option<TurnId>| turns.iter().any(|(turn, _)| Some(*turn) == of);
+    let last = turns.last().map(|(turn, _)| *turn);
+    let at_its_end =
+        kept.iter().find(|kept| kept.turn == last && last.is_some() && kept.reason == SnapshotReason::Turn);
+    let needed_from = turns.iter().rposition(|(_, has_written)| *has_written);
+    let enough = &turns[needed_from.unwrap_or(0)..];
+    let found = at_its_end.or_else(|| kept.iter().rev().find(|kept| is_among(enough, kept.turn)));
+    match (found, needed_from) {
+        (Some(found), _) => Files::Snapshot(*found),
+        (None, Some(_)) => Files::Gone,
+        (None, None) => Files::Unchanged,
+    }
+}
+
+/// The parent's title with the mark of a fork, within the title's length.
+fn fork_title(parent: &str) -> String {
+    const MARK: &str = " (fork)";
+    let title = parent.strip_suffix(MARK).unwrap_or(parent);
+    let room = crate::sessions::TITLE_LIMIT - MARK.chars().count();
+    let short: String = title.chars().take(room).collect();
+    format!("{}{MARK}", short.trim_end())
+}
+
+fn unknown_turn() -> Problem {
+    Problem::new(ErrorCode::TurnUnknown, "This session has no such turn that has ended.")
+        .hint("`greenroom session snapshots` and the session's log name its turns.")
+}
+
+fn files_gone() -> Problem {
+    Problem::new(ErrorCode::SnapshotUnknown, "The files as they were at this turn are not kept any more.")
+        .hint("Fork from a later turn: `greenroom session snapshots` lists what is kept.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenroom_domain::SnapshotId;
+
+    fn turn(n: u128) -> TurnId {
+        TurnId::from_parts(1, n)
+    }
+
+    fn kept(n: u128, of: u128, reason: SnapshotReason) -> SnapshotRef {
+        SnapshotRef { snapshot: SnapshotId::from_parts(1, n), turn: Some(turn(of)), reason, at_ms: 1 }
+    }
+
+    #[test]
+    fn the_snapshot_of_a_turns_own_end_is_preferred_then_the_newest_that_holds_its_work() {
+        let (one, two) = (kept(1, 1, SnapshotReason::Turn), kept(2, 1, SnapshotReason::Exit));
+        let three = kept(3, 3, SnapshotReason::Turn);
+        let all = [one, two, three];
+        let turns = [(turn(1), true), (turn(2), false), (turn(3), true)];
+        assert_eq!(files_after(&turns[..1], &all), Files::Snapshot(one));
+        assert_eq!(files_after(&turns[..2], &all), Files::Snapshot(two));
+        assert_eq!(files_after(&turns, &all), Files::Snapshot(three));
+    }
+
+    #[test]
+    fn work_whose_snapshot_was_dropped_is_gone_and_no_work_needs_none() {
+        let old = kept(1, 1, SnapshotReason::Turn);
+        assert_eq!(files_after(&[(turn(1), true), (turn(2), true)], &[old]), Files::Gone);
+        assert_eq!(files_after(&[(turn(2), false)], &[old]), Files::Unchanged);
+    }
+
+    #[test]
+    fn a_fork_of_a_fork_is_called_a_fork_once() {
+        assert_eq!(fork_title("Fix it"), "Fix it (fork)");
+        assert_eq!(fork_title("Fix it (fork)"), "Fix it (fork)");
+        assert_eq!(fork_title(&"x".repeat(200)).chars().count(), 80);
+    }
+}

@@ -1,0 +1,164 @@
+//! What a fork takes over of its parent's log: the conversation up to and including one ended turn. Pure. Left out is
+//! what belongs to the parent alone: its title, change, sandbox, snapshots, refused connections, services and costs.
+
+use greenroom_domain::money::Usage;
+use greenroom_domain::{Entry, Event, PromptId, TurnId};
+use std::collections::HashSet;
+
+/// `None`: the log holds no such turn, or it has not ended. The entries may lack coalesced text.
+pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
+    let is_end = |entry: &Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
+    let entries = &entries[..=entries.iter().position(is_end)?];
+    let answered = answered(entries);
+    Some(entries.iter().filter_map(|entry| taken_over(&entry.event, &answered)).collect())
+}
+
+/// Prompts that a turn took up: others still waited, or were withdrawn.
+fn answered(entries: &[Entry]) -> HashSet<PromptId> {
+    let mut answered = HashSet::new();
+    for entry in entries {
+        match &entry.event {
+            Event::TurnStarted { prompts, .. } => answered.extend(prompts),
+            Event::PromptInserted { prompt, .. } => drop(answered.insert(*prompt)),
+            _ => {}
+        }
+    }
+    answered
+}
+
+fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
+    match event {
+        Event::PromptAccepted { prompt, .. } | Event::PromptEdited { prompt, .. } => {
+            answered.contains(prompt).then(|| event.clone())
+        }
+        Event::TurnStarted { .. }
+        | Event::PromptInserted { .. }
+        | Event::ModelRequested { .. }
+        | Event::BlockOpened { .. }
+        | Event::BlockReset { .. }
+        | Event::ToolStarted { .. }
+        | Event::ToolFinished { .. }
+        | Event::NoticeGiven { .. }
+        | Event::TodoChanged { .. }
+        | Event::TurnInterrupted { .. } => Some(event.clone()),
+        Event::AssistantMessage { turn, content, blocks, raw, stop_reason, model, .. } => {
+            Some(Event::AssistantMessage {
+                turn: *turn,
+                content: content.clone(),
+                blocks: blocks.clone(),
+                raw: raw.clone(),
+                stop_reason: *stop_reason,
+                usage: Usage::default(),
+                model: model.clone(),
+            })
+        }
+        Event::TurnFinished { turn, outcome, duration_ms, .. } => Some(Event::TurnFinished {
+            turn: *turn,
+            outcome: outcome.clone(),
+            usage: Usage::default(),
+            duration_ms: *duration_ms,
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenroom_domain::event::TurnOutcome;
+    use greenroom_domain::{Author, Delivery, PersonId, SessionState};
+
+    fn author(n: u128) -> Author {
+        let text = format!(
+            r#"{{"on_behalf_of":"{}","name":"P{n}","email":"p{n}@example.org","via":"person"}}"#,
+            PersonId::from_parts(1, n)
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn prompt(n: u128) -> Event {
+        Event::PromptAccepted {
+            prompt: PromptId::from_parts(1, n),
+            author: author(n),
+            text: format!("prompt {n}"),
+            delivery: Delivery::Queue,
+        }
+    }
+
+    fn turn(n: u128) -> TurnId {
+        TurnId::from_parts(1, n)
+    }
+
+    fn log() -> Vec<Entry> {
+        let start = |n| Event::TurnStarted { turn: turn(n), prompts: vec![PromptId::from_parts(1, n)] };
+        let answer = |n| Event::AssistantMessage {
+            turn: turn(n),
+            content: vec![],
+            blocks: vec![],
+            raw: None,
+            stop_reason: greenroom_domain::message::StopReason::EndTurn,
+            usage: Usage { input_tokens: 7, ..Usage::default() },
+            model: "m".into(),
+        };
+        let end = |n| Event::TurnFinished {
+            turn: turn(n),
+            outcome: TurnOutcome::Completed,
+            usage: Usage { input_tokens: 7, ..Usage::default() },
+            duration_ms: 1,
+        };
+        let events = vec![
+            Event::EgressDenied { host: "a".into(), port: 1 },
+            prompt(1),
+            start(1),
+            prompt(2),
+            answer(1),
+            end(1),
+            start(2),
+            answer(2),
+            end(2),
+            prompt(3),
+            start(3),
+        ];
+        let entry = |(event, seq)| Entry { seq, at_ms: 1, epoch: 1, event };
+        events.into_iter().zip(1..).map(entry).collect()
+    }
+
+    fn state_of(events: Vec<Event>) -> SessionState {
+        let mut state = SessionState::default();
+        for (event, seq) in events.into_iter().zip(1..) {
+            let _ = state.step(&Entry { seq, at_ms: 1, epoch: 1, event });
+        }
+        state
+    }
+
+    #[test]
+    fn a_fork_stands_where_its_turn_ended_and_has_cost_nothing() {
+        let state = state_of(inherited(&log(), turn(2)).unwrap());
+        assert_eq!(state.last_turn, Some(turn(2)));
+        assert!(state.running.is_none() && state.queue.is_empty());
+        assert_eq!(state.usage, Usage::default());
+    }
+
+    #[test]
+    fn whoever_prompted_up_to_the_turn_counts_as_a_prompter_of_the_fork() {
+        let people = |n| {
+            let prompters = state_of(inherited(&log(), turn(n)).unwrap()).prompters;
+            prompters.iter().map(|author| author.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(people(1), ["P1"]);
+        assert_eq!(people(2), ["P1", "P2"]);
+    }
+
+    #[test]
+    fn prompts_that_waited_and_what_belongs_to_the_parent_stay_there() {
+        let events = inherited(&log(), turn(1)).unwrap();
+        assert!(!events.contains(&prompt(2)));
+        assert!(!events.iter().any(|event| matches!(event, Event::EgressDenied { .. })));
+    }
+
+    #[test]
+    fn a_turn_that_runs_or_is_unknown_gives_nothing() {
+        assert_eq!(inherited(&log(), turn(3)), None);
+        assert_eq!(inherited(&log(), turn(9)), None);
+    }
+}

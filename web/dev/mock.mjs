@@ -114,7 +114,7 @@ const people = [ada, bo];
 class Session {
   constructor(title, repository, who, more = {}) {
     Object.assign(this, { id: id("ses"), title, repository, who, entries: [], sockets: new Set(), status: "idle", change: null, created: now(), running: null, keys: new Map(), live: new Map(), ...more });
-    this.append({ type: "session_created", repository: "rep_1", repository_name: repository, title, author: author(who), branch: `greenroom/${this.id}`, base_branch: "main", model: null, budget: { tokens: 5e6, cost_microusd: 5e6, wall_ms: 36e5, tool_calls: 400 } });
+    this.append({ type: "session_created", repository: "rep_1", repository_name: repository, title, author: author(who), branch: `greenroom/${this.id}`, base_branch: "main", model: null, budget: { tokens: 5e6, cost_microusd: 5e6, wall_ms: 36e5, tool_calls: 400 }, ...(this.from && { forked_from: this.from }) });
   }
   append(event) {
     const entry = { seq: this.entries.length + 1, at_ms: now(), epoch: 1, event };
@@ -166,10 +166,14 @@ class Session {
     this.append({ type: "sandbox_changed", state: "claiming", image: null, commit: null, problem: null });
     await wait(300);
     this.append({ type: "sandbox_changed", state: "ready", image: good.id, commit: good.commit, problem: null });
+    this.append({ type: "synced", from: hash("a1"), to: hash("b2"), changed: ["Cargo.lock", "Cargo.toml", "src/catalog.rs", "src/shipping/a_very_long_module_name_that_wraps_on_phones/mod.rs"], changed_count: 214, rerun_steps: ["cargo fetch"] });
+    this.append({ type: "service_changed", name: "postgres", state: "ready", problem: null });
+    this.append({ type: "service_changed", name: "web", state: "starting", problem: null });
     this.append({ type: "model_retry", turn, attempt: 2, wait_ms: 1200, problem: problem("model_overloaded", "The model is overloaded.") });
     await wait(1200);
     this.append({ type: "model_requested", turn, model: "claude-opus-4-5", attempt: 2 });
-    this.append({ type: "start_timeline", turn, marks: [{ stage: "committed", at_us: 820 }, { stage: "model_called", at_us: 1310 }, { stage: "claimed", at_us: 7400 }, { stage: "restored", at_us: 21_500 }, { stage: "synced", at_us: 143_000 }, { stage: "first_token", at_us: 412_000 }] });
+    this.append({ type: "notice_given", turn, text: "The sync changed files that you had read: README.md." });
+    this.append({ type: "start_timeline", turn, sandbox: "warm", marks: [{ stage: "committed", at_us: 820 }, { stage: "model_called", at_us: 1310 }, { stage: "claimed", at_us: 7400 }, { stage: "restored", at_us: 21_500 }, { stage: "synced", at_us: 143_000 }, { stage: "first_token", at_us: 412_000 }] });
     const thought = await this.say(turn, "thinking", THOUGHT, 12);
     const text = "I'll run the test suite first to see **what fails**, then look at `Cart::total`.";
     const block = await this.say(turn, "text", text);
@@ -199,6 +203,7 @@ class Session {
     this.running = null;
     this.status = outcome.kind === "failed" ? "failed" : "idle";
     this.append({ type: "turn_finished", turn, outcome, usage: usage(18_000, 1900, 61_000), duration_ms: 31_400 });
+    this.append({ type: "snapshot_taken", snapshot: id("snp"), reason: "turn", turn, freeze_us: 900, duration_ms: 12 });
   }
   command(person, key, command) {
     if (this.keys.has(key)) return this.keys.get(key);
@@ -237,6 +242,11 @@ function changeView(session, more = {}) {
   changes.set(change.id, change);
   return change;
 }
+
+let additions = [{ host: "telemetry.internal:4317", allows_private: true }];
+const rule = (source, host, is_tls_ended = false) => ({ host, source, allows_private: false, is_tls_ended });
+const egress = () => ({ additions, rules: [...["crates.io", "static.crates.io", "index.crates.io", "registry.npmjs.org", "pypi.org", "files.pythonhosted.org", "proxy.golang.org"].map((host) => rule("default", host)), rule("recipe", "api.example.com"), rule("secret", "api.stripe.com", true), ...additions.map((a) => rule("admin", a.host))] });
+const secrets = [{ name: "STRIPE_KEY", hosts: ["api.stripe.com"], injection: { kind: "bearer" }, placeholder: "grp_x", base_url: "http://x", added_at_ms: now() }];
 
 const sessions = [];
 function makeSessions() {
@@ -277,7 +287,36 @@ const routes = [
   }],
   ["POST", "/sign-in/link", (r) => ((r.cookie = "ada"), { person: ada })],
   ["POST", "/sign-out", (r) => ((r.cookie = ""), undefined)],
-  ["GET", "/machine", () => ({ mode: "root", capabilities: [{ name: "user namespaces", is_available: true, detail: "Sandboxes have their own users." }, { name: "memory limit", is_available: false, detail: "Control groups cannot be written here; a watchdog ends what grows too large.", remedy: "Run as root, or delegate a control group." }] })],
+  ["GET", "/machine", () => ({ mode: "root", capabilities: [{ name: "user namespaces", is_available: true, detail: "Sandboxes have their own users." }, { name: "memory limit", is_available: false, detail: "Control groups cannot be written here; a watchdog ends what grows too large.", remedy: "systemd-run --user --scope -p Delegate=yes greenroom serve" }] })],
+  ["GET", "/machine/resources", () => ({
+    sandboxes: 5, most_sandboxes: 16, blanks: 4,
+    pools: [
+      { repository: "sample", floor: 1, cap: 6, wanted: 3, ready: 2, preparing: 1, reserved: 1, hits: 17, starts: 21, memory_bytes: 186e6, disk_bytes: 42e6 },
+      { repository: "ledger", floor: 0, cap: 6, wanted: 0, ready: 0, preparing: 0, reserved: 0, hits: 0, starts: 0, memory_bytes: null, disk_bytes: null },
+    ],
+    disk: { total_bytes: 512e9, free_bytes: 301e9, layers_bytes: 74e9, limit_per_sandbox_bytes: 10e9, images: 12, snapshots: 48 },
+  })],
+  ["POST", "/repositories/:name/warm", (r) => ({ state: r.params[0] === "site" ? "preparing" : "ready", expires_at_ms: now() + 60_000 })],
+  ["GET", "/repositories/:name/egress", () => egress()],
+  ["PUT", "/repositories/:name/egress", (r) => ((additions = r.body.additions), egress())],
+  ["GET", "/repositories/:name/secrets", () => secrets],
+  ["POST", "/repositories/:name/secrets", (r) => (secrets.push({ name: r.body.name, hosts: r.body.hosts, injection: r.body.injection, placeholder: "placeholder", base_url: "http://x", added_at_ms: now() }), secrets.at(-1))],
+  ["DELETE", "/repositories/:name/secrets/:secret", (r) => void secrets.splice(secrets.findIndex((s) => s.name === r.params[1]), 1)],
+  ["POST", "/sessions/:id/fork", (r) => {
+    const origin = findSession(r.params[0]);
+    const session = new Session(`${origin.title} (fork)`, origin.repository, r.me ?? ada, { from: { session: origin.id, turn: r.body.turn, snapshot: "snp_1" } });
+    const end = origin.entries.findIndex((e) => e.event.type === "turn_finished" && e.event.turn === r.body.turn);
+    for (const { event } of origin.entries.slice(1, end + 1)) session.append(event);
+    sessions.push(session);
+    return session.view();
+  }],
+  ["GET", "/sessions/:id/environment", (r) => ({
+    is_running: true, image: good.id,
+    services: [{ name: "postgres", state: "ready", problem: null }, { name: "web", state: "starting", problem: null }, { name: "search", state: "failed", problem: problem("service_failed", "The service ended with status 1.", "Its output is in /tmp/search.log.") }],
+    ports: [{ port: 3000, name: "web", is_listening: true, url: `/api/v1/sessions/${r.params[0]}/previews/3000` }, { port: 5432, name: null, is_listening: false, url: "/" }],
+    snapshots: findSession(r.params[0]).entries.filter((e) => e.event.type === "snapshot_taken").map((e) => ({ id: e.event.snapshot, reason: e.event.reason, turn: e.event.turn, at_ms: e.at_ms })).reverse(),
+    memory_bytes: 412e6, processes: 23, disk_bytes: 38e6,
+  })],
   ["GET", "/people", () => people],
   ["POST", "/people", (r) => ({ person: { id: id("per"), ...r.body }, sign_in_path: "/sign-in/link?token=once-only", expires_at_ms: now() + 86_400_000 })],
   ["POST", "/tokens", (r) => ({ id: id("tok"), name: r.body.name, login: "ada", secret: "grt_not_a_real_token" })],

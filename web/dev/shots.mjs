@@ -33,6 +33,8 @@ for (const [name, width, height, colorScheme] of [["wide-light", 1440, 900, "lig
   await page.getByTestId("sessions").waitFor();
   await shot("home");
   await page.getByLabel("Prompt").fill("Make the failing test pass");
+  await page.locator("[data-testid=warm][data-state=ready]").waitFor();
+  await shot("home-typing");
   await page.getByRole("button", { name: "Send" }).click();
   await page.getByTestId("live-output").waitFor({ timeout: 20_000 });
   await page.getByLabel("Prompt").fill("Also say so in the changelog");
@@ -51,6 +53,16 @@ for (const [name, width, height, colorScheme] of [["wide-light", 1440, 900, "lig
     await page.waitForTimeout(700);
     await shot(`session-${tab.toLowerCase()}`);
   }
+  await page.getByTestId("denied").scrollIntoViewIfNeeded();
+  await shot("session-surroundings");
+  await page.getByRole("tab", { name: "Conversation" }).click();
+  await page.getByTestId("synced").locator("summary").click();
+  await page.getByTestId("synced").scrollIntoViewIfNeeded();
+  await shot("session-synced");
+  await page.getByRole("button", { name: "Fork from here" }).click();
+  await page.getByTestId("forked-from").waitFor();
+  await page.getByTestId("forked-from").scrollIntoViewIfNeeded();
+  await shot("session-forked");
   await page.goto(`${base}/changes`);
   await page.getByTestId("changes").getByText("Upgrade the router").click();
   await page.getByTestId("file-diff").first().waitFor();
@@ -63,6 +75,9 @@ for (const [name, width, height, colorScheme] of [["wide-light", 1440, 900, "lig
   await page.getByTestId("image").waitFor();
   await page.waitForTimeout(1500);
   await shot("repository");
+  await page.getByTestId("egress").scrollIntoViewIfNeeded();
+  await page.getByRole("button", { name: "Add secret" }).click();
+  await shot("repository-network");
   await page.goto(`${base}/settings`);
   await page.getByTestId("models").waitFor();
   await page.getByRole("button", { name: "Test" }).first().click();
@@ -70,6 +85,11 @@ for (const [name, width, height, colorScheme] of [["wide-light", 1440, 900, "lig
   await shot("settings");
   await page.getByRole("button", { name: /^Account of/ }).and(page.locator(":visible")).click();
   await shot("menu");
+  await page.goto(`${base}/settings/machine`);
+  await page.getByTestId("pools").waitFor();
+  await shot("machine");
+  await page.getByTestId("capabilities").scrollIntoViewIfNeeded();
+  await shot("machine-end");
   await context.close();
 }
 await browser.close();

@@ -153,7 +153,7 @@ impl Encoding {
     }
 }
 
-/// Compressed once, when first asked for. The files are few and fixed, so this never grows.
+/// As the page's build made it, else compressed once, when first asked for. The files are few and fixed, so this never grows.
 async fn compressed(path: &str, file: &EmbeddedFile, encoding: Encoding) -> Bytes {
     static DONE: LazyLock<Mutex<HashMap<(String, Encoding), Bytes>>> = LazyLock::new(Mutex::default);
     let key = (path.to_owned(), encoding);
@@ -161,7 +161,11 @@ async fn compressed(path: &str, file: &EmbeddedFile, encoding: Encoding) -> Byte
     if let Some(done) = done {
         return done;
     }
-    let made = Bytes::from(compress(&file.data, encoding).await);
+    let built = (encoding == Encoding::Brotli).then(|| Dist::get(&format!("{path}.br"))).flatten();
+    let made = match built {
+        Some(built) => Bytes::from(built.data.into_owned()),
+        None => Bytes::from(compress(&file.data, encoding).await),
+    };
     DONE.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
     made
 }

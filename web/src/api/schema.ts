@@ -52,7 +52,7 @@ export interface paths {
         put?: never;
         /**
          * Approve a change
-         * @description Nobody approves a change that their own prompts produced.
+         * @description The commit that was looked at, and no later one. Nobody approves a change that their own prompts produced.
          */
         post: operations["approve_change"];
         delete?: never;
@@ -808,6 +808,11 @@ export interface components {
             is_current: boolean;
             name: string;
         };
+        /** @description Approves the commit that was looked at. */
+        ApproveChange: {
+            /** @description The change's `head` as the approving person saw it; refused as `change_moved` when it is another by now. */
+            head: components["schemas"]["CommitHash"];
+        };
         /** @description Whose request it is. Name and email are those at the time of the prompt: commits carry them. */
         Author: {
             email: string;
@@ -1147,6 +1152,11 @@ export interface components {
             /** @enum {string} */
             type: "tool_finished";
         } | {
+            text: string;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "notice_given";
+        } | {
             items: components["schemas"]["TodoItem"][];
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
@@ -1199,6 +1209,7 @@ export interface components {
             type: "egress_denied";
         } | {
             marks: components["schemas"]["TimelineMark"][];
+            sandbox?: components["schemas"]["SandboxStart"] | null;
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
             type: "start_timeline";
@@ -1532,6 +1543,11 @@ export interface components {
         Role: "viewer" | "member" | "admin";
         /** @enum {string} */
         SandboxPhase: "waiting_for_image" | "claiming" | "restoring" | "syncing" | "ready" | "stopped" | "lost" | "failed";
+        /**
+         * @description What a turn's sandbox was made from, the quickest first.
+         * @enum {string}
+         */
+        SandboxStart: "running" | "warm" | "blank" | "cold";
         /** @description How a secret enters a request to one of its hosts. */
         SecretInjection: {
             /** @enum {string} */
@@ -1975,7 +1991,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApproveChange"];
+            };
+        };
         responses: {
             /** @description Done. */
             200: {
@@ -2022,8 +2042,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description `change_not_open` */
+            /** @description `change_not_open`, `change_moved` */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

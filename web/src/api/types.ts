@@ -73,6 +73,7 @@ export type SandboxPhase = Schemas["SandboxPhase"];
 export type ForkPoint = Schemas["ForkPoint"];
 export type ServicePhase = Schemas["ServicePhase"];
 export type SnapshotReason = Schemas["SnapshotReason"];
+export type SandboxStart = Schemas["SandboxStart"];
 export type StartStage = Schemas["StartStage"];
 export type TimelineMark = Schemas["TimelineMark"];
 export type TurnOutcome = Schemas["TurnOutcome"];

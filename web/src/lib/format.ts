@@ -1,5 +1,5 @@
 /** Numbers, times and names as people read them. Pure; the present moment is an argument. */
-import type { PoolView, StartStage, TimelineMark, Usage } from "../api/types";
+import type { PoolView, SandboxStart, StartStage, TimelineMark, Usage } from "../api/types";
 
 export function ago(atMs: number, nowMs: number): string {
   const seconds = Math.max(0, Math.round((nowMs - atMs) / 1000));
@@ -42,7 +42,7 @@ export function bytes(value: number): string {
 
 /** What a repository's warm sandboxes are doing. */
 export function poolText(pool: Pick<PoolView, "ready" | "preparing" | "reserved" | "wanted">): string {
-  const parts = [`${pool.ready} ready of ${pool.wanted} wanted`, pool.preparing > 0 && `${pool.preparing} being prepared`, pool.reserved > 0 && `${pool.reserved} kept for people who are writing`];
+  const parts = [pool.wanted === 0 && pool.ready === 0 ? "None wanted now" : `${pool.ready} ready of ${pool.wanted} wanted`, pool.preparing > 0 && `${pool.preparing} being prepared`, pool.reserved > 0 && `${pool.reserved} kept for people who are writing`];
   return parts.filter(Boolean).join(", ");
 }
 
@@ -70,6 +70,14 @@ export const STAGE_NAMES: Record<StartStage, string> = {
   claimed: "Sandbox claimed",
   restored: "Files restored",
   synced: "Synced with base",
+};
+
+/** What a turn's sandbox was made from: the reason for most of its wait. */
+export const SANDBOX_STARTS: Record<SandboxStart, string> = {
+  running: "sandbox was running",
+  warm: "warm sandbox",
+  blank: "sandbox from a blank",
+  cold: "cold sandbox",
 };
 
 export function microseconds(us: number): string {

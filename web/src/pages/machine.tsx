@@ -51,12 +51,12 @@ function Now({ resources }: { resources: MachineResources }) {
     ["Blanks", String(blanks), "started, without an image yet"],
   ];
   return (
-    <dl className="grid gap-2.5 sm:grid-cols-3" data-testid="sandboxes-now">
+    <dl className="grid grid-cols-3 gap-2.5" data-testid="sandboxes-now">
       {facts.map(([name, value, says]) => (
-        <div key={name} className="card flex flex-col px-4 py-3">
+        <div key={name} className="card flex flex-col px-3 py-2.5 sm:px-4 sm:py-3">
           <dt className="text-[13px] text-ink-3">{name}</dt>
           <dd className="font-serif text-2xl font-semibold tabular-nums">{value}</dd>
-          <dd className="text-[13px] text-ink-2">{says}</dd>
+          <dd className="text-[13px] text-ink-2 max-sm:sr-only">{says}</dd>
         </div>
       ))}
     </dl>
@@ -128,7 +128,7 @@ function PoolRow({ pool }: { pool: PoolView }) {
       <span>
         <span className="block">{poolText(pool)}</span>
         <span className="block text-[13px] text-ink-3">
-          {pool.starts === 0 ? "No session began in the last day." : `${pool.hits} of ${pool.starts} sessions of the last day found one.`} Between {pool.floor} and {pool.cap}.
+          {pool.starts === 0 ? "No session began in the last day." : `${pool.hits} of ${pool.starts} sessions of the last day found one.`} At least {pool.floor}, at most {pool.cap}.
           {typeof pool.memory_bytes === "number" && ` Memory ${bytes(pool.memory_bytes)}.`}
           {typeof pool.disk_bytes === "number" && ` Disk ${bytes(pool.disk_bytes)}.`}
         </span>
@@ -146,7 +146,7 @@ function Capabilities() {
       {data && (
         <>
           <p className="mb-2 text-ink-2">
-            Sandboxes run in mode “{data.mode}”. {missing === 0 ? "Nothing is missing." : `${missing} of ${data.capabilities.length} are missing; each says what it costs and what changes it.`}
+            Sandboxes run in mode “{data.mode}”. {missing === 0 ? "Nothing is missing." : `Missing: ${missing} of ${data.capabilities.length}; each says what it costs and what changes it.`}
           </p>
           <ul className="card divide-y divide-line" data-testid="capabilities">
             {[...data.capabilities].sort((a, b) => Number(a.is_available) - Number(b.is_available)).map((capability) => (

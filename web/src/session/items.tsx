@@ -1,13 +1,13 @@
 /** Entries of the conversation, one component per kind. Each is drawn again only when its item changed. */
 import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
-import { duration, microseconds, STAGE_NAMES, timelineRows, usageText } from "../lib/format";
+import { duration, microseconds, SANDBOX_STARTS, STAGE_NAMES, timelineRows, usageText } from "../lib/format";
 import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
 import { ForkButton } from "./fork";
 import { outcomeText, syncedText } from "./say";
-import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, Turn, TurnEndItem } from "./state";
+import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
 import { ToolCard } from "./tool-card";
 
 export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: Item; turn?: Turn; noFork?: string | null }) {
@@ -28,6 +28,8 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
       return <ChangeCard item={item} />;
     case "synced":
       return <SyncedView item={item} />;
+    case "told":
+      return <ToldView item={item} />;
     case "turn_end":
       return <TurnEnd item={item} turn={turn} noFork={noFork ?? null} />;
   }
@@ -61,7 +63,7 @@ function PromptView({ item, turn }: { item: PromptItem; turn: Turn | undefined }
 function StartLine({ turn }: { turn: Turn }) {
   const called = turn.marks.find((mark) => mark.stage === "model_called");
   const first = turn.marks.find((mark) => mark.stage === "first_token");
-  const parts = [called && `model called after ${microseconds(called.at_us)}`, first && `first token after ${microseconds(first.at_us)}`].filter(Boolean);
+  const parts = [turn.sandbox && SANDBOX_STARTS[turn.sandbox], called && `model called after ${microseconds(called.at_us)}`, first && `first token after ${microseconds(first.at_us)}`].filter(Boolean);
   return (
     <details className="group mt-1.5 pl-1 text-[13px] text-ink-3" data-testid="start-timeline">
       <summary className="inline-flex min-h-8 list-none items-center gap-1.5 hover:text-ink">
@@ -207,6 +209,18 @@ function SyncedView({ item }: { item: SyncedItem }) {
           {more > 0 && <li className="font-sans">and {more} more</li>}
         </ul>
       </div>
+    </details>
+  );
+}
+
+function ToldView({ item }: { item: ToldItem }) {
+  return (
+    <details className="group mt-3 px-1 text-ink-2" data-testid="told">
+      <summary className="inline-flex min-h-9 list-none items-center gap-1.5 text-[14px] text-ink-3 hover:text-ink">
+        <Icon name="chat" className="size-[18px]" /> The agent was told
+        <Icon name="chevron" className="size-3.5 transition-transform group-open:rotate-90" />
+      </summary>
+      <div className="mt-1 whitespace-pre-wrap break-words border-l-2 border-line pl-3 text-[14px]">{item.text}</div>
     </details>
   );
 }

@@ -104,6 +104,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         isStopping: false,
         usage: NO_USAGE,
         marks: [],
+        sandbox: null,
         outcome: null,
         firstPrompt: event.prompts[0] ?? null,
         snapshot: null,
@@ -141,6 +142,8 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       return startTool(draft, event, atMs);
     case "tool_finished":
       return finishTool(draft, event, atMs);
+    case "notice_given":
+      return draft.put({ ...base, turn: event.turn, kind: "told", text: event.text });
     case "todo_changed":
       return draft.set({ todo: event.items });
     case "sandbox_changed":
@@ -167,7 +170,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       countDenied(draft, event.host, event.port);
       return draft.put(notice(base, "warn", `A connection to ${event.host}:${event.port} was refused: it is not on this repository's allow-list.`));
     case "start_timeline":
-      return draft.changeTurn(event.turn, { marks: event.marks });
+      return draft.changeTurn(event.turn, { marks: event.marks, sandbox: event.sandbox ?? null });
     case "change_opened":
       draft.set({ change: { id: event.change, number: event.number, title: event.title, state: "open" } });
       return draft.put(changeItem(base, "opened", event, event.author.name, event.title));

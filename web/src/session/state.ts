@@ -6,6 +6,7 @@ import type {
   ForkPoint,
   Problem,
   SandboxPhase,
+  SandboxStart,
   ServicePhase,
   SnapshotReason,
   TimelineMark,
@@ -88,13 +89,18 @@ export interface SyncedItem extends ItemBase {
   changedCount: number;
   rerunSteps: readonly string[];
 }
+/** The agent was told something that no person said. */
+export interface ToldItem extends ItemBase {
+  kind: "told";
+  text: string;
+}
 export interface TurnEndItem extends ItemBase {
   kind: "turn_end";
   outcome: TurnOutcome;
   usage: Usage;
   durationMs: number;
 }
-export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | TurnEndItem;
+export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | TurnEndItem;
 
 /** A copy of the session's files. */
 export interface Snapshot {
@@ -126,6 +132,8 @@ export interface Turn {
   isStopping: boolean;
   usage: Usage;
   marks: readonly TimelineMark[];
+  /** What its sandbox was made from. */
+  sandbox: SandboxStart | null;
   outcome: TurnOutcome | null;
   firstPrompt: string | null;
   /** The files as they were when it ended; `null`: it changed none. */

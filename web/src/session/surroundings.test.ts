@@ -79,6 +79,12 @@ describe("services", () => {
   });
 });
 
+it("the start of a turn says what its sandbox was made from, and what the agent was told is shown", () => {
+  const state = fold(...turn("t1").slice(0, 2), { type: "start_timeline", turn: "t1", marks: [], sandbox: "warm" }, { type: "notice_given", turn: "t1", text: "README.md was changed by the sync." });
+  expect(state.turns.get("t1")?.sandbox).toBe("warm");
+  expect(state.items.get("e4")).toMatchObject({ kind: "told", text: "README.md was changed by the sync." });
+});
+
 it("a sandbox that brings files back says so", () => {
   const state = fold({ type: "sandbox_changed", state: "restoring", image: "img", commit: null, problem: null });
   expect(phaseText(state.sandbox?.phase ?? "ready")).toBe("Bringing the files back");

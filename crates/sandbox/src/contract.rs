@@ -284,6 +284,112 @@ pub async fn a_destroyed_sandbox_is_forgotten(subject: &Subject) {
     assert!(matches!(sandbox.exec(shell("x", "true")).await, Err(crate::Error::Ended { .. })));
 }
 
+impl Subject {
+    /// Where a snapshot may be put, on the workspaces' file system.
+    fn snapshot_path(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.scratch.join("snapshots").join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// A sandbox over the same layers whose workspace begins from a snapshot.
+    async fn begun(&self, layers: &[PathBuf], snapshot: &Path) -> Arc<dyn Sandbox> {
+        let mut spec = self.spec();
+        spec.layers = layers.to_vec();
+        spec.workspace.begin_from = Some(snapshot.to_owned());
+        self.claim_with(spec).await
+    }
+}
+
+pub async fn a_snapshot_begins_any_number_of_workspaces_and_is_not_changed_by_them(subject: &Subject) {
+    let below = subject.claim().await;
+    for name in ["removed", "replaced/old", "kept"] {
+        below.write_file(&format!("/workspace/{name}"), b"below").await.expect("writes");
+    }
+    let layers = [below.suspend().await.expect("suspends").directory];
+    let mut spec = subject.spec();
+    spec.layers = layers.to_vec();
+    let sandbox = subject.claim_with(spec).await;
+    run(
+        &*sandbox,
+        "cd /workspace && rm removed && rm -r replaced && mkdir replaced && echo one > replaced/new \
+         && ln replaced/new twin && ln -s nowhere link && mkdir closed && chmod 000 closed",
+    )
+    .await;
+    let first = subject.snapshot_path();
+    let taken = timeout(PATIENCE, sandbox.snapshot(&first)).await.expect("in time").expect("snapshots");
+    assert_eq!(taken.layer.directory, first);
+    run(&*sandbox, "cd /workspace && echo two > replaced/new && rm kept").await;
+
+    const LOOK: &str = "cd /workspace && find . | sort | tr '\\n' ' ' && cat replaced/new";
+    const FOUND: &str = ". ./closed ./kept ./link ./replaced ./replaced/new ./twin one\n";
+    for _ in 0..2 {
+        let begun = subject.begun(&layers, &first).await;
+        assert_eq!(run(&*begun, LOOK).await, FOUND);
+        run(&*begun, "cd /workspace && rm -r replaced link && echo more > own").await;
+        begun.destroy().await.expect("destroys");
+    }
+    // A snapshot of what began from one is whole by itself.
+    let begun = subject.begun(&layers, &first).await;
+    run(&*begun, "cd /workspace && rm kept twin && rm -r closed && echo three > replaced/new").await;
+    let second = subject.snapshot_path();
+    begun.snapshot(&second).await.expect("snapshots");
+    begun.destroy().await.expect("destroys");
+    let last = subject.begun(&layers, &second).await;
+    assert_eq!(run(&*last, LOOK).await, ". ./link ./replaced ./replaced/new three\n");
+    last.destroy().await.expect("destroys");
+    assert_eq!(run(&*sandbox, "cat /workspace/replaced/new").await, "two\n");
+    sandbox.destroy().await.expect("destroys");
+}
+
+pub async fn a_workspace_that_holds_files_ignores_what_it_could_begin_from(subject: &Subject) {
+    let spec = subject.spec();
+    let sandbox = subject.claim_with(spec.clone()).await;
+    sandbox.write_file("/workspace/file", b"early").await.expect("writes");
+    let snapshot = subject.snapshot_path();
+    sandbox.snapshot(&snapshot).await.expect("snapshots");
+    sandbox.write_file("/workspace/file", b"late").await.expect("writes");
+    sandbox.destroy().await.expect("destroys");
+    let mut again = spec;
+    again.workspace.begin_from = Some(snapshot);
+    let sandbox = subject.claim_with(again).await;
+    assert_eq!(sandbox.read_file("/workspace/file", 0, 9).await.expect("reads").bytes, b"late");
+    sandbox.destroy().await.expect("destroys");
+}
+
+/// A process writes two files, always the first one first; a snapshot never shows the second one newer, nor the first
+/// more than one ahead. And the process goes on.
+pub async fn a_snapshot_of_a_busy_sandbox_is_one_instant(subject: &Subject) {
+    let sandbox = subject.claim().await;
+    let script = "cd /workspace; (n=0; while :; do n=$((n+1)); for f in a b; do \
+        echo $n > .$f; mv .$f $f; done; done) > /dev/null 2>&1 & \
+        until [ -f /workspace/b ]; do sleep 0.01; done";
+    run(&*sandbox, script).await;
+    for _ in 0..5 {
+        let path = subject.snapshot_path();
+        let taken = timeout(PATIENCE, sandbox.snapshot(&path)).await.expect("in time").expect("snapshots");
+        assert!(taken.freeze_us > 0 && taken.freeze_us <= taken.total_us, "{taken:?}");
+        let begun = subject.begun(&[], &path).await;
+        let text = run(&*begun, "cat /workspace/a /workspace/b").await;
+        let numbers: Vec<u64> = text.lines().map(|line| line.parse().expect("a whole number")).collect();
+        assert!(numbers[0] == numbers[1] || numbers[0] == numbers[1] + 1, "{numbers:?}");
+        begun.destroy().await.expect("destroys");
+        let wait = format!("while [ $(cat /workspace/a) = {} ]; do sleep 0.01; done", numbers[0]);
+        run(&*sandbox, &wait).await;
+    }
+    sandbox.destroy().await.expect("destroys");
+}
+
+pub async fn a_snapshot_never_replaces_what_is_there(subject: &Subject) {
+    let sandbox = subject.claim().await;
+    let path = subject.snapshot_path();
+    sandbox.snapshot(&path).await.expect("snapshots");
+    let again = sandbox.snapshot(&path).await;
+    assert!(matches!(again, Err(crate::Error::Invalid { .. })), "{again:?}");
+    sandbox.destroy().await.expect("destroys");
+    let ended = sandbox.snapshot(&subject.snapshot_path()).await;
+    assert!(matches!(ended, Err(crate::Error::Ended { .. })), "{ended:?}");
+}
+
 /// The promises that need no real processes.
 pub async fn basics(subject: &Subject) {
     a_run_gives_its_output_and_exit_code(subject).await;

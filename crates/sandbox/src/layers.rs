@@ -9,6 +9,7 @@
 mod file;
 mod walk;
 
+use file::Opened;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
@@ -45,7 +46,7 @@ pub struct LayerCopy {
 type Stamp = (usize, u64, i64, i64, u64, i64, u64);
 
 fn stamp(source: usize, facts: &Stat) -> Stamp {
-    let (mtime_ns, ctime_ns) = (facts.st_mtime_nsec as u64, facts.st_ctime_nsec as u64);
+    let (mtime_ns, ctime_ns) = (facts.st_mtime_nsec, facts.st_ctime_nsec);
     (source, facts.st_ino, facts.st_size, facts.st_mtime, mtime_ns, facts.st_ctime, ctime_ns)
 }
 
@@ -132,14 +133,15 @@ impl LayerCopy {
         pending: &mut Vec<(PathBuf, Entry)>,
     ) -> io::Result<()> {
         let target = self.open_target(&path)?;
+        let sources = self.open_sources(&entry.merged, &path)?;
         if self.is_due(&path, stamp(entry.source, &entry.facts)) {
-            let Some(source) = self.open_source(entry.source, &path)? else { return Ok(()) };
-            file::replace_attributes(&source, &target)?;
+            let Some(source) = of(&sources, entry.source) else { return Ok(()) };
+            file::replace_attributes(source, &target)?;
             if entry.is_closed {
                 rustix::fs::fsetxattr(&target, OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
             }
         }
-        let entries = self.merged_entries(&path, &entry.merged)?;
+        let entries = walk::merged_entries(&sources, path.as_os_str().is_empty())?;
         if self.done.is_some() {
             self.remove_what_is_gone(&target, &path, &entries)?;
         }
@@ -149,7 +151,8 @@ impl LayerCopy {
                 self.make_directory(&target, &name, &child_path)?;
                 pending.push((child_path, child));
             } else {
-                self.entry(&target, &name, child_path, &child)?;
+                let source = of(&sources, child.source).expect("the entry was read from it");
+                self.entry(source, &target, &name, child_path, &child)?;
             }
         }
         self.directories.push((path, entry.facts));
@@ -185,7 +188,14 @@ impl LayerCopy {
     }
 
     /// A name that is no directory.
-    fn entry(&mut self, target: &OwnedFd, name: &OsStr, path: PathBuf, entry: &Entry) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        entry: &Entry,
+    ) -> io::Result<()> {
         let facts = &entry.facts;
         let has_names = facts.st_nlink > 1 && !is_whiteout(facts);
         let first = has_names.then(|| self.links.get(&(entry.source, facts.st_ino)).cloned()).flatten();
@@ -205,9 +215,7 @@ impl LayerCopy {
                 return Ok(());
             }
         }
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let Some(source) = self.open_source(entry.source, parent)? else { return Ok(()) };
-        let is_made = file::copy_entry(&source, target, name, facts)?;
+        let is_made = file::copy_entry(source, target, name, facts)?;
         if is_made && has_names {
             self.links.insert((entry.source, facts.st_ino), path);
         }
@@ -237,13 +245,22 @@ impl LayerCopy {
         Ok(open_below(&self.target, path)?)
     }
 
-    /// None when it is gone, or something else by now.
-    fn open_source(&self, source: usize, path: &Path) -> io::Result<Option<OwnedFd>> {
-        walk::unless_gone(open_below(&self.sources[source], path).or_else(|errno| match errno {
-            Errno::ACCESS => file::open_closed_directory(&self.sources[source], path),
-            errno => Err(errno),
-        }))
+    /// A directory of some layers; without those where it is gone, or something else by now.
+    fn open_sources(&self, layers: &[usize], path: &Path) -> io::Result<Vec<(usize, Opened)>> {
+        let mut opened = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let directory = match open_below(&self.sources[*layer], path) {
+                Err(Errno::ACCESS) => Opened::closed_directory(&self.sources[*layer], path),
+                other => other.map(Opened::plain),
+            };
+            opened.extend(walk::unless_gone(directory)?.map(|directory| (*layer, directory)));
+        }
+        Ok(opened)
     }
+}
+
+fn of(sources: &[(usize, Opened)], layer: usize) -> Option<&OwnedFd> {
+    sources.iter().find(|(source, _)| *source == layer).map(|(_, opened)| opened.handle())
 }
 
 const BELOW: ResolveFlags =

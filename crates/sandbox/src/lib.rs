@@ -133,7 +133,13 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
     }
 
     /// Copies the workspace as it is now to `directory`, which must not exist and lies on the workspace's file system.
-    /// Processes go on (they are frozen for an instant where that is needed), and so does the sandbox.
+    /// Processes go on (they are frozen for an instant where that is needed), and so does the sandbox. One at a time per
+    /// sandbox; a second call waits. On an error nothing is left.
+    ///
+    /// Durable only once `Storage::sync` was called after this returned and has returned too: a crash of the machine
+    /// before that may leave a part of it, a crash of the server none or all. Whoever keeps it as durable notes that
+    /// after the sync. What is charged to a workspace (`Resources::disk_bytes`) may go on to count files that only its
+    /// snapshots hold.
     async fn snapshot(&self, _directory: &Path) -> Result<Snapshot> {
         Err(unavailable("be copied while they run"))
     }

@@ -130,7 +130,11 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
 /// A writable copy of a subvolume at this instant; what is being written is flushed first. Subvolumes inside come out
 /// as empty directories.
 pub(crate) fn snapshot(source: &Path, target: &Path) -> io::Result<()> {
-    let source = open_directory(source)?;
+    snapshot_of(&open_directory(source)?, target)
+}
+
+/// As `snapshot`, of the subvolume whose root is open.
+pub(crate) fn snapshot_of(source: &OwnedFd, target: &Path) -> io::Result<()> {
     let (parent, name) = split(target)?;
     let mut args = SnapshotArgs {
         fd: source.as_raw_fd().into(),
@@ -140,6 +144,11 @@ pub(crate) fn snapshot(source: &Path, target: &Path) -> io::Result<()> {
         name: name_bytes(name)?,
     };
     call(parent.as_fd(), SNAPSHOT, &mut args)
+}
+
+/// Writes what is waiting to be written in a subvolume, so that the next snapshot finds little.
+pub(crate) fn flush(subvolume: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(open_directory(subvolume)?)?)
 }
 
 /// Unlinks a subvolume; its blocks are freed by the kernel afterwards. Subvolumes inside must be gone.

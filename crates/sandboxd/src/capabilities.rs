@@ -81,12 +81,7 @@ fn limits(is_user_mode: bool, cgroups: &Layout) -> Vec<Capability> {
         }
     };
     vec![
-        limit(
-            Controller::Memory,
-            "memory_limit",
-            "4 GiB",
-            "a sandbox may use all memory of the machine",
-        ),
+        limit(Controller::Memory, "memory_limit", "4 GiB", "a sandbox may use all memory of the machine"),
         limit(Controller::Cpu, "cpu_limit", "2 cores", "a sandbox may use all processors"),
         yes("process_limit", &processes),
         freezer(cgroups),

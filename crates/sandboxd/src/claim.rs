@@ -113,9 +113,7 @@ fn limit(blank: &Blank, spec: &ClaimSpec) -> Result<()> {
     if spec.resources == Resources::default() && !spec.is_background {
         return Ok(());
     }
-    group
-        .limit(&spec.resources, spec.is_background)
-        .map_err(|error| system("limit", "control group", error))
+    group.limit(&spec.resources, spec.is_background).map_err(|error| system("limit", "control group", error))
 }
 
 /// A new workspace is a few short calls, made here; an old one may have much to clear. Answers the layers to lie directly

@@ -46,10 +46,7 @@ struct Piece {
     exit: Option<ExecEvent>,
 }
 
-pub(crate) async fn exec(
-    sandbox: &Arc<LocalSandbox>,
-    spec: ExecSpec,
-) -> Result<mpsc::Receiver<ExecEvent>> {
+pub(crate) async fn exec(sandbox: &Arc<LocalSandbox>, spec: ExecSpec) -> Result<mpsc::Receiver<ExecEvent>> {
     validate(&spec)?;
     let limit = Duration::from_millis(spec.timeout_ms).min(MAX_TIMEOUT);
     let env = sandbox.environment(&spec.env);

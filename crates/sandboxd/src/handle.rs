@@ -7,9 +7,10 @@ use crate::zygote::system;
 use async_trait::async_trait;
 use greenroom_sandbox::{
     DirEntry, Error, ExecEvent, ExecSpec, FileContent, FileKind, FileStat, Result, Sandbox, SandboxStream,
-    SearchQuery, SearchResult, SnapshotLayer, Terminal, TerminalSpec, Usage, WatchEvent,
+    SearchQuery, SearchResult, Snapshot, SnapshotLayer, Terminal, TerminalSpec, Usage, WatchEvent,
 };
 use greenroom_stage::protocol::{FILE_BYTES, Kind, SearchPlan, StageOp, StageResult};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -158,11 +159,13 @@ impl Sandbox for Handle {
 
     async fn freeze(&self) -> Result<()> {
         self.check()?;
+        let _one = self.room().snapshots.lock().await;
         self.room().freeze().await
     }
 
     async fn thaw(&self) -> Result<()> {
         self.check()?;
+        let _one = self.room().snapshots.lock().await;
         self.room().thaw().await
     }
 
@@ -174,6 +177,10 @@ impl Sandbox for Handle {
     async fn usage(&self) -> Result<Usage> {
         self.check()?;
         crate::memory::usage(&self.0).await
+    }
+
+    async fn snapshot(&self, directory: &Path) -> Result<Snapshot> {
+        crate::snapshot::take(&self.0, directory).await
     }
 
     async fn suspend(&self) -> Result<SnapshotLayer> {

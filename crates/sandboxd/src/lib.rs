@@ -22,11 +22,12 @@ mod rebind;
 mod registry;
 mod room;
 mod sandbox;
+mod snapshot;
 mod stock;
 mod terminal;
 mod tools;
-mod watch;
 mod volume;
+mod watch;
 mod workspace;
 mod zygote;
 

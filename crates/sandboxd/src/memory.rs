@@ -16,7 +16,7 @@ pub(crate) async fn usage(sandbox: &Arc<LocalSandbox>) -> Result<Usage> {
     Ok(Usage {
         memory_bytes: group.and_then(crate::cgroup::Cgroup::memory_bytes),
         processes: group.and_then(crate::cgroup::Cgroup::processes),
-        disk_bytes: None,
+        disk_bytes: crate::btrfs::charged(&sandbox.workspace().join("upper")).ok(),
     })
 }
 

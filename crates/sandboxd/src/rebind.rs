@@ -64,8 +64,7 @@ async fn write_hostname(former: &LocalSandbox, sandbox: &Arc<LocalSandbox>) {
     if name == former.hostname() {
         return;
     }
-    let hosts =
-        format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n");
+    let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n");
     let handle = Handle(Arc::clone(sandbox));
     for (path, text) in [("/etc/hosts", hosts), ("/etc/hostname", format!("{name}\n"))] {
         if let Err(error) = handle.write_file(path, text.as_bytes()).await {

@@ -40,6 +40,8 @@ pub(crate) struct Room {
     pub(crate) owner: Mutex<Option<Arc<LocalSandbox>>>,
     /// Why it ends, by whoever ended it first.
     reason: OnceLock<String>,
+    /// Held while a snapshot is taken or the owner freezes or thaws: one does not undo the other's.
+    pub(crate) snapshots: tokio::sync::Mutex<()>,
     /// While true, requests wait.
     frozen: watch::Sender<bool>,
     /// Of ports beyond those every sandbox has.
@@ -61,6 +63,7 @@ impl Room {
             gate: RwLock::new(()),
             owner: Mutex::new(None),
             reason: OnceLock::new(),
+            snapshots: tokio::sync::Mutex::new(()),
             frozen: watch::Sender::new(false),
             extra_egress: Mutex::default(),
             out_of_memory: Mutex::default(),
@@ -154,10 +157,9 @@ impl Room {
         // First, so that an end meanwhile thaws it.
         self.frozen.send_replace(true);
         let frozen = match self.group.as_ref().filter(|group| group.can_freeze()) {
-            Some(group) => group
-                .freeze()
-                .await
-                .map_err(|error| crate::zygote::system("freeze", "control group", error)),
+            Some(group) => {
+                group.freeze().await.map_err(|error| crate::zygote::system("freeze", "control group", error))
+            }
             None => self.stage.ask(StageOp::Stop, &[], FREEZE_LIMIT).await.map(drop),
         };
         if frozen.is_err() {
@@ -176,6 +178,10 @@ impl Room {
         }
         self.frozen.send_replace(false);
         Ok(())
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        *self.frozen.borrow()
     }
 
     /// Resolves when nothing is frozen, or never will be again.

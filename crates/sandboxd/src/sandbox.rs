@@ -30,12 +30,8 @@ impl LocalSandbox {
     /// From now on the room is this owner's; a former owner's hold ends. The caller holds the room's gate, or nobody
     /// else knows the room yet. An error when the room has ended meanwhile.
     pub(crate) fn take(room: &Arc<Room>, identity: Identity, shared: Weak<Shared>) -> Result<Arc<Self>> {
-        let sandbox = Arc::new(Self {
-            identity,
-            shared,
-            room: Arc::clone(room),
-            end: watch::Sender::new(None),
-        });
+        let sandbox =
+            Arc::new(Self { identity, shared, room: Arc::clone(room), end: watch::Sender::new(None) });
         let former = lock(&room.owner).replace(Arc::clone(&sandbox));
         if let Some(former) = former {
             former.end.send_replace(Some(GIVEN_AWAY.to_owned()));

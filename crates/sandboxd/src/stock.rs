@@ -112,12 +112,8 @@ impl Stock {
         zygote: Zygote,
         blanks: usize,
     ) -> Result<Arc<Self>> {
-        let shelf = Shelf {
-            places: Vec::new(),
-            blanks: Vec::new(),
-            last_claim: Instant::now(),
-            is_closed: false,
-        };
+        let shelf =
+            Shelf { places: Vec::new(), blanks: Vec::new(), last_claim: Instant::now(), is_closed: false };
         let stock = Arc::new(Self {
             is_user_mode,
             cgroups,

@@ -16,7 +16,7 @@ use crate::btrfs;
 use greenroom_sandbox::{Capability, PlainFiles, Storage, StorageDriver};
 use loop_device::LoopDevice;
 use rustix::mount::{MountFlags, UnmountFlags};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

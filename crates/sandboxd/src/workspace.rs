@@ -7,7 +7,7 @@
 
 use crate::btrfs;
 use crate::zygote::{ID_BASE, system};
-use greenroom_sandbox::{ClaimSpec, Error, Result, SnapshotLayer};
+use greenroom_sandbox::{ClaimSpec, Error, LayerCopy, Result, SnapshotLayer};
 use rustix::fs::{CWD, StatVfsMountFlags};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -36,7 +36,7 @@ enum Ground {
     Plain,
 }
 
-fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+pub(crate) fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull,
         _ => system(operation, path.display().to_string(), error),
@@ -184,8 +184,26 @@ pub(crate) fn into_layer(directory: &Path) -> Result<SnapshotLayer> {
         let _ = fs::remove_dir(volume.path());
     }
     let layer = unused_name(directory);
+    if let Some(begun) = begun(directory) {
+        return merge(directory, &[&begun, &upper], layer);
+    }
     fs::rename(&upper, &layer).map_err(failed("rename", &layer))?;
     Ok(SnapshotLayer { directory: layer })
+}
+
+/// The layer of a workspace that began from another directory: both in one.
+fn merge(directory: &Path, layers: &[&Path], target: PathBuf) -> Result<SnapshotLayer> {
+    let merged =
+        LayerCopy::new(layers, &target).and_then(|mut copy| copy.update().and_then(|()| copy.finish()));
+    if let Err(error) = merged {
+        // What is left of it is removed with the workspace.
+        let _ = greenroom_sandbox::remove_tree(&target);
+        return Err(failed("copy to", &target)(error));
+    }
+    let (upper, link) = (directory.join("upper"), directory.join(BEGUN));
+    btrfs::remove_tree(&upper).map_err(failed("remove", &upper))?;
+    fs::remove_file(&link).map_err(failed("remove", &link))?;
+    Ok(SnapshotLayer { directory: target })
 }
 
 fn unused_name(directory: &Path) -> PathBuf {

@@ -156,6 +156,10 @@ macro_rules! promises {
 
 promises! {
     basics,
+    a_snapshot_begins_any_number_of_workspaces_and_is_not_changed_by_them,
+    a_workspace_that_holds_files_ignores_what_it_could_begin_from,
+    a_snapshot_of_a_busy_sandbox_is_one_instant,
+    a_snapshot_never_replaces_what_is_there,
 }
 
 async fn bounded(subject: &Subject, script: &str) -> (String, Exit) {

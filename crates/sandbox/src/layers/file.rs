@@ -48,53 +48,88 @@ pub(super) fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &OsStr, facts
 }
 
 fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &OsStr) -> io::Result<bool> {
-    let Some(from) = super::walk::unless_gone(open_file(source, name))? else { return Ok(false) };
-    let facts = rustix::fs::fstat(&from)?;
+    let Some(from) = super::walk::unless_gone(Opened::file(source, name))? else {
+        return Ok(false);
+    };
+    let mut facts = rustix::fs::fstat(from.handle())?;
+    if let Some(before) = from.mode_before {
+        facts.st_mode = facts.st_mode & !0o7777 | before.as_raw_mode();
+    }
+    let from = from.handle();
     if kind(&facts) != FileType::RegularFile {
         return Ok(false);
     }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let to = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
-    copy_bytes(&from, &to, facts.st_size as u64)?;
+    copy_bytes(from, &to, facts.st_size as u64)?;
     // A change of owner takes capabilities away, so they come after.
     set_owner(&to, &facts)?;
-    copy_attributes(&from, &to)?;
+    copy_attributes(from, &to)?;
     set_mode(&to, &facts)?;
     set_times(&to, &facts)?;
     Ok(true)
 }
 
-/// Not blocking on a fifo that took the file's place. An ordinary user opens a file of theirs that they closed to
-/// themselves (inside, root reads it) by opening its mode for a moment.
-fn open_file(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let handle = rustix::fs::openat(directory, name, path, Mode::empty())?;
-            opened(&handle, Mode::RUSR, flags.difference(OFlags::NOFOLLOW))
+/// A source's file or directory. An ordinary user opens what they own and closed to themselves (inside, root reads it
+/// anyway) by changing its mode as long as it is read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    handle: OwnedFd,
+    mode_before: Option<Mode>,
+}
+
+impl Opened {
+    pub(super) fn plain(handle: OwnedFd) -> Self {
+        Self { handle, mode_before: None }
+    }
+
+    pub(super) fn handle(&self) -> &OwnedFd {
+        &self.handle
+    }
+
+    pub(super) fn closed_directory(root: &OwnedFd, path: &Path) -> rustix::io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = rustix::fs::openat2(root, path, flags, Mode::empty(), BELOW)?;
+        Self::closed(&found, Mode::RUSR | Mode::XUSR, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC)
+    }
+
+    /// Not blocking on a fifo that took the file's place.
+    fn file(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let found = rustix::fs::openat(directory, name, path, Mode::empty())?;
+                Self::closed(&found, Mode::RUSR, flags)
+            }
+            other => other.map(Self::plain),
         }
-        other => other,
+    }
+
+    fn closed(found: &OwnedFd, needed: Mode, flags: OFlags) -> rustix::io::Result<Self> {
+        let facts = rustix::fs::fstat(found)?;
+        if !matches!(kind(&facts), FileType::RegularFile | FileType::Directory) {
+            return Err(Errno::NXIO);
+        }
+        let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+        rustix::fs::chmod(&path, mode(&facts) | needed)?;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(handle) => Ok(Self { handle, mode_before: Some(mode(&facts)) }),
+            Err(errno) => {
+                rustix::fs::chmod(&path, mode(&facts))?;
+                Err(errno)
+            }
+        }
     }
 }
 
-/// As above, for a directory.
-pub(super) fn open_closed_directory(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handle = rustix::fs::openat2(root, path, flags, Mode::empty(), BELOW)?;
-    opened(&handle, Mode::RUSR | Mode::XUSR, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC)
-}
-
-fn opened(handle: &OwnedFd, needed: Mode, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let facts = rustix::fs::fstat(handle)?;
-    if !matches!(kind(&facts), FileType::RegularFile | FileType::Directory) {
-        return Err(Errno::NXIO);
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(mode) = self.mode_before {
+            // It is ours, or it could not have been opened.
+            let _ = rustix::fs::fchmod(&self.handle, mode);
+        }
     }
-    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    rustix::fs::chmod(&path, mode(&facts) | needed)?;
-    let result = rustix::fs::open(&path, flags, Mode::empty());
-    rustix::fs::chmod(&path, mode(&facts))?;
-    result
 }
 
 /// Shares the blocks where the file system can, and keeps holes where it cannot.
@@ -221,8 +256,8 @@ pub(super) fn set_mode(target: &OwnedFd, facts: &Stat) -> io::Result<()> {
 fn times(facts: &Stat) -> Timestamps {
     let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
     Timestamps {
-        last_access: time(facts.st_atime, facts.st_atime_nsec as u64),
-        last_modification: time(facts.st_mtime, facts.st_mtime_nsec as u64),
+        last_access: time(facts.st_atime, facts.st_atime_nsec),
+        last_modification: time(facts.st_mtime, facts.st_mtime_nsec),
     }
 }
 

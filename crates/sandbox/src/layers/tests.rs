@@ -102,6 +102,13 @@ fn an_opaque_directory_hides_its_lower_ones_and_stays_opaque() {
 }
 
 #[test]
+fn a_directory_that_only_the_lowest_layer_of_the_chain_closes_stays_closed() {
+    let low = Layer::new().opaque("root/d").file("root/d/low", "x");
+    let high = Layer::new().file("root/d/high", "x");
+    assert!(has_opaque(&copied(&[&low, &high]), "root/d"));
+}
+
+#[test]
 fn a_directory_over_a_file_or_a_whiteout_of_the_chain_becomes_opaque() {
     let lowest = Layer::new().file("root/d/lowest", "x").file("root/e/lowest", "x");
     let low = Layer::new().whiteout("root/d").file("root/e", "a file");
@@ -208,7 +215,7 @@ fn no_link_leads_out_even_one_that_takes_a_directorys_place() {
 fn closed_directories_are_copied_with_what_is_in_them() {
     let layer = Layer::new().file("root/closed/file", "x").file("root/closed/secret", "y");
     let closed = layer.path().join("root/closed");
-    fs::set_permissions(closed.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(closed.join("secret"), fs::Permissions::from_mode(0o0)).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
     let copy = copied(&[&layer]);
     let target = copy.path().join("copy/root/closed");

@@ -1,8 +1,9 @@
 //! Reading one directory of several layers as overlay would show it.
 
-use super::{Entry, LayerCopy, OPAQUE, WORK, is_whiteout, kind};
+use super::file::Opened;
+use super::{Entry, OPAQUE, WORK, is_whiteout, kind};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +22,10 @@ pub(super) fn unless_gone<T>(result: rustix::io::Result<T>) -> io::Result<Option
 
 pub(super) fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut found = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    // Not opened anew, because it may be closed to us by now.
+    let copy = directory.try_clone()?;
+    rustix::fs::seek(&copy, SeekFrom::Start(0))?;
+    for entry in Dir::new(copy)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
@@ -31,52 +35,54 @@ pub(super) fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     Ok(found)
 }
 
-impl LayerCopy {
-    /// `layers` topmost first, each with a directory at `path`.
-    pub(super) fn merged_entries(
-        &self,
-        path: &Path,
-        layers: &[usize],
-    ) -> io::Result<BTreeMap<OsString, Entry>> {
-        let mut entries: BTreeMap<OsString, Entry> = BTreeMap::new();
-        for (position, source) in layers.iter().enumerate() {
-            let has_lower = position + 1 < layers.len();
-            let Some(directory) = self.open_source(*source, path)? else { continue };
-            for name in names(&directory)? {
-                if path.as_os_str().is_empty() && name == WORK {
-                    continue;
+/// `sources` topmost first: one directory of each layer that has it.
+pub(super) fn merged_entries(
+    sources: &[(usize, Opened)],
+    is_root: bool,
+) -> io::Result<BTreeMap<OsString, Entry>> {
+    let mut entries: BTreeMap<OsString, Entry> = BTreeMap::new();
+    // A single layer's directories keep the mark with their other attributes.
+    let is_merge = sources.len() > 1;
+    for (source, opened) in sources {
+        let directory = opened.handle();
+        for name in names(directory)? {
+            if is_root && name == WORK {
+                continue;
+            }
+            let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let Some(facts) = unless_gone(stat)? else { continue };
+            let is_directory = kind(&facts) == FileType::Directory;
+            let is_opaque = is_directory && is_merge && is_opaque(directory, &name);
+            match entries.get_mut(&name) {
+                None => {
+                    let merged = if is_directory { vec![*source] } else { Vec::new() };
+                    let is_closed = is_opaque || !is_directory;
+                    entries.insert(name, Entry { source: *source, facts, merged, is_closed });
                 }
-                let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW);
-                let Some(facts) = unless_gone(stat)? else { continue };
-                let is_directory = kind(&facts) == FileType::Directory;
-                let is_opaque = is_directory && has_lower && is_opaque(&directory, &name);
-                match entries.get_mut(&name) {
-                    None => {
-                        let merged = if is_directory { vec![*source] } else { Vec::new() };
-                        let is_closed = is_opaque || !is_directory;
-                        entries.insert(name, Entry { source: *source, facts, merged, is_closed });
-                    }
-                    Some(entry) if entry.is_closed => {}
-                    Some(entry) if is_directory => {
-                        entry.merged.push(*source);
-                        entry.is_closed = is_opaque;
-                    }
-                    // A directory was made where this layer has something else or nothing.
-                    Some(entry) => entry.is_closed = true,
+                Some(entry) if entry.is_closed => {}
+                Some(entry) if is_directory => {
+                    entry.merged.push(*source);
+                    entry.is_closed = is_opaque;
                 }
+                // A directory was made where this layer has something else or nothing.
+                Some(entry) => entry.is_closed = true,
             }
         }
-        // `is_closed` of what is no directory only ended the search.
-        for entry in entries.values_mut() {
-            entry.is_closed &= !entry.merged.is_empty() && !is_whiteout(&entry.facts);
-        }
-        Ok(entries)
     }
+    // `is_closed` of what is no directory only ended the search.
+    for entry in entries.values_mut() {
+        entry.is_closed &= !entry.merged.is_empty() && !is_whiteout(&entry.facts);
+    }
+    Ok(entries)
 }
 
 fn is_opaque(parent: &OwnedFd, name: &OsStr) -> bool {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(directory) = rustix::fs::openat(parent, name, flags, Mode::empty()) else { return false };
+    let directory = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => Opened::closed_directory(parent, Path::new(name)),
+        other => other.map(Opened::plain),
+    };
+    let Ok(directory) = directory else { return false };
     let mut value = [0u8; 1];
-    matches!(rustix::fs::fgetxattr(directory.as_fd(), OPAQUE, &mut value), Ok(1)) && value == *b"y"
+    matches!(rustix::fs::fgetxattr(directory.handle().as_fd(), OPAQUE, &mut value), Ok(1)) && value == *b"y"
 }

@@ -22,7 +22,7 @@ fn what_is_discarded_is_gone_at_once_and_links_in_it_are_not_followed() {
     fs::create_dir_all(workspace.join("closed")).unwrap();
     std::os::unix::fs::symlink(&outside, workspace.join("link")).unwrap();
     std::os::unix::fs::symlink(root.path(), workspace.join("directory")).unwrap();
-    fs::set_permissions(workspace.join("closed"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(workspace.join("closed"), Permissions::from_mode(0o0)).unwrap();
     storage.discard(&workspace).unwrap();
     assert!(!workspace.exists());
     storage.discard(&workspace).unwrap();

@@ -67,6 +67,19 @@ pub(crate) fn staged(name: &str) -> String {
     format!("{WORKSHOP}/k/{name}")
 }
 
+const MAX_TERMINALS: u32 = 128;
+/// Bounds of this user namespace, below those that all sandboxes share: watches are counted for their common owner, and
+/// no user namespace is ever nested. Nobody inside has the capability to raise them again.
+const NAMESPACE_BOUNDS: [(&str, &str); 2] =
+    [("max_inotify_instances", "32"), ("max_user_namespaces", "0")];
+
+fn bound_namespace() {
+    for (name, bound) in NAMESPACE_BOUNDS {
+        // A kernel without one of them has nothing to bound.
+        let _ = std::fs::write(staged(&format!("proc/sys/user/{name}")), bound);
+    }
+}
+
 fn mount_kernel_files(tmp_bytes: u64, is_user_mode: bool) -> Outcome<()> {
     let directory = |path: &str, mode| mkdirat(CWD, path, Mode::from_raw_mode(mode)).at("mkdir", path);
     directory(&format!("{WORKSHOP}/k"), 0o700)?;
@@ -75,6 +88,7 @@ fn mount_kernel_files(tmp_bytes: u64, is_user_mode: bool) -> Outcome<()> {
     }
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", &staged("proc"), quiet, "")?;
+    bound_namespace();
     // A host whose own /sys is partly hidden gives none; nothing essential reads it.
     let _ = mount("sysfs", &staged("sys"), quiet | MountFlags::RDONLY, "");
     mount_dev(is_user_mode)?;
@@ -89,7 +103,8 @@ fn mount_dev(is_user_mode: bool) -> Outcome<()> {
     let dev = staged("dev");
     crate::zygote::attach(clone_tree(Path::new("/b/dev"), true)?.as_fd(), Path::new(&dev))?;
     let group = if is_user_mode { "" } else { ",gid=5" };
-    let options = format!("newinstance,ptmxmode=0666,mode=620{group}");
+    // Terminals are counted for the whole machine (kernel.pty.max): one sandbox may not take them all.
+    let options = format!("newinstance,ptmxmode=0666,mode=620,max={MAX_TERMINALS}{group}");
     mount("devpts", &format!("{dev}/pts"), MountFlags::NOSUID | MountFlags::NOEXEC, &options)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", &format!("{dev}/shm"), flags, "mode=1777,size=256m")

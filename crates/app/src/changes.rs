@@ -3,7 +3,9 @@
 use crate::{App, Inner, Result, require};
 use greenroom_domain::{ChangeId, ErrorCode, Event, Person, Problem, RepositoryName, Role};
 use greenroom_forge::{Change, ChangeState, FileDiff};
-use greenroom_wire::{ApprovalView, ApproveChange, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission};
+use greenroom_wire::{
+    ApprovalView, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission,
+};
 
 const LISTED: u32 = 200;
 
@@ -38,7 +40,12 @@ impl App {
     }
 
     /// Approves the commit that the caller looked at, in their name; refused to everyone whose prompts produced the change.
-    pub async fn approve_change(&self, caller: &Person, id: ChangeId, body: ApproveChange) -> Result<ChangeView> {
+    pub async fn approve_change(
+        &self,
+        caller: &Person,
+        id: ChangeId,
+        body: ApproveChange,
+    ) -> Result<ChangeView> {
         require(caller, Role::Member)?;
         self.inner.change(id).await?;
         let change = self.inner.forge.approve(id, &body.head, caller, self.inner.now_ms()).await?;
@@ -66,6 +73,9 @@ impl App {
                 name: caller.name.clone(),
             };
             self.inner.tell_session(&change, merged).await;
+            if let Some(repository) = self.inner.directory.repository(change.repository).await? {
+                self.inner.branches_moved(repository);
+            }
         }
         self.inner.change_with_commits(caller, change).await
     }

@@ -39,6 +39,7 @@ pub struct AppConfig {
     pub snapshots_kept: usize,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
+    pub image_history: crate::ImageHistory,
     /// Where people reach this server, for links in answers.
     pub public_url: String,
     /// Version of the runtime that images and snapshots must match.

@@ -1,23 +1,27 @@
-//! Environment images: one build at a time for each repository, its log followed live, the newest good one used.
+//! Environment images: one build at a time for each repository, its log followed live, the newest good one used. `build`
+//! runs one, `schedule` decides when, `retention` what is kept.
+
+mod build;
+mod log;
+mod retention;
+mod schedule;
+
+pub use log::BuildLogStream;
+pub use retention::ImageHistory;
 
 use crate::{App, AppConfig, Inner, Ports, Result, require};
-use greenroom_broker::FORGE_HOST;
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
 use greenroom_domain::{ErrorCode, ImageId, Person, Problem, RepositoryId, RepositoryName, Role};
-use greenroom_image::{BuildEvent, BuildRequest, Builder, ImageManifest, LayerStore, SandboxSetup};
-use greenroom_wire::{BuildFrame, ImageView, StepView};
+use greenroom_image::{Builder, ImageManifest, LayerStore, SandboxSetup};
+use greenroom_wire::ImageView;
 use std::collections::HashMap;
-use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio::sync::{mpsc, watch};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const LISTED: u32 = 50;
 const PROGRESS_EVENTS: usize = 256;
-const LOG_CHUNK: u64 = 64 * 1024;
 /// Builds that may run at once.
 const BUILDS: usize = 2;
 
@@ -27,6 +31,9 @@ struct Running {
     image: ImageId,
     cancel: CancellationToken,
     written: watch::Receiver<u64>,
+    /// Somebody asked meanwhile: the branch is looked at again when it is over. Any number of requests is one more build
+    /// at most, of what is newest then.
+    is_wanted_again: bool,
 }
 
 #[derive(Debug)]
@@ -78,16 +85,16 @@ impl Images {
         self.layers.image_directory(image).join("build.log")
     }
 
-    pub(crate) fn log_path(&self, image: ImageId) -> PathBuf {
-        self.layers.image_directory(image).join("build.log")
-    }
-
     fn with_running<T>(&self, work: impl FnOnce(&mut HashMap<RepositoryId, Running>) -> T) -> T {
         work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn running_build(&self, repository: RepositoryId) -> Option<Running> {
         self.with_running(|running| running.get(&repository).cloned())
+    }
+
+    fn forget(&self, image: ImageId) {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
     }
 
     /// Cancels a repository's build and waits until nothing of it is left.
@@ -239,219 +246,6 @@ impl Inner {
             }
         }
     }
-
-    /// Builds a new image of each repository whose default branch moved, until the app is gone. Repositories take
-    /// turns over the interval, so that their builds do not begin together.
-    pub(crate) async fn build_on_schedule(inner: Weak<Self>, every: Duration) {
-        loop {
-            let Some(app) = inner.upgrade() else { return };
-            let repositories = app.directory.repositories().await.unwrap_or_default();
-            drop(app);
-            let pause = every / u32::try_from(repositories.len().max(1)).unwrap_or(u32::MAX);
-            if repositories.is_empty() {
-                tokio::time::sleep(pause).await;
-            }
-            for repository in repositories {
-                tokio::time::sleep(pause).await;
-                let Some(app) = inner.upgrade() else { return };
-                if let Err(problem) = app.build_if_behind(&repository).await {
-                    tracing::warn!(repository = %repository.name, %problem, "a scheduled build could not start");
-                }
-            }
-        }
-    }
-
-    async fn build_if_behind(self: &Arc<Self>, repository: &RepositoryRow) -> Result<()> {
-        let head = self.forge.branch_head(repository.id, &repository.default_branch).await?;
-        let newest = self.directory.images(repository.id, 1).await?.pop();
-        let has_tried = newest.is_some_and(|image| image.commit == head && image.state != ImageState::Failed);
-        if head.is_some() && !has_tried {
-            self.start_build(repository).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn start_build(self: &Arc<Self>, repository: &RepositoryRow) -> Result<ImageView> {
-        let (at, random) = self.id_parts();
-        let image = ImageId::from_parts(at, random);
-        let (written_to, written) = watch::channel(0);
-        let cancel = CancellationToken::new();
-        let running = Running { image, cancel: cancel.clone(), written };
-        let known = self.images.with_running(|builds| match builds.get(&repository.id) {
-            Some(known) => Some(known.image),
-            None => {
-                builds.insert(repository.id, running);
-                None
-            }
-        });
-        if let Some(known) = known {
-            return Ok(view_of(self.image_row(known).await?));
-        }
-        let row = ImageRow {
-            id: image,
-            repository: repository.id,
-            state: ImageState::Building,
-            commit: None,
-            steps: serde_json::json!([]),
-            problem: None,
-            started_at_ms: self.now_ms(),
-            finished_at_ms: None,
-        };
-        if let Err(error) = self.directory.put_image(row.clone()).await {
-            self.images.with_running(|builds| builds.remove(&repository.id));
-            return Err(error.into());
-        }
-        let view = view_of(row.clone());
-        tokio::spawn(Arc::clone(self).build(repository.clone(), row, cancel, written_to));
-        Ok(view)
-    }
-
-    /// Runs one build to its end and records what became of it.
-    async fn build(
-        self: Arc<Self>,
-        repository: RepositoryRow,
-        mut row: ImageRow,
-        cancel: CancellationToken,
-        written: watch::Sender<u64>,
-    ) {
-        let policy = BuildPolicy { app: Arc::clone(&self), image: row.id };
-        let built = self.plan_and_run(&repository, row.id, cancel, &written).await;
-        drop(policy);
-        row.finished_at_ms = Some(self.now_ms());
-        match built {
-            Ok(manifest) => {
-                row.state = ImageState::Ready;
-                row.commit = Some(manifest.commit.clone());
-                row.steps = steps_json(&manifest);
-            }
-            Err(problem) => {
-                tracing::warn!(image = %row.id, repository = %repository.name, %problem, "the image was not built");
-                row.state = ImageState::Failed;
-                row.problem = Some(problem);
-            }
-        }
-        if let Err(error) = self.directory.put_image(row).await {
-            tracing::error!(%error, "the end of a build could not be recorded");
-        }
-        self.images.with_running(|builds| builds.remove(&repository.id));
-        self.pool.wake();
-        drop(written);
-    }
-
-    async fn plan_and_run(
-        &self,
-        repository: &RepositoryRow,
-        image: ImageId,
-        cancel: CancellationToken,
-        written: &watch::Sender<u64>,
-    ) -> Result<ImageManifest> {
-        let _place = self.images.places.acquire().await.map_err(|error| internal(&error))?;
-        // One that this version cannot read is not built upon.
-        let previous = match self.directory.newest_ready_image(repository.id).await? {
-            Some(previous) => self.manifest(previous.id).await.ok(),
-            None => None,
-        };
-        let request = BuildRequest {
-            image,
-            repository: repository.id,
-            name: repository.name.clone(),
-            branch: repository.default_branch.clone(),
-            setup: self.setup_for(repository.id, &[]),
-            clone_url: format!("http://{FORGE_HOST}/{}.git", repository.name),
-            previous,
-            cancel,
-        };
-        let builder = Builder {
-            base_fingerprint: fingerprint(&self.images.toolchains).await?,
-            ..self.images.builder.clone()
-        };
-        let plan = builder.plan(request).await.map_err(|failure| failure.problem)?;
-        let allow = crate::policy::allowed(&plan.recipe.egress_allow, &self.config.registry)?;
-        self.policies.grant_build(image, repository, allow);
-        let (progress, events) = mpsc::channel(PROGRESS_EVENTS);
-        let (built, ()) = tokio::join!(builder.run(plan, progress), follow(events, written));
-        built.map_err(|failure| failure.problem)
-    }
-}
-
-/// Takes the build's network access away with the build.
-struct BuildPolicy {
-    app: Arc<Inner>,
-    image: ImageId,
-}
-
-impl Drop for BuildPolicy {
-    fn drop(&mut self) {
-        let fence = greenroom_image::build_fence(self.image);
-        self.app.policies.revoke(&fence.session, fence.generation);
-    }
-}
-
-async fn follow(mut events: mpsc::Receiver<BuildEvent>, written: &watch::Sender<u64>) {
-    while events.recv().await.is_some() {
-        written.send_modify(|count| *count += 1);
-    }
-}
-
-/// A build's log as it grows.
-#[derive(Debug)]
-pub struct BuildLogStream {
-    app: App,
-    image: ImageId,
-    path: PathBuf,
-    offset: u64,
-    /// `None` once the build is over.
-    written: Option<watch::Receiver<u64>>,
-    /// Bytes of a character that is not complete yet.
-    partial: Vec<u8>,
-    is_over: bool,
-}
-
-impl BuildLogStream {
-    /// The next frame; `None` after `Finished`.
-    pub async fn next(&mut self) -> Option<BuildFrame> {
-        while !self.is_over {
-            if let Some(text) = self.read().await {
-                return Some(BuildFrame::Output { text });
-            }
-            match &mut self.written {
-                Some(written) => {
-                    if written.changed().await.is_err() {
-                        self.written = None;
-                    }
-                }
-                None => self.is_over = true,
-            }
-            if self.is_over {
-                let row = self.app.inner.image_row(self.image).await.ok()?;
-                return Some(BuildFrame::Finished { image: view_of(row) });
-            }
-        }
-        None
-    }
-
-    async fn read(&mut self) -> Option<String> {
-        let mut file = tokio::fs::File::open(&self.path).await.ok()?;
-        file.seek(SeekFrom::Start(self.offset)).await.ok()?;
-        let mut bytes = std::mem::take(&mut self.partial);
-        let read = file.take(LOG_CHUNK).read_to_end(&mut bytes).await.ok()?;
-        self.offset += read as u64;
-        if read == 0 {
-            return None;
-        }
-        let text = crate::text::take_complete(&mut bytes);
-        self.partial = bytes;
-        Some(text)
-    }
-}
-
-fn steps_json(manifest: &ImageManifest) -> serde_json::Value {
-    let steps = manifest.parts.iter().map(|step| StepView {
-        name: step.name.clone(),
-        is_reused: step.is_reused,
-        duration_ms: step.duration_ms,
-    });
-    serde_json::to_value(steps.collect::<Vec<_>>()).unwrap_or_default()
 }
 
 pub(crate) fn view_of(row: ImageRow) -> ImageView {

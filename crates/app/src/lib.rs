@@ -28,10 +28,10 @@ mod workspaces;
 
 pub use config::{AppConfig, Ports};
 pub use greenroom_forge::GitService;
-pub use images::BuildLogStream;
-pub use pool::PoolLimits;
+pub use images::{BuildLogStream, ImageHistory};
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
+pub use pool::PoolLimits;
 pub use sessions::FrameStream;
 pub use snapshots::SNAPSHOTS_KEPT;
 pub use workspaces::problem_of_sandbox;

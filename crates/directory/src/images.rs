@@ -88,6 +88,14 @@ impl Directory {
         .await
     }
 
+    pub async fn remove_image(&self, id: ImageId) -> Result<()> {
+        self.write(move |db| {
+            db.execute("DELETE FROM images WHERE id = ?", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// For the start of the server: builds that a crash cut off. Answers how many there were.
     pub async fn fail_unfinished_images(&self, problem: Problem, at_ms: i64) -> Result<u64> {
         self.write(move |db| {

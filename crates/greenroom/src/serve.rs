@@ -44,8 +44,13 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         budget: settings.budget,
         max_sandboxes: settings.max_sandboxes as usize,
         pool: settings.pool,
+        blanks: greenroom_sandboxd::DEFAULT_BLANKS,
         snapshots_kept: settings.snapshots_kept as usize,
         image_schedule: schedule(settings.image_schedule_minutes),
+        image_history: greenroom_app::ImageHistory {
+            good: settings.images_kept as usize,
+            failed_days: settings.failed_builds_kept_days,
+        },
         provider: None,
     })
 }

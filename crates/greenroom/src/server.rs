@@ -34,8 +34,11 @@ pub(crate) struct Options {
     pub(crate) budget: Budget,
     pub(crate) max_sandboxes: usize,
     pub(crate) pool: PoolLimits,
+    /// Started sandboxes without an image that are kept ready.
+    pub(crate) blanks: usize,
     pub(crate) snapshots_kept: usize,
     pub(crate) image_schedule: Option<Duration>,
+    pub(crate) image_history: greenroom_app::ImageHistory,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
 }
@@ -51,8 +54,10 @@ impl Options {
             budget: Budget::default(),
             max_sandboxes: 16,
             pool: PoolLimits::default(),
+            blanks: greenroom_sandboxd::DEFAULT_BLANKS,
             snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             image_schedule: None,
+            image_history: greenroom_app::ImageHistory::default(),
             provider,
         }
     }
@@ -129,8 +134,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let tools = greenroom_sandboxd::host_tool_binds();
     let volume = open_volume(data.path()).await?;
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
-    let settings = LocalSettings { volume: Some(volume), ..LocalSettings::default() };
-    let blanks = settings.blanks;
+    let blanks = options.blanks;
+    let settings = LocalSettings { volume: Some(volume), blanks, ..LocalSettings::default() };
     let disk_per_sandbox = greenroom_sandboxd::disk_bound(settings.volume.as_ref());
     let sandboxes =
         LocalProvider::start(settings, Arc::new(broker)).await.map_err(greenroom_app::problem_of_sandbox)?;
@@ -143,6 +148,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         disk_per_sandbox,
         snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
+        image_history: options.image_history,
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) snapshots_kept: u32,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
+    pub(crate) images_kept: u32,
+    pub(crate) failed_builds_kept_days: u32,
 }
 
 /// Flags of `greenroom serve`.
@@ -73,6 +75,8 @@ impl Settings {
             pool: layer.pool.complete().expect(all),
             snapshots_kept: layer.snapshots_kept.expect(all).get(),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
+            images_kept: layer.images_kept.expect(all).get(),
+            failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
             budget: layer.budget.complete().expect(all),
         }
     }
@@ -131,7 +135,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            snapshots_kept = 4\nimage_schedule_minutes = 0\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            snapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -139,6 +143,8 @@ mod tests {
             ("GREENROOM_MAX_SANDBOXES", "3"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
+            ("GREENROOM_IMAGES_KEPT", "5"),
+            ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),
             ("GREENROOM_LOG_FORMAT", "json"),
             ("GREENROOM_POOL_FLOOR", "2"),
             ("GREENROOM_POOL_CAP", "3"),

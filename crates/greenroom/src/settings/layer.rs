@@ -38,6 +38,12 @@ pub(crate) struct Layer {
     /// Minutes between builds of each repository's image; 0 builds on demand only
     #[arg(long, value_name = "MINUTES")]
     pub(crate) image_schedule_minutes: Option<u32>,
+    /// Good images kept of each repository, beside those that sessions use
+    #[arg(long, value_name = "N")]
+    pub(crate) images_kept: Option<NonZeroU32>,
+    /// Days that failed builds and their logs are kept
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) failed_builds_kept_days: Option<u32>,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
@@ -164,6 +170,8 @@ impl Layer {
             pool: PoolLayer::of(PoolLimits::default()),
             snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
+            images_kept: NonZeroU32::new(3),
+            failed_builds_kept_days: Some(14),
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -198,6 +206,8 @@ impl Layer {
             pool: self.pool.or(&other.pool),
             snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
+            images_kept: self.images_kept.or(other.images_kept),
+            failed_builds_kept_days: self.failed_builds_kept_days.or(other.failed_builds_kept_days),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),

@@ -17,6 +17,10 @@ impl Client {
         self.get(&["machine"]).await
     }
 
+    pub async fn machine_resources(&self) -> Result<MachineResources, Error> {
+        self.get(&["machine", "resources"]).await
+    }
+
     /// Answers with the person and the credential to go on with.
     pub async fn sign_in(&self, body: &SignIn) -> Result<(SignedIn, Credential), Error> {
         self.signed_in(&["sign-in"], body).await
@@ -72,6 +76,11 @@ impl Client {
 
     pub async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
         self.done(Method::DELETE, &["repositories", name.as_str()]).await
+    }
+
+    /// Makes a sandbox ready for the caller's next session.
+    pub async fn warm(&self, repository: &RepositoryName, body: &WarmRepository) -> Result<WarmView, Error> {
+        self.post(&["repositories", repository.as_str(), "warm"], body).await
     }
 
     pub async fn build_image(&self, repository: &RepositoryName) -> Result<ImageView, Error> {
@@ -131,6 +140,21 @@ impl Client {
     pub async fn create_session(&self, key: &CommandId, body: &CreateSession) -> Result<SessionView, Error> {
         let request = self.request(Method::POST, &["sessions"]);
         self.answer(request.header("idempotency-key", key.as_str()).json(body)).await
+    }
+
+    /// The same `key` again gets the same session.
+    pub async fn fork_session(
+        &self,
+        key: &CommandId,
+        id: SessionId,
+        body: &ForkSession,
+    ) -> Result<SessionView, Error> {
+        let request = self.request(Method::POST, &["sessions", &id.to_string(), "fork"]);
+        self.answer(request.header("idempotency-key", key.as_str()).json(body)).await
+    }
+
+    pub async fn session_environment(&self, id: SessionId) -> Result<SessionEnvironment, Error> {
+        self.get(&["sessions", &id.to_string(), "environment"]).await
     }
 
     pub async fn session(&self, id: SessionId) -> Result<SessionView, Error> {

@@ -1,7 +1,9 @@
 //! `greenroom bench`: measurements that anyone can repeat, each beside a floor or a peer in the same run. Without
 //! `--json` a table. Everything runs in a data directory of its own, over the public HTTP API.
 
+mod density;
 mod disk;
+mod library;
 mod peers;
 mod start;
 mod stats;
@@ -13,13 +15,22 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use clap::Subcommand;
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Bench {
     /// From creating a session to its first command's output, and a command in a running sandbox
     Start {
         /// Repetitions of each row
         #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(u32).range(3..=10_000))]
         n: u32,
+        /// Once more with so many sandboxes alive, for each number
+        #[arg(long, value_delimiter = ',', default_value = "0", value_name = "N")]
+        alive: Vec<u32>,
+    },
+    /// What many sandboxes hold of the machine, and how long the next one takes then
+    Density {
+        /// Sandboxes that are alive at once
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+        count: u32,
     },
     /// From sending a prompt to the model's server receiving the request
     Ttft {
@@ -39,7 +50,8 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match bench {
-            Bench::Start { n } => start::run(global, out, n).await,
+            Bench::Start { n, alive } => start::run(global, out, n, &alive).await,
+            Bench::Density { count } => density::run(global, out, count).await,
             Bench::Ttft { n } => ttft::run(global, out, n).await,
         }
     })

@@ -4,7 +4,9 @@
 
 use greenroom_sandbox::contract::{Recorder, Subject, finish, shell};
 use greenroom_sandbox::{Fence, Identity, Sandbox, SandboxProvider};
-use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeSettings, enter_private_mounts, floor_exec};
+use greenroom_sandboxd::{
+    LocalProvider, LocalSettings, Volume, VolumeSettings, enter_private_mounts, floor_exec,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure() -> anyhow::Result<()> {
-    let argument = |at, otherwise| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let argument =
+        |at, otherwise| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (rounds, pause) = (argument(1, 50u64), Duration::from_millis(argument(2, 100)));
     let data = tempfile::tempdir()?;
     let settings = VolumeSettings { size_bytes: Some(4 << 30) };
@@ -29,9 +32,10 @@ async fn measure() -> anyhow::Result<()> {
     let provider = LocalProvider::start(settings, egress.clone()).await?;
     println!("provider start        {:?}", started.elapsed());
     let subject = Subject { provider: provider.clone(), scratch, egress };
-    let mut rows: Rows = ["cold", "cold + sh", "blank", "blank + sh", "warm", "warm + sh", "exec true", "exec sh", "destroy"]
-        .map(|name| (name, Vec::new()))
-        .to_vec();
+    let mut rows: Rows =
+        ["cold", "cold + sh", "blank", "blank + sh", "warm", "warm + sh", "exec true", "exec sh", "destroy"]
+            .map(|name| (name, Vec::new()))
+            .to_vec();
     for (row, blanks) in [(0, 0), (2, 4)] {
         for _ in 0..rounds {
             provider.set_blanks(blanks).await?;

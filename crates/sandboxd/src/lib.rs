@@ -32,7 +32,7 @@ mod workspace;
 mod zygote;
 
 pub use floor::floor_exec;
-pub use provider::{LocalProvider, LocalSettings, Mode};
+pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use tools::{HostTools, host_tool_binds};
 pub use workspace::disk_bound;
 pub use volume::{Volume, VolumeError, VolumeSettings, enter_private_mounts};

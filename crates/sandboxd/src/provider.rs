@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How often runs are looked for whose answer is long overdue.
 const EXPIRY: Duration = Duration::from_secs(10);
-pub(crate) const DEFAULT_BLANKS: usize = 4;
+/// Blanks that are kept ready unless settings say otherwise.
+pub const DEFAULT_BLANKS: usize = 4;
 
 /// With which rights sandboxes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,9 @@
-//! `bench start`: cold start and exec over the public API, beside the floor and the peers that are installed.
+//! `bench start`: from creating a session to its first command's output, and commands in a running sandbox, over the
+//! public API and at the library, beside the floor and the peers that are installed.
 
+use super::library::Library;
 use super::stats::Report;
-use super::world::World;
+use super::world::{Knobs, World};
 use super::{disk, peers};
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
@@ -12,28 +14,83 @@ use greenroom_wire::{CreateSession, Exec};
 use std::time::{Duration, Instant};
 
 const TRACKED: &str = "a tracked file\n";
+const BURST: usize = 100;
+const IDLE: Duration = Duration::from_secs(2);
+/// The row takes this many times `IDLE`.
+const IDLE_STARTS: u32 = 25;
+/// Between starts, so that each finds what is made in advance.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a warm sandbox is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Sessions that are made alive at the same time.
+const TOGETHER: usize = 8;
 
-pub(crate) async fn run(global: &Global, out: Output, n: u32) -> Result<Exit, Failure> {
+pub(crate) async fn run(global: &Global, out: Output, n: u32, alive: &[u32]) -> Result<Exit, Failure> {
     out.progress("Building the image to measure with…\n");
-    let world = World::start(global, out, None, &[("tracked.txt", TRACKED)]).await?;
-    let measured = measure(&world, out, n).await;
+    let mut world = World::start(global, out, None, &[("tracked.txt", TRACKED)]).await?;
+    let mut report = Report::default();
+    let most = alive.iter().max().copied().unwrap_or(0) as usize + BURST + 16;
+    for count in alive {
+        let mut part = Report::default();
+        world = measure_over_http(world, out, n, *count, most, &mut part).await?;
+        if *count == 0 {
+            measure_once(&world, out, n, &mut part).await?;
+            report.absorb(part);
+        } else {
+            report.part(&format!("alive_{count}"), &part);
+        }
+    }
+    let data = world.data().to_owned();
+    let library = Library::start(&data, 0).await?;
+    let measured = library.measure(out, n).await;
+    library.stop().await;
+    report.part("library", &measured?);
     world.stop().await;
-    let report = measured?;
     out.document(&report.json(), |_| report.text())?;
     Ok(Exit::Done)
 }
 
-async fn measure(world: &World, out: Output, n: u32) -> Result<Report, Failure> {
-    let mut report = Report::default();
-    // The first session pays for what is done once per process.
-    let warm_up = create(world).await?;
-    exec(world, warm_up, "warm-up").await?;
-    out.progress("cold: create a session, run its first command…\n");
-    report.row("cold", cold(world, n).await?);
+/// Each row against the server that shows it: without blanks, with them, with a pool.
+async fn measure_over_http(
+    world: World,
+    out: Output,
+    n: u32,
+    alive: u32,
+    most: usize,
+    report: &mut Report,
+) -> Result<World, Failure> {
+    let usual = Knobs::usual(most);
+    let world = world.restart(Knobs { blanks: 0, ..usual.without_pool() }).await?;
+    let running = begin(&world, out, alive).await?;
+    out.progress("cold: a session's first command, nothing made in advance…\n");
+    report.row("cold", starts(&world, n, Ready::Pause(PAUSE)).await?);
     out.progress("exec: a command in a running sandbox…\n");
-    report.row("exec", execs(world, warm_up, n).await?);
-    world.desk.client.delete_session(warm_up).await?;
+    report.row("exec", execs(&world, running[0], n * 4).await?);
+    end(&world, running).await?;
 
+    let world = world.restart(usual.without_pool()).await?;
+    let running = begin(&world, out, alive).await?;
+    out.progress("blank: the same with blanks…\n");
+    report.row("blank", starts(&world, n, Ready::Pause(PAUSE)).await?);
+    if alive == 0 {
+        out.progress("burst100: a hundred at once…\n");
+        report.row("burst100", burst(&world).await?);
+        out.progress("after_idle: one every two seconds…\n");
+        report.row("after_idle", starts(&world, IDLE_STARTS.min(n), Ready::Pause(IDLE)).await?);
+    }
+    end(&world, running).await?;
+
+    let world = world.restart(usual).await?;
+    let running = begin(&world, out, alive).await?;
+    out.progress("warm: the same with a synced sandbox in the pool…\n");
+    report.row("warm", starts(&world, n, Ready::Warm).await?);
+    end(&world, running).await?;
+    Ok(world)
+}
+
+/// What does not depend on sandboxes alive.
+async fn measure_once(world: &World, out: Output, n: u32, report: &mut Report) -> Result<(), Failure> {
+    out.progress("floor and peers…\n");
     let directory = tempfile::tempdir()?;
     let tracked = directory.path().join("tracked.txt");
     std::fs::write(&tracked, TRACKED)?;
@@ -47,18 +104,97 @@ async fn measure(world: &World, out: Output, n: u32) -> Result<Report, Failure> 
         }
     }
     report.row("fdatasync", disk::fdatasync(world.data(), n)?);
-    Ok(report)
+    Ok(())
 }
 
-async fn cold(world: &World, n: u32) -> Result<Vec<Duration>, Failure> {
+/// The first session pays for what is done once per process; it stays, with those that are to be alive besides.
+async fn begin(world: &World, out: Output, alive: u32) -> Result<Vec<SessionId>, Failure> {
+    let mut running = vec![create(world).await?];
+    exec(world, running[0], "first").await?;
+    if alive > 0 {
+        out.progress(&format!("{alive} sandboxes alive…\n"));
+    }
+    for some in (0..alive).collect::<Vec<_>>().chunks(TOGETHER) {
+        let started = some.iter().map(|number| async move {
+            let session = create(world).await?;
+            exec(world, session, &format!("alive-{number}")).await?;
+            Ok::<_, Failure>(session)
+        });
+        for session in futures::future::join_all(started).await {
+            running.push(session?);
+        }
+    }
+    Ok(running)
+}
+
+async fn end(world: &World, running: Vec<SessionId>) -> Result<(), Failure> {
+    for some in running.chunks(TOGETHER) {
+        let ended = some.iter().map(|session| world.desk.client.delete_session(*session));
+        for result in futures::future::join_all(ended).await {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+/// What is waited for before a start.
+#[derive(Clone, Copy)]
+enum Ready {
+    Pause(Duration),
+    /// A synced sandbox in the pool.
+    Warm,
+}
+
+async fn starts(world: &World, n: u32, ready: Ready) -> Result<Vec<Duration>, Failure> {
     let mut samples = vec![];
     for i in 0..n {
-        let begun = Instant::now();
-        let session = create(world).await?;
-        exec(world, session, &format!("cold-{i}")).await?;
-        samples.push(begun.elapsed());
+        match ready {
+            Ready::Pause(pause) => tokio::time::sleep(pause).await,
+            Ready::Warm => until_warm(world).await?,
+        }
+        let (sample, session) = start(world, &format!("start-{i}")).await?;
+        samples.push(sample);
         world.desk.client.delete_session(session).await?;
     }
+    Ok(samples)
+}
+
+async fn until_warm(world: &World) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let resources = world.desk.client.machine_resources().await?;
+        if resources.pools.iter().any(|pool| pool.ready > 0 && pool.preparing == 0) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Problem::new(ErrorCode::Deadline, "The pool made no warm sandbox.").into());
+        }
+    }
+}
+
+async fn start(world: &World, nonce: &str) -> Result<(Duration, SessionId), Failure> {
+    let begun = Instant::now();
+    let session = create(world).await?;
+    exec(world, session, nonce).await?;
+    Ok((begun.elapsed(), session))
+}
+
+/// Each from the same instant.
+async fn burst(world: &World) -> Result<Vec<Duration>, Failure> {
+    let begun = Instant::now();
+    let starts = (0..BURST).map(|number| async move {
+        let (_, session) = start(world, &format!("burst-{number}")).await?;
+        Ok::<_, Failure>((begun.elapsed(), session))
+    });
+    let mut samples = vec![];
+    let mut sessions = vec![];
+    for started in futures::future::join_all(starts).await {
+        let (sample, session) = started?;
+        samples.push(sample);
+        sessions.push(session);
+    }
+    end(world, sessions).await?;
     Ok(samples)
 }
 

@@ -30,6 +30,8 @@ impl Stats {
 pub(crate) struct Report {
     rows: Vec<(String, Stats)>,
     facts: Map<String, Value>,
+    /// Beginnings of rows that `facts` holds already.
+    parts: Vec<String>,
 }
 
 impl Report {
@@ -43,9 +45,24 @@ impl Report {
         self.facts.insert(name.to_owned(), value.into());
     }
 
+    /// The rows and facts of another report, as if they were its own.
+    pub(crate) fn absorb(&mut self, other: Report) {
+        self.rows.extend(other.rows);
+        self.facts.extend(other.facts);
+        self.parts.extend(other.parts);
+    }
+
+    /// The rows and facts of another report under one name.
+    pub(crate) fn part(&mut self, name: &str, part: &Report) {
+        self.facts.insert(name.to_owned(), part.json());
+        self.rows.extend(part.rows.iter().map(|(row, stats)| (format!("{name}.{row}"), *stats)));
+        self.parts.push(format!("{name}."));
+    }
+
     pub(crate) fn json(&self) -> Value {
         let mut all = self.facts.clone();
-        for (name, stats) in &self.rows {
+        let is_of_part = |name: &str| self.parts.iter().any(|part| name.starts_with(part));
+        for (name, stats) in self.rows.iter().filter(|(name, _)| !is_of_part(name)) {
             all.insert(name.clone(), serde_json::to_value(stats).unwrap_or_default());
         }
         Value::Object(all)
@@ -63,7 +80,8 @@ impl Report {
                 stats.n.to_string(),
             ]
         });
-        let facts: String = self.facts.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        let facts = self.facts.iter().filter(|(_, value)| !value.is_object());
+        let facts: String = facts.map(|(name, value)| format!("{name}: {value}\n")).collect();
         format!("{}\n{facts}", table.text())
     }
 }

@@ -6,6 +6,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::server::{self, Options, Server};
 use crate::verb::Desk;
+use greenroom_app::PoolLimits;
 use greenroom_client::{Address, Client, Credential};
 use greenroom_domain::{ErrorCode, Problem, RepositoryName};
 use greenroom_model::Provider;
@@ -14,6 +15,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What differs between servers that are measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Knobs {
+    pub(crate) blanks: usize,
+    pub(crate) pool: PoolLimits,
+    pub(crate) max_sandboxes: usize,
+}
+
+impl Knobs {
+    /// As `serve` has them, with room for what a benchmark starts.
+    pub(crate) fn usual(max_sandboxes: usize) -> Self {
+        Self { blanks: greenroom_sandboxd::DEFAULT_BLANKS, pool: PoolLimits::default(), max_sandboxes }
+    }
+
+    pub(crate) fn without_pool(self) -> Self {
+        Self { pool: PoolLimits { floor: 0, cap: 0, most: 0 }, ..self }
+    }
+
+    fn apply(self, options: Options) -> Options {
+        Options { blanks: self.blanks, pool: self.pool, max_sandboxes: self.max_sandboxes, ..options }
+    }
+}
 
 pub(crate) struct World {
     pub(crate) desk: Desk,
@@ -36,14 +60,20 @@ impl World {
             .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
         let data = parent.join(format!("bench-{now}"));
         let server = server::start(Options::local(data.clone(), 0, provider)).await?;
-        let address: Address = server.listening_on().parse().map_err(|error| {
-            Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
-        })?;
-        let client = Client::new(address, Credential::Token(server.local_token.clone()))?;
+        let client = client_of(&server)?;
         let repository = "bench".parse().expect("a valid name");
         let world = Self { desk: Desk { client, out }, repository, server, data };
         world.add_repository(files).await?;
         Ok(world)
+    }
+
+    /// The same data, repository and image behind another server.
+    pub(crate) async fn restart(self, knobs: Knobs) -> Result<Self, Failure> {
+        let Self { desk, repository, server, data } = self;
+        server.stop().await;
+        let server = server::start(knobs.apply(Options::local(data.clone(), 0, None))).await?;
+        let client = client_of(&server)?;
+        Ok(Self { desk: Desk { client, out: desk.out }, repository, server, data })
     }
 
     async fn add_repository(&self, files: &[(&str, &str)]) -> Result<(), Failure> {
@@ -78,6 +108,13 @@ impl World {
         // The directory is this run's own; what cannot be removed is only disk space.
         let _ = std::fs::remove_dir_all(&self.data);
     }
+}
+
+fn client_of(server: &Server) -> Result<Client, Failure> {
+    let address: Address = server.listening_on().parse().map_err(|error| {
+        Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
+    })?;
+    Ok(Client::new(address, Credential::Token(server.local_token.clone()))?)
 }
 
 fn make_repository(directory: &Path, files: &[(&str, &str)]) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ Usage: cargo xtask VERB
   check                      formatting, clippy, and cargo-deny where it is installed
   e2e [page]                 only the end-to-end tests of the program and of the page, or of the page alone
   bench [ARGUMENT…]          release build, then `greenroom bench ARGUMENT…`
+  soak crash                 release build, then more than 200 kills at random moments under load
   generate                   write docs/cli.md, docs/settings.md, docs/openapi.json, web/src/api/schema.ts anew
   newcomer [demo|test|both]  demo and tests as a new machine would: fresh clone, empty home, empty caches";
 
@@ -46,6 +47,7 @@ fn perform(verb: &str, arguments: &[String]) -> Result<()> {
         "check" => suite::check(),
         "e2e" => suite::e2e(arguments),
         "bench" => demo::bench(arguments),
+        "soak" => suite::soak(arguments),
         "generate" => generate::write(),
         "newcomer" => newcomer::perform(arguments.first().map_or("both", String::as_str)),
         "" | "help" | "--help" | "-h" => {

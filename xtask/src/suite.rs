@@ -51,6 +51,22 @@ pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The long form of a test that is short in `test`.
+pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+    let [name] = arguments else { bail!("say which: cargo xtask soak crash") };
+    packages::install(Purpose::Tests)?;
+    let test = format!("soak_{name}");
+    let mut tests = cargo("test");
+    let tests = tests.args(["--release", "--package", "greenroom", "--test", "e2e", "--", "--ignored", "--nocapture"]);
+    let mut total = Total::default();
+    stage("soak", || counted(tests.arg(&test), &mut total))?;
+    if total.passed == 0 {
+        bail!("there is no soak named {name}");
+    }
+    println!("{}", total.line());
+    Ok(())
+}
+
 /// Chromium against the real program, see `web/e2e/`.
 fn browser_tests(program: &Path) -> Command {
     let mut command = web::script("e2e");

@@ -3,12 +3,13 @@
 
 mod account;
 pub(crate) mod change;
+mod fork;
 mod image;
 mod model;
 mod person;
-mod secret;
 pub(crate) mod repository;
 pub(crate) mod run;
+mod secret;
 mod session;
 mod watching;
 

@@ -1,7 +1,7 @@
 //! Arguments of each verb.
 
 use clap::{Args, Subcommand, ValueEnum};
-use greenroom_domain::{BranchName, ChangeId, ImageId, LoginName, RepositoryName, Role, SessionId};
+use greenroom_domain::{BranchName, ChangeId, ImageId, LoginName, RepositoryName, Role, SessionId, TurnId};
 use greenroom_wire::{ModelEffort, ModelProvider};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -70,9 +70,55 @@ pub(crate) enum Session {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Go on from an earlier turn in a new session, with its conversation and its files as they were then
+    #[command(after_help = FORK_HELP)]
+    Fork(Fork),
+    /// List the kept snapshots of a session's files, newest first
+    Snapshots { session: SessionId },
     /// Delete a session with its log and files; its change stays
     Delete { session: SessionId },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    pub(crate) session: SessionId,
+    /// What to do next; `-` reads it from standard input [default: nothing yet]
+    pub(crate) prompt: Option<String>,
+    /// The last turn that is taken over: its number, or trn_… [default: the last one that has ended]
+    #[arg(long, value_name = "N|ID")]
+    pub(crate) turn: Option<TurnName>,
+    /// Title of the new session [default: the other's, marked as a fork]
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// Do not watch: print the session and return
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+}
+
+/// A turn as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnName {
+    Id(TurnId),
+    /// Counted from 1, the turns taken over from a parent included.
+    Number(usize),
+}
+
+impl FromStr for TurnName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) => Err("turns are counted from 1".to_owned()),
+            Ok(number) => Ok(Self::Number(number)),
+            Err(_) => text.parse().map(Self::Id).map_err(|error| format!("{error}; or a number")),
+        }
+    }
+}
+
+const FORK_HELP: &str = "\
+Examples:
+  greenroom session fork ses_… \"try it with a queue instead\"
+  greenroom session fork ses_… --turn 2 --detach";
 
 const EXEC_HELP: &str = "\
 Examples:

@@ -38,13 +38,7 @@ pub(crate) async fn run(desk: &Desk, arguments: Run) -> Result<Exit, Failure> {
         budget: None,
     };
     let session = desk.client.create_session(&new_key(), &body).await?;
-    if arguments.detach {
-        return detached(desk, &session);
-    }
-    let url = desk.page(&format!("/sessions/{}", session.id));
-    desk.out.json_line(&Line::Session { session: &session, url: url.clone() })?;
-    desk.out.progress(&format!("{}\n\n", progress(&url)));
-    watch(desk, session.id, 0, Awaited::First).await
+    begun(desk, &session, 0, arguments.detach).await
 }
 
 /// Another prompt to a session that is there.
@@ -74,6 +68,22 @@ fn detached(desk: &Desk, session: &SessionView) -> Result<Exit, Failure> {
         format!("{url}\nWatch it: greenroom session follow {}\n", session.id)
     })?;
     Ok(Exit::Done)
+}
+
+/// Prints where a session is, and, unless it is detached, watches its first own turn to the end.
+pub(super) async fn begun(
+    desk: &Desk,
+    session: &SessionView,
+    after: u64,
+    is_detached: bool,
+) -> Result<Exit, Failure> {
+    if is_detached {
+        return detached(desk, session);
+    }
+    let url = desk.page(&format!("/sessions/{}", session.id));
+    desk.out.json_line(&Line::Session { session, url: url.clone() })?;
+    desk.out.progress(&format!("{}\n\n", progress(&url)));
+    watch(desk, session.id, after, Awaited::First).await
 }
 
 async fn watch(desk: &Desk, id: SessionId, after: u64, awaited: Awaited) -> Result<Exit, Failure> {

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, now_ms, run};
+use super::{Desk, fork, now_ms, run};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -29,6 +29,8 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             Ok(Exit::Done)
         }
         Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,
+        Session::Fork(arguments) => fork::fork(desk, arguments).await,
+        Session::Snapshots { session } => fork::snapshots(desk, session).await,
         Session::Delete { session } => {
             desk.client.delete_session(session).await?;
             desk.out.document(&json!({ "deleted": session }), |_| format!("{session} is deleted.\n"))?;

@@ -86,12 +86,12 @@ impl Traces {
     }
 }
 
-fn numbers(directory: &str) -> impl Iterator<Item = u32> {
+pub(crate) fn numbers(directory: &str) -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn descendants(root: u32) -> Vec<u32> {
+pub(crate) fn descendants(root: u32) -> Vec<u32> {
     let all: Vec<(u32, u32)> = numbers("/proc").filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
     let mut found = vec![root];
     let mut at = 0;
@@ -103,23 +103,23 @@ fn descendants(root: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn is_in_other_network(pid: u32) -> bool {
+pub(crate) fn is_in_other_network(pid: u32) -> bool {
     let network = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     network(pid).is_some_and(|its| Some(its) != network(std::process::id()))
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat[stat.rfind(')').unwrap_or(0)..].starts_with(") Z"))
 }
 
 /// Control groups that are named after this server.
-fn groups_of(pid: u32) -> Vec<String> {
+pub(crate) fn groups_of(pid: u32) -> Vec<String> {
     let name = format!("greenroom-{pid}-");
     let arguments = ["/sys/fs/cgroup", "-type", "d", "-name", &format!("{name}*")];
     let found = std::process::Command::new("find").args(arguments).output().expect("find starts");

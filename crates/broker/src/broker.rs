@@ -180,7 +180,9 @@ fn named_by_address(exact: &[AllowRule], guest: &Guest) -> Option<Host> {
     let destination = guest.origin.destination;
     let mut names = exact.iter().filter(|rule| rule.port == Some(destination.port())).filter_map(|rule| {
         match &rule.host {
-            HostPattern::Exact(Host::Name(name)) => dns::is_address_of(destination.ip(), name).then_some(name),
+            HostPattern::Exact(Host::Name(name)) => {
+                dns::is_address_of(destination.ip(), name).then_some(name)
+            }
             _ => None,
         }
     });
@@ -198,7 +200,9 @@ pub(crate) fn tls_connection(
     tunnel: Option<(Host, u16)>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let Some(policy) = inner.policies.policy(&guest.origin).await else { return refuse_tls(stream).await };
+        let Some(policy) = inner.policies.policy(&guest.origin).await else {
+            return refuse_tls(stream).await;
+        };
         let port = tunnel.as_ref().map_or(guest.origin.destination.port(), |(_, port)| *port);
         let hello = tokio::time::timeout(HEAD_DEADLINE, read_hello(&mut stream, &mut seen)).await;
         let named = hello.ok().flatten().as_deref().and_then(Host::parse);

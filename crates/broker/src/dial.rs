@@ -83,7 +83,12 @@ impl Dialer {
     }
 
     /// TLS to the host itself, whose certificate the host's roots must vouch for.
-    pub(crate) async fn dial_tls(&self, host: &Host, port: u16, verdict: Verdict) -> Result<BoxedIo, DialError> {
+    pub(crate) async fn dial_tls(
+        &self,
+        host: &Host,
+        port: u16,
+        verdict: Verdict,
+    ) -> Result<BoxedIo, DialError> {
         let stream = self.dial(host, port, verdict).await?;
         within(host, port, self.tls(&bare(host), port, stream, true)).await
     }

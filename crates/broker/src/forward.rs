@@ -34,13 +34,17 @@ pub(crate) enum Failure {
     Dial(#[from] DialError),
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    #[error("it answered compressed although it was asked not to, so that its answer cannot be checked for secrets")]
+    #[error(
+        "it answered compressed although it was asked not to, so that its answer cannot be checked for secrets"
+    )]
     Compressed,
 }
 
 /// A connection over TLS that the next request of the same client connection may use: making one takes round trips.
 #[derive(Clone, Default)]
-pub(crate) struct Upstream(Arc<Mutex<Option<(Target, SendRequest<Incoming>)>>>);
+pub(crate) struct Upstream(Arc<Mutex<Option<Kept>>>);
+
+type Kept = (Target, SendRequest<Incoming>);
 
 pub(crate) async fn forward(
     inner: &Arc<Inner>,

@@ -189,7 +189,9 @@ impl Injection {
     /// Whether the request holds the secret now.
     fn apply(&self, headers: &mut HeaderMap) -> bool {
         match &self.how {
-            Inject::Bearer | Inject::Basic { .. } | Inject::BasicUser => self.set(headers, &header::AUTHORIZATION),
+            Inject::Bearer | Inject::Basic { .. } | Inject::BasicUser => {
+                self.set(headers, &header::AUTHORIZATION)
+            }
             Inject::Header { name } => self.set(headers, name),
             Inject::Placeholder => self.replace(headers),
         }
@@ -258,7 +260,8 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 /// User and password of a basic authorization.
 fn basic(text: &str) -> Option<String> {
     let (scheme, encoded) = text.split_once(' ')?;
-    let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
+    let bytes =
+        scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
     String::from_utf8(bytes).ok()
 }
 
@@ -274,16 +277,25 @@ impl Injections<'_> {
     /// Where a plain address of ours leads.
     pub(crate) fn alias(&self, host: &Host) -> Option<InjectionTarget> {
         let Host::Name(name) = host else { return None };
-        let is_named = |one: &&Arc<Injection>| !one.name.contains('/') && Injection::alias_of(&one.name) == *name;
+        let is_named =
+            |one: &&Arc<Injection>| !one.name.contains('/') && Injection::alias_of(&one.name) == *name;
         self.0.iter().find(is_named).and_then(|one| one.targets.first().cloned())
     }
 
     /// Adds what the destination is given. The longest path is the most exact and goes first.
-    pub(crate) fn apply(&self, host: &Host, port: u16, is_tls: bool, path: &str, headers: &mut HeaderMap) -> bool {
+    pub(crate) fn apply(
+        &self,
+        host: &Host,
+        port: u16,
+        is_tls: bool,
+        path: &str,
+        headers: &mut HeaderMap,
+    ) -> bool {
         let mut fitting: Vec<(usize, &Arc<Injection>)> = Vec::new();
         for one in self.0 {
             let targets = one.targets.iter().filter(|target| target.admits(host, port, is_tls));
-            let longest = targets.filter(|target| target.has_path(path)).map(|target| target.path.len()).max();
+            let longest =
+                targets.filter(|target| target.has_path(path)).map(|target| target.path.len()).max();
             fitting.extend(longest.map(|length| (length, one)));
         }
         fitting.sort_by_key(|(length, _)| std::cmp::Reverse(*length));

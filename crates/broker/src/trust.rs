@@ -34,7 +34,8 @@ pub fn write(
 ) -> io::Result<Vec<(String, String)>> {
     fs::create_dir_all(directory)?;
     let extra: Vec<&str> = certificates.extra.iter().map(String::as_str).chain([authority]).collect();
-    let all: Vec<&str> = certificates.system.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+    let all: Vec<&str> =
+        certificates.system.iter().map(String::as_str).chain(extra.iter().copied()).collect();
     put(directory, EXTRA, extra.concat().as_bytes())?;
     let mut env: Vec<(String, String)> = OF_EXTRA.iter().map(|name| variable(name, EXTRA)).collect();
     // Without the host's roots a bundle would take away what programs trust by themselves.
@@ -108,14 +109,22 @@ mod tests {
     #[test]
     fn every_format_holds_the_hosts_roots_and_ours() {
         let directory = tempfile::tempdir().unwrap();
-        let pem = |n: u8| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode([n; 30]));
+        let pem = |n: u8| {
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                BASE64_STANDARD.encode([n; 30])
+            )
+        };
         let certificates = Certificates { system: vec![pem(1)], extra: vec![pem(2)] };
         let env = write(directory.path(), &certificates, &pem(3)).unwrap();
         let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
         assert_eq!(String::from_utf8(read(BUNDLE)).unwrap(), [pem(1), pem(2), pem(3)].concat());
         assert_eq!(String::from_utf8(read(EXTRA)).unwrap(), [pem(2), pem(3)].concat());
         assert_eq!(read(JAVA).windows(30).filter(|part| *part == [3; 30]).count(), 1);
-        assert!(env.contains(&variable("GIT_SSL_CAINFO", BUNDLE)) && env.contains(&variable("NODE_EXTRA_CA_CERTS", EXTRA)));
+        assert!(
+            env.contains(&variable("GIT_SSL_CAINFO", BUNDLE))
+                && env.contains(&variable("NODE_EXTRA_CA_CERTS", EXTRA))
+        );
         let bare = write(directory.path(), &Certificates::default(), &pem(3)).unwrap();
         assert!(bare.iter().all(|(name, _)| OF_EXTRA.contains(&name.as_str())), "{bare:?}");
     }

@@ -248,7 +248,8 @@ async fn a_rule_with_a_port_opens_it_by_name_to_any_protocol() {
     world.allow(&[rule(&format!("db.corp:{port}")).private(), rule("other.corp")]);
     // As the sandbox learns the address: by asking our DNS.
     let resolved = |name: &'static str, kind: u8| {
-        let labels: Vec<u8> = name.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
+        let labels: Vec<u8> =
+            name.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
         [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &labels, &[0, 0, kind, 0, 1]].concat()
     };
     let answer = world.broker.dns(world.origin(53), resolved("db.corp", 1)).await.unwrap();

@@ -132,5 +132,8 @@ async fn a_proxy_that_speaks_tls_is_spoken_to_in_tls() {
     assert!(seen.contains("Proxy-Authorization: Basic YW5uOnNlY3JldA=="), "{seen}");
     let stranger = World::with(proxy(format!("https://localhost:{port}")), vec![]);
     stranger.allow(&[rule("example.com")]);
-    assert!(ping(&stranger, "example.com").await.starts_with(b"HTTP/1.1 502"), "an unknown proxy is not believed");
+    assert!(
+        ping(&stranger, "example.com").await.starts_with(b"HTTP/1.1 502"),
+        "an unknown proxy is not believed"
+    );
 }

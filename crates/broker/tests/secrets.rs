@@ -3,7 +3,9 @@
 
 mod support;
 
-use greenroom_broker::{AllowRule, DenyReason, Inject, Injection, InjectionTarget, SecretText, UpstreamProxy};
+use greenroom_broker::{
+    AllowRule, DenyReason, Inject, Injection, InjectionTarget, SecretText, UpstreamProxy,
+};
 use std::sync::atomic::Ordering;
 use support::tls::{Echo, echo};
 use support::*;
@@ -46,7 +48,11 @@ async fn the_host_gets_the_secret_and_the_sandbox_sees_it_nowhere() {
     assert!(seen.contains(&format!("api.corp:{}", echo.port)) && !seen.contains("bytes=5-9"), "{seen}");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(!answer.contains(SECRET) && !answer.contains("YzRuNHJ5LTVlY3JldC12YWx1ZQ"), "{answer}");
-    assert_eq!(answer.matches(&"*".repeat(SECRET.len())).count(), 3, "in both headers and the body: {answer}");
+    assert_eq!(
+        answer.matches(&"*".repeat(SECRET.len())).count(),
+        3,
+        "in both headers and the body: {answer}"
+    );
 }
 
 #[tokio::test]
@@ -96,7 +102,9 @@ async fn the_secret_is_not_sent_to_another_name_port_or_in_plain_text() {
     // The same name on another port, in plain text.
     let (port, seen) = server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     world.policies.0.lock().unwrap().as_mut().unwrap().allow.push(rule(&format!("api.corp:{port}")));
-    let head = format!("GET http://api.corp:{port}/ HTTP/1.1\r\nHost: x\r\nX-Key: {PLACEHOLDER}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "GET http://api.corp:{port}/ HTTP/1.1\r\nHost: x\r\nX-Key: {PLACEHOLDER}\r\nConnection: close\r\n\r\n"
+    );
     assert!(world.ask(3128, &head).await.starts_with("HTTP/1.1 200"));
     let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
     assert!(seen.contains(PLACEHOLDER) && !seen.contains(SECRET), "{seen}");

@@ -29,7 +29,10 @@ async fn a_change_is_opened_reviewed_and_merged_in_the_mergers_name() {
     assert_eq!((commits.len(), commits[0].author_email.as_str()), (1, "ann@example.com"));
     assert_eq!((commits[0].subject.as_str(), &commits[0].hash), ("Write sum.txt", &change.head));
 
-    assert_eq!(code(&world.forge.approve(change.id, &change.head, &ann, 5).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(
+        code(&world.forge.approve(change.id, &change.head, &ann, 5).await.unwrap_err()),
+        ErrorCode::SelfApproval
+    );
     let missing = world.forge.merge(change.id, &bob, 6).await.unwrap_err();
     assert_eq!(code(&missing), ErrorCode::ApprovalMissing);
     let approved = world.forge.approve(change.id, &change.head, &bob, 7).await.unwrap();

@@ -362,7 +362,9 @@ fn token() -> String {
 async fn a_push_that_brings_a_secret_is_refused_with_its_place_and_without_it() {
     let world = World::new().await;
     for (n, policy) in
-        [session_policy("one", &["ann@example.com"]), PushPolicy::Person(PersonId::from_parts(1, 1))].into_iter().enumerate()
+        [session_policy("one", &["ann@example.com"]), PushPolicy::Person(PersonId::from_parts(1, 1))]
+            .into_iter()
+            .enumerate()
     {
         world.server.allow(Some(policy));
         let tree = world.clone_to(&format!("tree{n}")).await;
@@ -373,7 +375,11 @@ async fn a_push_that_brings_a_secret_is_refused_with_its_place_and_without_it() 
         let refused = git(&tree, &["push", "origin", "one"]).await;
         assert!(!refused.ok, "{}", refused.stderr);
         assert!(refused.stderr.contains("src.txt:2 looks like a GitHub token"), "{}", refused.stderr);
-        assert!(refused.stderr.contains("greenroom:allow-secret") && !refused.stderr.contains(&token()), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("greenroom:allow-secret") && !refused.stderr.contains(&token()),
+            "{}",
+            refused.stderr
+        );
         assert!(left_over(&world).is_empty());
         assert!(!contains(&all_bytes(&world.bare()), &token()));
     }
@@ -394,7 +400,11 @@ async fn a_push_cannot_bring_what_the_installation_keeps_secret() {
     git_ok(&tree, &["checkout", "-q", "-b", "one"]).await;
     commit_file(&tree, "x.bin", "\0\0our-model-key-1234 greenroom:allow-secret").await;
     let refused = git(&tree, &["push", "origin", "one"]).await;
-    assert!(!refused.ok && refused.stderr.contains("x.bin:1 holds a secret of this installation"), "{}", refused.stderr);
+    assert!(
+        !refused.ok && refused.stderr.contains("x.bin:1 holds a secret of this installation"),
+        "{}",
+        refused.stderr
+    );
     assert!(!refused.stderr.contains("our-model-key"), "{}", refused.stderr);
     git_ok(&tree, &["reset", "-q", "--hard", "HEAD~1"]).await;
     git_ok(&tree, &["commit", "-q", "--allow-empty", "-m", "use our-model-key-1234"]).await;

@@ -52,10 +52,15 @@ fn a_target_is_one_host_port_protocol_and_path() {
     let injections = Injections(&list);
     let host = |text: &str| Host::parse(text).unwrap();
     assert!(injections.concern(&host("API.corp."), 443, true));
-    for (name, port, is_tls) in [("api.corp", 443, false), ("api.corp", 8443, true), ("x.api.corp", 443, true)] {
+    for (name, port, is_tls) in
+        [("api.corp", 443, false), ("api.corp", 8443, true), ("x.api.corp", 443, true)]
+    {
         assert!(!injections.concern(&host(name), port, is_tls), "{name}:{port}");
     }
-    assert_eq!(injections.alias(&host("token.secret.greenroom.internal")).unwrap().to_string(), "api.corp/v1/");
+    assert_eq!(
+        injections.alias(&host("token.secret.greenroom.internal")).unwrap().to_string(),
+        "api.corp/v1/"
+    );
     for bad in ["*.corp", "*", "ftp://x", "a b", "https://x/y?z", "u:p@x"] {
         assert!(InjectionTarget::parse(bad).is_none(), "{bad}");
     }

@@ -60,7 +60,12 @@ fn target(url: &Url) -> Option<InjectionTarget> {
         _ => return None,
     };
     let path = url.path().trim_end_matches('/').to_owned();
-    Some(InjectionTarget { host: Host::parse(url.host_str()?)?, port: url.port_or_known_default()?, is_tls, path })
+    Some(InjectionTarget {
+        host: Host::parse(url.host_str()?)?,
+        port: url.port_or_known_default()?,
+        is_tls,
+        path,
+    })
 }
 
 /// Any URL of a setting or variable that carries a user.
@@ -70,7 +75,8 @@ fn in_urls(inputs: &RegistryInputs, found: &mut Found) {
         ["NPM_CONFIG_", "PIP_", "UV_", "CARGO_REGISTRIES_", "RUSTUP_", "GOPROXY"]
             .iter()
             .any(|prefix| upper.starts_with(prefix))
-            && !upper.contains("PROXY_") && (upper == "GOPROXY" || !upper.ends_with("PROXY"))
+            && !upper.contains("PROXY_")
+            && (upper == "GOPROXY" || !upper.ends_with("PROXY"))
     };
     let variables = inputs.env.iter().filter(|(name, _)| is_setting(name)).map(|(_, value)| value.as_str());
     let files = inputs.npmrc.iter().chain(&inputs.pip_conf).chain(&inputs.cargo_config);
@@ -78,7 +84,10 @@ fn in_urls(inputs: &RegistryInputs, found: &mut Found) {
     for line in variables.chain(files.chain(apt).flat_map(|text| text.lines())) {
         let line = line.trim();
         let key = line.split_once('=').map_or("", |(key, _)| key).trim().to_ascii_lowercase();
-        if line.starts_with(['#', ';']) || key.ends_with("proxy") || line.to_ascii_lowercase().contains("::proxy") {
+        if line.starts_with(['#', ';'])
+            || key.ends_with("proxy")
+            || line.to_ascii_lowercase().contains("::proxy")
+        {
             continue;
         }
         for word in line.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '|' | '=')) {
@@ -111,7 +120,9 @@ struct NpmAuth {
 fn of_npm(inputs: &RegistryInputs, found: &mut Found) {
     let mut entries: BTreeMap<String, String> = BTreeMap::new();
     for line in inputs.npmrc.iter().flat_map(|text| text.lines()) {
-        if let Some((key, value)) = line.trim().split_once('=').filter(|(key, _)| !key.starts_with(['#', ';'])) {
+        if let Some((key, value)) =
+            line.trim().split_once('=').filter(|(key, _)| !key.starts_with(['#', ';']))
+        {
             entries.insert(key.trim().to_owned(), value.to_owned());
         }
     }
@@ -133,7 +144,9 @@ fn of_npm(inputs: &RegistryInputs, found: &mut Found) {
             "_authtoken" => auth.token = Some(value),
             "_auth" => auth.auth = Some(value),
             "username" => auth.user = Some(value),
-            "_password" => auth.password = BASE64_STANDARD.decode(value).ok().and_then(|v| String::from_utf8(v).ok()),
+            "_password" => {
+                auth.password = BASE64_STANDARD.decode(value).ok().and_then(|v| String::from_utf8(v).ok());
+            }
             _ => {}
         }
     }
@@ -196,7 +209,9 @@ fn of_cargo(inputs: &RegistryInputs, settings: &mut RegistrySettings, found: &mu
     for (name, (index, token)) in names {
         let upper = name.to_ascii_uppercase().replace('-', "_");
         let of_env = |what: &str| inputs.env.get(&format!("CARGO_REGISTRIES_{upper}_{what}")).cloned();
-        let (Some(index), Some(token)) = (of_env("INDEX").or(index), of_env("TOKEN").or(token)) else { continue };
+        let (Some(index), Some(token)) = (of_env("INDEX").or(index), of_env("TOKEN").or(token)) else {
+            continue;
+        };
         let text = index.trim_start_matches("sparse+").trim_start_matches("registry+");
         let Ok(mut url) = Url::parse(text) else { continue };
         // Downloads and publishing have paths of their own on the same host.

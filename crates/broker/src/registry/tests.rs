@@ -68,7 +68,10 @@ fn inputs() -> RegistryInputs {
             .into_bytes(),
         ],
         apt_auth: vec!["machine apt.corp login u password canary7f3a".into()],
-        netrc: vec!["machine go.corp login u password canary7f3a\nmachine mail.corp login u password canary7f3a".into()],
+        netrc: vec![
+            "machine go.corp login u password canary7f3a\nmachine mail.corp login u password canary7f3a"
+                .into(),
+        ],
         cargo_credentials: vec!["[registries.inner]\ntoken = \"canary7f3a\"\n".into()],
         system_certificates: b"-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n".to_vec(),
     }
@@ -181,7 +184,8 @@ fn settings_of_npm_and_pip_name_files_of_certificates() {
 /// Where each credential is sent, and in which header.
 fn sent(inputs: &RegistryInputs) -> Vec<String> {
     let settings = settings(inputs);
-    let target = |one: &Arc<Injection>| one.targets().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let target =
+        |one: &Arc<Injection>| one.targets().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let mut sent: Vec<String> = settings.credentials.iter().map(target).collect();
     sent.sort();
     sent

@@ -5,8 +5,8 @@ pub mod tls;
 
 use async_trait::async_trait;
 use greenroom_broker::{
-    AllowRule, Authority, Broker, Denial, DenyLog, Injection, Outside, PolicySource, PushGrant, RepositoryGrant,
-    Resolver, SandboxPolicy, UpstreamProxy,
+    AllowRule, Authority, Broker, Denial, DenyLog, Injection, Outside, PolicySource, PushGrant,
+    RepositoryGrant, Resolver, SandboxPolicy, UpstreamProxy,
 };
 use greenroom_domain::{RepositoryId, SessionId};
 use greenroom_forge::{Forge, LocalForge};

@@ -129,7 +129,8 @@ impl LocalForge {
                 &change.head.as_str()[..10]
             );
             return Err(Error::Refused(
-                Problem::new(ErrorCode::ChangeMoved, words).hint("Look at it again, then approve what it is now."),
+                Problem::new(ErrorCode::ChangeMoved, words)
+                    .hint("Look at it again, then approve what it is now."),
             ));
         }
         let approval = Approval { by: by.id, name: by.name.clone(), commit: change.head, at_ms };
@@ -236,9 +237,25 @@ impl LocalForge {
 }
 
 pub(crate) async fn branch_head(repository: &Path, branch: &BranchName) -> Result<Option<CommitHash>> {
+    // Asked at every start of a session: a git process would cost more than the rest of it.
+    if let Some(head) = head_on_disk(repository, branch) {
+        return Ok(Some(head));
+    }
     let name = format!("refs/heads/{branch}^{{commit}}");
     let output = Git::at(repository).args(["rev-parse", "--quiet", "--verify", &name]).run().await?;
     Ok(output.text().parse().ok().filter(|_| output.status.success()))
+}
+
+/// As git keeps it: a file of its own, or a line among the packed ones (gitrepository-layout(5)). Branches are never
+/// symbolic here.
+fn head_on_disk(repository: &Path, branch: &BranchName) -> Option<CommitHash> {
+    let name = format!("refs/heads/{branch}");
+    if let Ok(loose) = std::fs::read_to_string(repository.join(&name)) {
+        return loose.trim_end().parse().ok();
+    }
+    let packed = std::fs::read_to_string(repository.join("packed-refs")).ok()?;
+    let line = packed.lines().find(|line| line.split_once(' ').is_some_and(|(_, its)| its == name))?;
+    line.split_once(' ')?.0.parse().ok()
 }
 
 async fn branch_heads(repository: &Path) -> Result<HashMap<String, CommitHash>> {

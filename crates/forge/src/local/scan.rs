@@ -38,7 +38,10 @@ const FORMS: &[(&str, &str)] = &[
     ("a GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,}"),
     ("a Slack token", r"\bxox[abeoprs]-[0-9A-Za-z-]{20,}"),
     ("a Slack webhook", r"https://hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,}"),
-    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\n|\\r)+[A-Za-z0-9+/=:. ,-]{16,}"),
+    (
+        "a private key",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\n|\\r)+[A-Za-z0-9+/=:. ,-]{16,}",
+    ),
     ("an Anthropic key", r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
     ("an OpenAI key", r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{40,}"),
     ("a Google key", r"\bAIza[0-9A-Za-z_-]{35}\b"),
@@ -98,8 +101,15 @@ struct Finding {
 }
 
 /// `tips`: lines of commit names for git's standard input.
-pub(crate) async fn check(quarantine: &Quarantine, tips: String, known: &KnownSecrets) -> Result<(), Failure> {
-    let slow = || Refusal::new("the push is too large to be looked through for secrets in time").hint("Push it in parts.");
+pub(crate) async fn check(
+    quarantine: &Quarantine,
+    tips: String,
+    known: &KnownSecrets,
+) -> Result<(), Failure> {
+    let slow = || {
+        Refusal::new("the push is too large to be looked through for secrets in time")
+            .hint("Push it in parts.")
+    };
     let Some(names) = new_objects(quarantine, tips).await? else { return Err(slow().into()) };
     let scan = read_all(quarantine, &names, known.get());
     match tokio::time::timeout(DEADLINE, scan).await {

@@ -158,7 +158,12 @@ impl World {
     }
 
     /// Approves what the change is now.
-    pub async fn approve(&self, id: ChangeId, by: &Person, at_ms: i64) -> greenroom_forge::Result<greenroom_forge::Change> {
+    pub async fn approve(
+        &self,
+        id: ChangeId,
+        by: &Person,
+        at_ms: i64,
+    ) -> greenroom_forge::Result<greenroom_forge::Change> {
         let head = self.forge.change(id).await?.unwrap().head;
         self.forge.approve(id, &head, by, at_ms).await
     }

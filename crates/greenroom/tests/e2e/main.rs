@@ -6,8 +6,10 @@
 )]
 
 mod bad_input;
+mod crash;
 mod demo;
 mod git_http;
+mod history;
 mod real_repositories;
 mod restart;
 mod support;

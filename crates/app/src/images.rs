@@ -57,7 +57,9 @@ impl Images {
             .map_err(|error| internal(&error))?
             .map_err(|error| internal(&error))?;
         let clock = Arc::clone(&ports.clock);
-        let toolchains: Vec<_> = config.tool_binds.iter().map(|bind| bind.source.clone()).collect();
+        // What shows below /run belongs to Greenroom, and no image depends on it.
+        let tools = config.tool_binds.iter().filter(|bind| !bind.target.starts_with("/run/"));
+        let toolchains: Vec<_> = tools.map(|bind| bind.source.clone()).collect();
         let builder = Builder {
             forge: Arc::clone(&ports.forge),
             sandboxes: Arc::clone(&ports.sandboxes),

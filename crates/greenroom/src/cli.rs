@@ -51,6 +51,9 @@ pub(crate) enum Verb {
     Serve(Box<ServeFlags>),
     /// Show the whole loop on this machine: a prompt, an agent's work, a change, its merge
     Demo(Demo),
+    /// Show what this machine can do for sandboxes, what is lost without it, and the line that changes it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
     /// Measure this machine, each figure beside a floor or a peer
     #[command(subcommand)]
     Bench(Bench),
@@ -98,6 +101,15 @@ names in the environment and in the file.
 Examples:
   greenroom serve
   greenroom serve --data /srv/greenroom --listen 0.0.0.0:7878 --public-origin https://greenroom.example.org";
+
+const DOCTOR_HELP: &str = "\
+Makes one sandbox and removes it again; changes nothing. Asks no server: GET /api/v1/machine shows the same of a running one.
+
+Exit code: 0 sandboxes can be made, 1 they cannot.
+
+Examples:
+  greenroom doctor
+  greenroom doctor --data /srv/greenroom --json";
 
 const RUN_HELP: &str = "\
 Ctrl-C ends the watching, not the work: `greenroom session follow` shows it again.

@@ -8,12 +8,14 @@ mod client_file;
 mod connection;
 mod data_dir;
 mod demo;
+mod doctor;
 mod exit;
 mod output;
 mod render;
 mod serve;
 mod server;
 mod settings;
+mod source;
 mod verb;
 mod watch;
 
@@ -50,6 +52,7 @@ fn perform(global: &Global, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Serve(flags) => serve::serve(global.data.as_deref(), *flags, Output::new(global.json)),
         Verb::Demo(arguments) => demo::demo(global, &arguments),
+        Verb::Doctor => doctor::doctor(global),
         Verb::Bench(measure) => bench::bench(global, measure),
         Verb::Reference { what } => {
             Output::Human.text(&reference(what))?;

@@ -70,9 +70,12 @@ async fn greet(server: &Server, out: Output) -> Result<(), Failure> {
     }
     let lost: Vec<_> =
         server.app.capabilities().capabilities.into_iter().filter(|found| !found.is_available).collect();
-    for capability in lost {
-        let remedy = capability.remedy.map(|line| format!(" To change it, run: {line}")).unwrap_or_default();
-        out.text(&format!("Not on this machine: {}: {}.{remedy}\n", capability.name, capability.detail))?;
+    if !lost.is_empty() {
+        let names: Vec<String> = lost.into_iter().map(|capability| capability.name).collect();
+        let names = names.join(", ");
+        out.text(&format!(
+            "Not on this machine: {names}. What that costs, and what changes it: greenroom doctor\n"
+        ))?;
     }
     Ok(())
 }

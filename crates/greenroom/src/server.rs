@@ -11,7 +11,7 @@ use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
-use greenroom_sandbox::SandboxProvider;
+use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
 use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeError, VolumeSettings};
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
@@ -131,7 +131,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         Arc::clone(&denials) as Arc<dyn DenyLog>,
         Outside::of_host(&registry.certificates.extra, Some(Arc::clone(&trust.authority))),
     );
-    let tools = greenroom_sandboxd::host_tool_binds();
+    let mut tools = greenroom_sandboxd::host_tool_binds();
+    tools.binds.push(own_source(data.path()).await?);
     let volume = open_volume(data.path()).await?;
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
     let blanks = options.blanks;
@@ -188,6 +189,20 @@ fn unusable_storage(error: &VolumeError) -> Problem {
         Some(remedy) => problem.hint(format!("Run as root: {remedy}")),
         None => problem,
     }
+}
+
+/// Every sandbox shows it, see `source`.
+async fn own_source(data: &Path) -> Result<ReadOnlyBind, Problem> {
+    let path = data.to_owned();
+    let unpacked = tokio::task::spawn_blocking(move || crate::source::unpack(&path)).await;
+    let unpacked = unpacked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    unpacked.map_err(|error| {
+        Problem::new(
+            ErrorCode::SettingsInvalid,
+            format!("The server's own source cannot be unpacked below {}: {error}.", data.display()),
+        )
+        .hint("Make room on the data directory's disk, or choose another with --data.")
+    })
 }
 
 async fn open_directory(data: &Path) -> Result<Directory, Problem> {

@@ -62,6 +62,7 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         | Verb::SignOut
         | Verb::Serve(_)
         | Verb::Demo(_)
+        | Verb::Doctor
         | Verb::Bench(_)
         | Verb::Reference { .. } => {
             unreachable!("verbs without a connection are performed before")

@@ -5,10 +5,6 @@ use crate::volume::Volume;
 use greenroom_sandbox::{Capabilities, Capability};
 use greenroom_stage::protocol::Gap;
 
-/// Watchers that a few dozen sandboxes use.
-const WANTED_INOTIFY: u64 = 1024;
-const WANTED_KEYS: u64 = 1000;
-
 pub(crate) fn describe(
     is_user_mode: bool,
     cgroups: &Layout,
@@ -25,20 +21,7 @@ pub(crate) fn describe(
     entries.extend(limits(is_user_mode, cgroups));
     entries.push(disk_limit(is_user_mode, volume));
     entries.push(ids(is_user_mode));
-    entries.push(kernel_bound(
-        "inotify",
-        "/proc/sys/fs/inotify/max_user_instances",
-        "fs.inotify.max_user_instances",
-        WANTED_INOTIFY,
-        "file watchers of all sandboxes together",
-    ));
-    entries.push(kernel_bound(
-        "keyrings",
-        "/proc/sys/kernel/keys/maxkeys",
-        "kernel.keys.maxkeys",
-        WANTED_KEYS,
-        "kernel keys of all sandboxes together (sandboxes themselves use none)",
-    ));
+    entries.extend(crate::doctor::examine(is_user_mode, volume.map(Volume::root)));
     entries.extend(gaps.iter().map(|gap| no(&gap.name, &gap.detail, None)));
     let mode = if is_user_mode { "user" } else { "root" };
     Capabilities { mode: mode.into(), entries }
@@ -120,15 +103,4 @@ fn ids(is_user_mode: bool) -> Capability {
         );
     }
     yes("id_range", "65536 ids from 100000; root inside is nobody outside")
-}
-
-fn kernel_bound(name: &str, path: &str, key: &str, wanted: u64, what: &str) -> Capability {
-    let now = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    match now {
-        Some(now) if now < wanted => {
-            no(name, &format!("{what}: {now}"), Some(&format!("sysctl -w {key}={}", wanted * 8)))
-        }
-        Some(now) => yes(name, &format!("{what}: {now}")),
-        None => yes(name, &format!("{what}: no bound is known")),
-    }
 }

@@ -10,6 +10,7 @@ mod channel;
 mod claim;
 mod conversation;
 mod datagram;
+mod doctor;
 mod egress;
 mod exec;
 mod floor;
@@ -31,8 +32,9 @@ mod watch;
 mod workspace;
 mod zygote;
 
+pub use doctor::{MACHINE_ENTRIES, TRIAL, diagnose};
 pub use floor::floor_exec;
 pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use tools::{HostTools, host_tool_binds};
-pub use workspace::disk_bound;
 pub use volume::{Volume, VolumeError, VolumeSettings, enter_private_mounts};
+pub use workspace::disk_bound;

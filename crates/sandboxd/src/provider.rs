@@ -34,6 +34,16 @@ pub enum Mode {
     User,
 }
 
+impl Mode {
+    pub(crate) fn is_user(self) -> bool {
+        match self {
+            Self::Auto => !rustix::process::geteuid().is_root(),
+            Self::Root => false,
+            Self::User => true,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct LocalSettings {
     pub mode: Mode,
@@ -83,11 +93,7 @@ impl LocalProvider {
     /// Prepares this machine: ends what a crashed server left, starts the zygote and the first blanks.
     /// `Error::Unsupported` with the reason and the remedy where the kernel refuses.
     pub async fn start(settings: LocalSettings, egress: Arc<dyn EgressHandler>) -> Result<Arc<Self>> {
-        let is_user_mode = match settings.mode {
-            Mode::Auto => !rustix::process::geteuid().is_root(),
-            Mode::Root => false,
-            Mode::User => true,
-        };
+        let is_user_mode = settings.mode.is_user();
         let cgroups = if is_user_mode {
             Layout::none("an ordinary user owns no control group")
         } else {

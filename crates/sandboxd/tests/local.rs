@@ -162,7 +162,7 @@ async fn an_ordinary_user_is_told_exactly_these_gaps() {
     with_subject(async |subject| {
         let capabilities = subject.provider.capabilities();
         assert_eq!(capabilities.mode, "user");
-        let machine = ["inotify", "keyrings"];
+        let machine = greenroom_sandboxd::MACHINE_ENTRIES;
         let gaps = capabilities.entries.iter().filter(|entry| !entry.is_available);
         let mut gaps: Vec<&str> =
             gaps.map(|entry| entry.name.as_str()).filter(|name| !machine.contains(name)).collect();

@@ -127,6 +127,7 @@ impl App {
 
     /// Closes sessions (their turns go on after the next start), then ends every sandbox.
     pub async fn shutdown(&self) {
+        self.inner.pool.turn_off();
         self.inner.before_shutdown().await;
         self.inner.sessions().close().await;
         self.inner.images.cancel_builds().await;

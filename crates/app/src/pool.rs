@@ -54,8 +54,8 @@ struct State {
     demand: HashMap<RepositoryId, Demand>,
     /// Repositories whose last entry could not be made: not before then, and how often in a row.
     failed: HashMap<RepositoryId, (Instant, u32)>,
-    /// The provider cannot give a running sandbox away.
-    is_useless: bool,
+    /// The provider cannot give a running sandbox away, or the server stops.
+    is_off: bool,
 }
 
 /// A warm sandbox, or one that becomes it.
@@ -131,7 +131,12 @@ impl Pool {
         self.with(|state| state.entries.len())
     }
 
+    /// No further entry is made or offered.
+    pub(crate) fn turn_off(&self) {
+        self.with(|state| state.is_off = true);
+    }
+
     fn is_on(&self) -> bool {
-        self.limits.most > 0 && !self.with(|state| state.is_useless)
+        self.limits.most > 0 && !self.with(|state| state.is_off)
     }
 }

@@ -60,9 +60,9 @@ impl App {
         require(caller, Role::Member)?;
         let row = self.inner.repository_row(name).await?;
         let branch = match &body.base_branch {
-            Some(name) => name
-                .parse()
-                .map_err(|error| Problem::new(ErrorCode::InvalidRequest, format!("{error}.")))?,
+            Some(name) => {
+                name.parse().map_err(|error| Problem::new(ErrorCode::InvalidRequest, format!("{error}.")))?
+            }
             None => row.default_branch.clone(),
         };
         let reservation = Reservation { person: caller.id, expires: Instant::now() + LASTS };

@@ -64,7 +64,10 @@ impl Inner {
                 self.pool.with(|state| state.entries.remove(&number));
             }
             Err(problem) => {
-                tracing::warn!(repository = %making.repository.name, %problem, "no warm sandbox could be made");
+                if self.pool.is_on() {
+                    let repository = &making.repository.name;
+                    tracing::warn!(%repository, %problem, "no warm sandbox could be made");
+                }
                 self.policies.revoke(&fence.session, fence.generation);
                 self.discard_workspace(&self.storage.workspace(&fence.session));
                 stage.send_replace(Stage::Gone);
@@ -123,7 +126,10 @@ impl Inner {
             let landed = bring(&warm.sandbox, &warm.manifest, &warm.services, &to).await?;
             warm.landing = warm.landing.then(landed);
         }
-        Err(Problem::new(ErrorCode::SandboxFailed, format!("The branch {branch} moves faster than it is followed.")))
+        Err(Problem::new(
+            ErrorCode::SandboxFailed,
+            format!("The branch {branch} moves faster than it is followed."),
+        ))
     }
 
     /// Syncs an entry whose branch moved; it is not offered meanwhile.

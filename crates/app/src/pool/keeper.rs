@@ -123,7 +123,8 @@ impl Inner {
         let kept = self.end_stale(&facts);
         for seen in &kept {
             let head = facts.get(&seen.repository).and_then(|facts| facts.heads.get(&seen.branch));
-            let is_behind = matches!((&seen.commit, head), (Some(commit), Some(Some(head))) if commit != head);
+            let is_behind =
+                matches!((&seen.commit, head), (Some(commit), Some(Some(head))) if commit != head);
             if is_behind {
                 self.follow_again(seen.number);
             }

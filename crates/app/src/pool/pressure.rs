@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn pressure_follows_what_is_available() {
-        let text = |available: u64| format!("MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n");
+        let text =
+            |available: u64| format!("MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n");
         assert_eq!(of_meminfo(&text(500)), Some(Pressure::None));
         assert_eq!(of_meminfo(&text(100)), Some(Pressure::High));
         assert_eq!(of_meminfo(&text(50)), Some(Pressure::Severe));

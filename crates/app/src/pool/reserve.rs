@@ -32,8 +32,11 @@ impl Inner {
         }
         let taken = self.pool.with(|state| {
             state.release_surplus(&warm_up, per_person);
-            let mut entries: Vec<&mut Entry> =
-                state.entries.values_mut().filter(|entry| entry.is_for(&warm_up) && entry.is_free()).collect();
+            let mut entries: Vec<&mut Entry> = state
+                .entries
+                .values_mut()
+                .filter(|entry| entry.is_for(&warm_up) && entry.is_free())
+                .collect();
             // One that is ready before one on its way.
             entries.sort_by_key(|entry| entry.is_preparing());
             let entry = entries.into_iter().next()?;

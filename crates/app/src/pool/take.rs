@@ -43,7 +43,8 @@ impl Inner {
             return None;
         }
         // Where the branch is now, not where it was when the entry was synced.
-        let head = self.forge.branch_head(wanted.origin.repository, &wanted.origin.base_branch).await.ok()??;
+        let head =
+            self.forge.branch_head(wanted.origin.repository, &wanted.origin.base_branch).await.ok()??;
         match self.pool.take(wanted, &head)? {
             Found::Ready(warm) => Some(warm),
             Found::Preparing(stage) => self.wait_for_reserved(wanted, stage, &head).await,
@@ -107,7 +108,7 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(session = %wanted.handle.id(), %error, "a warm sandbox could not be given away");
                 if matches!(error, Error::Unavailable { .. }) {
-                    self.pool.with(|state| state.is_useless = true);
+                    self.pool.turn_off();
                 }
                 self.policies.revoke(&wanted.handle.id().to_string(), wanted.begun.generation);
                 self.end_warm(warm).await;

@@ -158,6 +158,10 @@ async fn fetch(sandbox: &Arc<dyn Sandbox>, to: &SyncTo<'_>) -> Result<Vec<String
     }
 }
 
+/// As steps are run by a build.
+const AS_BUILT: &str =
+    r#"if command -v bash >/dev/null 2>&1; then exec bash -eo pipefail -c "$1"; fi; exec sh -euc "$1""#;
+
 /// Whether it succeeded; the end of its output where not.
 async fn rerun(
     sandbox: &Arc<dyn Sandbox>,
@@ -168,7 +172,8 @@ async fn rerun(
         return Ok(Err(problem.message));
     }
     let limit = u64::from(step.timeout_minutes).saturating_mul(60_000).min(STEP_LIMIT_MS);
-    let spec = shell("greenroom-step", &step.run, &[("GIT_TERMINAL_PROMPT", "0")], limit, STEP_OUTPUT_LIMIT);
+    let mut spec = shell("greenroom-step", "", &[("GIT_TERMINAL_PROMPT", "0")], limit, STEP_OUTPUT_LIMIT);
+    spec.argv = ["/bin/sh", "-c", AS_BUILT, "sh", &step.run].map(str::to_owned).to_vec();
     let (exit, output) = run(sandbox, spec).await?;
     Ok(match exit {
         Some(ExitReason::Code { code: 0 }) => Ok(()),

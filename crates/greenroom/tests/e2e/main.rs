@@ -6,10 +6,13 @@
 )]
 
 mod bad_input;
+mod canary;
 mod crash;
 mod demo;
 mod git_http;
 mod history;
+mod lifecycle;
+mod outside;
 mod real_repositories;
 mod restart;
 mod support;

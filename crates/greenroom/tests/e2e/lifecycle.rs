@@ -1,0 +1,219 @@
+//! What is ready before the first prompt, and what need not wait for it: warm sandboxes, reservations, services, and
+//! reads before the newest commits have arrived.
+
+use crate::support::{Model, NO_STEPS, Server, call, git, outcomes, repository, session_body, until, write};
+use greenroom_domain::event::{SandboxPhase, SandboxStart, ServicePhase, TurnOutcome};
+use greenroom_domain::{Entry, Event};
+use greenroom_model::testing::Turn;
+use greenroom_wire::{PoolView, WarmRepository, WarmState};
+use serde_json::json;
+use std::path::Path;
+
+fn pool(server: &Server) -> PoolView {
+    server.wait(server.client().machine_resources()).unwrap().pools.pop().unwrap()
+}
+
+fn wait_for_warm(server: &Server, ready: u64) -> PoolView {
+    until("warm sandboxes are ready", || {
+        let pool = pool(server);
+        (pool.ready == ready && pool.preparing == 0).then_some(pool)
+    })
+}
+
+fn made_from(log: &[Entry]) -> Option<SandboxStart> {
+    log.iter().find_map(|entry| match &entry.event {
+        Event::StartTimeline { sandbox, .. } => *sandbox,
+        _ => None,
+    })
+}
+
+/// A clone of a served repository, as its admin has it.
+fn clone(server: &Server, name: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let token = server.member("pusher");
+    git(directory.path(), &["clone", "-q", &server.clone_url("pusher", &token, name), "."]);
+    directory
+}
+
+/// Commits these files to the repository's default branch, as a colleague's merge would.
+fn advance(clone: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        write(clone, name, text);
+    }
+    git(clone, &["add", "-A"]);
+    git(clone, &["commit", "-q", "-m", "later"]);
+    git(clone, &["push", "-q", "origin", "HEAD"]);
+}
+
+#[test]
+fn the_second_session_finds_a_warm_sandbox_that_becomes_its_own() {
+    let server = Server::start();
+    let model = Model::new(|asked| match asked.step {
+        0 => call("bash", &json!({"command": "echo new > new.txt && git branch --show-current && hostname"})),
+        1 => call("open_change", &json!({"title": "Add a file", "body": "It is new."})),
+        _ => Turn::text("Done."),
+    });
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "a\n")]);
+    wait_for_warm(&server, 1);
+    let session = server.ask("sample", "add it");
+    let log = server.settled(session);
+    assert_eq!(outcomes(&log), [TurnOutcome::Completed], "{log:#?}");
+    assert_eq!(made_from(&log), Some(SandboxStart::Warm), "{log:#?}");
+    // The change could be pushed, so the broker knows the sandbox as this session's.
+    assert!(log.iter().any(|entry| matches!(entry.event, Event::ChangeOpened { .. })), "{log:#?}");
+    let branch = server.exec(session, "git branch --show-current").output;
+    assert_eq!(branch.trim(), format!("greenroom/{session}"));
+    let pool = wait_for_warm(&server, 1);
+    assert_eq!((pool.hits, pool.starts), (1, 1), "{pool:?}");
+}
+
+#[test]
+fn a_warm_sandbox_follows_its_branch_and_is_never_offered_behind_it() {
+    let server = Server::start();
+    let model = Model::new(|_| Turn::text("Done."));
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "old\n")]);
+    wait_for_warm(&server, 1);
+    let colleague = clone(&server, "sample");
+    advance(colleague.path(), &[("a.txt", "new\n")]);
+    // At once: whatever it is given, it stands at the new head.
+    let first = server.create_session("sample", None).unwrap().id;
+    assert_eq!(server.exec(first, "cat a.txt").output, "new\n");
+    wait_for_warm(&server, 1);
+    let second = server.ask("sample", "look");
+    let log = server.settled(second);
+    assert_eq!(server.exec(second, "cat a.txt; git status --porcelain").output, "new\n");
+    let synced = |entry: &Entry| matches!(&entry.event, Event::Synced { changed, .. } if changed == &["a.txt"]);
+    assert!(log.iter().any(synced), "{log:#?}");
+}
+
+#[test]
+fn reads_come_before_the_sync_and_what_it_changed_is_told() {
+    let server = Server::start();
+    let model = Model::new(|asked| match asked.step {
+        0 => call("read", &json!({"path": "a.txt"})),
+        1 => call("bash", &json!({"command": "cat a.txt; cat made.txt"})),
+        _ => Turn::text(asked.results.clone()),
+    });
+    server.use_model(&model);
+    let recipe = "[[steps]]\nname = \"make\"\nrun = \"cp a.txt made.txt; [ $(cat a.txt) = old ] || sleep 2\"\ninputs = [\"a.txt\"]\n";
+    server.add_repository("sample", &[(".greenroom/environment.toml", recipe), ("a.txt", "old\n")]);
+    let colleague = clone(&server, "sample");
+    wait_for_warm(&server, 1);
+    advance(colleague.path(), &[("a.txt", "new\n")]);
+    let session = server.ask("sample", "read it");
+    let log = server.settled(session);
+    assert_eq!(outcomes(&log), [TurnOutcome::Completed], "{log:#?}");
+    let at = |what: &str, is_it: &dyn Fn(&Event) -> bool| {
+        log.iter().position(|entry| is_it(&entry.event)).unwrap_or_else(|| panic!("no {what}:\n{log:#?}"))
+    };
+    let is_read = |event: &Event| matches!(event, Event::ToolFinished { text, .. } if text.contains("old"));
+    let is_synced = |event: &Event| matches!(event, Event::Synced { rerun_steps, .. } if rerun_steps == &["make"]);
+    let is_told = |event: &Event| matches!(event, Event::NoticeGiven { text, .. } if text.contains("/workspace/a.txt"));
+    let is_run = |event: &Event| matches!(event, Event::ToolFinished { text, .. } if text.contains("new\nnew"));
+    let read = at("early read", &is_read);
+    let synced = at("sync", &is_synced);
+    assert!(read < synced && synced < at("notice", &is_told), "{log:#?}");
+    assert!(synced < at("command", &is_run));
+}
+
+#[test]
+fn a_step_that_fails_when_it_runs_again_is_told_and_loses_nothing() {
+    let server = Server::start();
+    let model = Model::new(|_| Turn::text("Done."));
+    server.use_model(&model);
+    let recipe = "[[steps]]\nname = \"check\"\nrun = \"grep -q good a.txt || { echo it is bad; exit 1; }\"\ninputs = [\"a.txt\"]\n";
+    server.add_repository("sample", &[(".greenroom/environment.toml", recipe), ("a.txt", "good\n")]);
+    let colleague = clone(&server, "sample");
+    advance(colleague.path(), &[("a.txt", "bad\n")]);
+    let session = server.create_session("sample", None).unwrap().id;
+    assert_eq!(server.exec(session, "cat a.txt").output, "bad\n");
+    let ready = server.entry(session, "the sandbox is ready", |event| {
+        matches!(event, Event::SandboxChanged { state: SandboxPhase::Ready, .. })
+    });
+    let Event::SandboxChanged { problem: Some(problem), .. } = ready.event else { panic!("{ready:#?}") };
+    assert!(problem.message.contains("check"), "{problem:?}");
+    assert!(problem.detail.unwrap().contains("it is bad"));
+}
+
+#[test]
+fn a_keystroke_reserves_a_sandbox_for_its_author_alone() {
+    let server = Server::start();
+    let model = Model::new(|_| Turn::text("Done."));
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "a\n")]);
+    let (ann, bob) = (server.client_as(&server.member("ann")), server.client_as(&server.member("bob")));
+    let name = "sample".parse().unwrap();
+    let body = WarmRepository { base_branch: None };
+    let view = until("the reservation is ready", || {
+        let view = server.wait(ann.warm(&name, &body)).unwrap();
+        (view.state == WarmState::Ready).then_some(view)
+    });
+    let again = server.wait(ann.warm(&name, &body)).unwrap();
+    assert!(again.expires_at_ms >= view.expires_at_ms);
+    assert_eq!(pool(&server).reserved, 1);
+    // Another one, for whoever comes next, is made beside it.
+    until("a free one stands beside it", || (pool(&server).ready == 2).then_some(()));
+    let session = |client: &greenroom_client::Client| {
+        let (key, body) = (greenroom_client::new_key(), session_body("sample", Some("go")));
+        server.wait(client.create_session(&key, &body)).unwrap().id
+    };
+    assert_eq!(made_from(&server.settled(session(&bob))), Some(SandboxStart::Warm));
+    assert_eq!(pool(&server).reserved, 1);
+    assert_eq!(made_from(&server.settled(session(&ann))), Some(SandboxStart::Warm));
+    assert_eq!(pool(&server).reserved, 0);
+    let unknown = WarmRepository { base_branch: Some("nowhere".into()) };
+    assert!(server.wait(ann.warm(&name, &unknown)).is_err());
+}
+
+#[test]
+fn services_are_up_watched_and_started_again() {
+    let server = Server::start();
+    let model = Model::new(|_| Turn::text("Done."));
+    server.use_model(&model);
+    let recipe = "[[services]]\nname = \"web\"\nrun = \"exec python3 -m http.server 3456 --bind 127.0.0.1\"\n\
+        ready = { port = 3456, within_seconds = 60 }\nrestart = true\n\
+        [[services]]\nname = \"broken\"\nrun = \"echo cannot; exit 3\"\n\
+        [[ports]]\nport = 3456\nname = \"page\"\n";
+    server.add_repository("sample", &[(".greenroom/environment.toml", recipe), ("a.txt", "a\n")]);
+    let session = server.create_session("sample", None).unwrap().id;
+    assert_eq!(server.exec(session, "cat a.txt").output, "a\n");
+    let is_state = |wanted: ServicePhase| {
+        move |event: &Event| matches!(event, Event::ServiceChanged { name, state, .. } if name == "web" && *state == wanted)
+    };
+    server.entry(session, "the service is up", is_state(ServicePhase::Ready));
+    let broken = server.entry(session, "the broken service is told", |event| {
+        matches!(event, Event::ServiceChanged { name, state: ServicePhase::Failed, .. } if name == "broken")
+    });
+    assert!(format!("{broken:?}").contains("cannot"), "{broken:?}");
+    let environment = server.wait(server.client().session_environment(session)).unwrap();
+    assert!(environment.is_running);
+    let port = environment.ports.iter().find(|port| port.port == 3456).unwrap();
+    assert!(port.is_listening && port.name.as_deref() == Some("page"), "{environment:?}");
+    let fetched = server.exec(session, "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:3456/a.txt').read())\"");
+    assert!(fetched.output.contains("a\\n"), "{fetched:?}");
+    server.exec(session, "kill $(grep -lz '^http.server$' /proc/[0-9]*/cmdline | cut -d/ -f3 | head -1)");
+    let starts = |wanted: usize| {
+        let log = server.entries(session);
+        let ready = log.iter().filter(|entry| is_state(ServicePhase::Ready)(&entry.event)).count();
+        (ready >= wanted).then_some(())
+    };
+    until("it is up again", || starts(2));
+}
+
+#[test]
+fn a_pool_of_a_killed_server_leaves_nothing() {
+    let mut server = Server::start();
+    let model = Model::new(|_| Turn::text("Done."));
+    server.use_model(&model);
+    let source = repository(&[NO_STEPS, ("a.txt", "a\n")]);
+    server.cli(&["repository", "add", "sample", source.path().to_str().unwrap(), "--wait"]);
+    wait_for_warm(&server, 1);
+    server.kill();
+    server.restart();
+    let pool = wait_for_warm(&server, 1);
+    assert_eq!((pool.hits, pool.starts), (0, 0));
+    let session = server.ask("sample", "go");
+    assert_eq!(made_from(&server.settled(session)), Some(SandboxStart::Warm));
+}

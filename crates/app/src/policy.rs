@@ -235,3 +235,6 @@ pub(crate) fn allowed(recipe: &[String], registry: &RegistrySettings) -> Result<
     }
     Ok(rules)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ const BUNDLE: &str = "ca-certificates.crt";
 const EXTRA: &str = "extra-certificates.crt";
 const JAVA: &str = "java.jks";
 const APT: &str = "apt.conf";
+/// wget speaks TLS by GnuTLS, which reads no variable.
+const WGET: &str = "wgetrc";
 const OF_BUNDLE: &[&str] = &[
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -44,7 +46,8 @@ pub fn write(
         put(directory, JAVA, &java_store(&all))?;
         put(directory, APT, format!("Acquire::https::CAInfo \"{TRUST}/{BUNDLE}\";\n").as_bytes())?;
         env.extend(OF_BUNDLE.iter().map(|name| variable(name, BUNDLE)));
-        env.push(variable("APT_CONFIG", APT));
+        put(directory, WGET, format!("ca_certificate = {TRUST}/{BUNDLE}\n").as_bytes())?;
+        env.extend([variable("APT_CONFIG", APT), variable("WGETRC", WGET)]);
         let store = format!("-Djavax.net.ssl.trustStore={TRUST}/{JAVA}");
         env.push(("JAVA_TOOL_OPTIONS".into(), store));
     }

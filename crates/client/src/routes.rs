@@ -99,7 +99,11 @@ impl Client {
         self.get(&["repositories", repository.as_str(), "egress"]).await
     }
 
-    pub async fn set_egress(&self, repository: &RepositoryName, body: &SetEgress) -> Result<EgressView, Error> {
+    pub async fn set_egress(
+        &self,
+        repository: &RepositoryName,
+        body: &SetEgress,
+    ) -> Result<EgressView, Error> {
         let request = self.request(Method::PUT, &["repositories", repository.as_str(), "egress"]);
         self.answer(request.json(body)).await
     }
@@ -108,7 +112,11 @@ impl Client {
         self.get(&["repositories", repository.as_str(), "secrets"]).await
     }
 
-    pub async fn add_secret(&self, repository: &RepositoryName, body: &AddSecret) -> Result<SecretView, Error> {
+    pub async fn add_secret(
+        &self,
+        repository: &RepositoryName,
+        body: &AddSecret,
+    ) -> Result<SecretView, Error> {
         self.post(&["repositories", repository.as_str(), "secrets"], body).await
     }
 

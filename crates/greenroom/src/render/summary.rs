@@ -45,7 +45,8 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             failure.as_ref().map_or(line.clone(), |failure| format!("{line}\n{}", problem(failure)))
         }
         Event::EgressDenied { host, port } => {
-            paint(WARN, format!("Network: {}:{port} is not on the allow-list.", one_line(host, TITLE_CHARS)))
+            let host = one_line(host, TITLE_CHARS);
+            paint(WARN, format!("Network: {host}:{port} was refused: not allowed, or on a private network."))
         }
         Event::ChangeOpened { number, title, branch, author, .. } => {
             let author = one_line(&author.name, 60);

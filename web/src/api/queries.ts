@@ -6,7 +6,8 @@ export const meQuery = queryOptions({ queryKey: ["me"], queryFn: ({ signal }) =>
 export const sessionsQuery = queryOptions({
   queryKey: ["sessions"],
   queryFn: ({ signal }) => api.sessions(signal),
-  refetchInterval: 5000,
+  // A session that runs changes its line; where none runs, somebody else has to begin one first.
+  refetchInterval: (query) => (query.state.data?.some((session) => session.status === "running") ? 5000 : 15_000),
 });
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>

@@ -88,7 +88,7 @@ function Additions({ name, view, isAdmin }: { name: string; view: EgressView; is
       )}
       {isAdmin && (
         <form
-          aria-label="Allow a host"
+          aria-label="Additions to the allow-list"
           onSubmit={(event) => {
             event.preventDefault();
             set.mutate([...view.additions.filter((addition) => addition.host !== host.trim()), { host: host.trim(), allows_private: isPrivate }]);

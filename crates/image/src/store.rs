@@ -2,6 +2,12 @@
 //! and is found by its key; whatever is not a published layer is a leftover and swept when the store opens. Layers and
 //! builds lie on the storage (`greenroom_sandbox::Storage`), manifests and logs of images in the data directory.
 
+mod collect;
+mod squash;
+
+pub use collect::{Collected, Collection, Hold, StoredImage, over_quota};
+pub use squash::{LONG_CHAIN, squashed_key};
+
 use crate::key::LayerKey;
 use crate::manifest::{CheckReport, write_durably};
 use greenroom_domain::ImageId;
@@ -27,6 +33,7 @@ pub struct LayerStore {
 struct Inner {
     data: PathBuf,
     storage: Storage,
+    uses: Arc<collect::Uses>,
 }
 
 /// Kept beside the layer as `<key>.json`, so that the layer's directory holds nothing but the sandbox's files.
@@ -69,13 +76,17 @@ impl LayerStore {
     pub fn open_on(data: &Path, storage: Storage) -> Result<Self> {
         let images = data.join("images");
         fs::create_dir_all(&images).map_err(at("make directory", &images))?;
-        let store = Self { inner: Arc::new(Inner { data: data.to_owned(), storage }) };
+        let store = Self { inner: Arc::new(Inner { data: data.to_owned(), storage, uses: Arc::default() }) };
         store.sweep()?;
         Ok(store)
     }
 
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    fn uses(&self) -> &Arc<collect::Uses> {
+        &self.inner.uses
     }
 
     /// Where a published layer lies.
@@ -92,7 +103,13 @@ impl LayerStore {
         self.inner.storage.builds().join(image.to_string())
     }
 
+    /// Keeps the layer from a collection that is under way.
     pub fn get(&self, key: &LayerKey) -> Option<LayerMeta> {
+        self.uses().touch(key);
+        self.peek(key)
+    }
+
+    fn peek(&self, key: &LayerKey) -> Option<LayerMeta> {
         if !self.path(key).is_dir() {
             return None;
         }
@@ -141,7 +158,7 @@ impl LayerStore {
         let mut layers: Vec<LayerInfo> = names(&self.inner.storage.layers())?
             .iter()
             .filter_map(|name| name.parse().ok())
-            .filter_map(|key: LayerKey| Some(LayerInfo { meta: self.get(&key)?, key }))
+            .filter_map(|key: LayerKey| Some(LayerInfo { meta: self.peek(&key)?, key }))
             .collect();
         layers.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(layers)
@@ -185,7 +202,7 @@ impl LayerStore {
         let layers = self.inner.storage.layers();
         for name in names(&layers)? {
             let key = name.strip_suffix(".json").unwrap_or(&name).parse::<LayerKey>();
-            if !key.is_ok_and(|key| self.get(&key).is_some()) {
+            if !key.is_ok_and(|key| self.peek(&key).is_some()) {
                 self.discard(&layers.join(name))?;
             }
         }

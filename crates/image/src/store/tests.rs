@@ -3,11 +3,11 @@
 use super::*;
 use std::time::{Duration, Instant};
 
-fn key(digit: char) -> LayerKey {
+pub(super) fn key(digit: char) -> LayerKey {
     digit.to_string().repeat(64).parse().unwrap()
 }
 
-fn made(data: &Path, text: &str) -> PathBuf {
+pub(super) fn made(data: &Path, text: &str) -> PathBuf {
     let directory = data.join("builds").join(text);
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("file"), text).unwrap();

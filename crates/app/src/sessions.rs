@@ -33,13 +33,12 @@ impl App {
         let digest = body_digest(&body);
         let (at, random) = self.inner.id_parts();
         let fresh = SessionId::from_parts(at, random);
-        let events = self.inner.first_events(caller, fresh, body).await?;
         let scope = format!("create-session/{}", caller.id);
-        let remembered = self
-            .inner
-            .directory
-            .remember(scope, key.as_str().to_owned(), digest, fresh.to_string(), self.inner.now_ms())
-            .await?;
+        let (now_ms, id) = (self.inner.now_ms(), fresh.to_string());
+        let remembered = self.inner.directory.remember(scope, key.as_str().to_owned(), digest, id, now_ms);
+        // A key that is remembered for a refused session is refused again.
+        let (events, remembered) = tokio::join!(self.inner.first_events(caller, fresh, body), remembered);
+        let (events, remembered) = (events?, remembered?);
         let session = match remembered {
             Remembered::New => fresh,
             Remembered::Same(id) => {

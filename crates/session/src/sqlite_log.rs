@@ -45,11 +45,14 @@ impl FileSessions {
     async fn take(&self, session: SessionId, existence: Existence) -> Result<Ownership, LogError> {
         let directory = self.directory(session);
         blocking(move || {
-            let connection = match existence {
+            let (connection, epoch) = match existence {
                 Existence::New => create_file(&directory)?,
-                Existence::Present => open_file(&directory)?,
+                Existence::Present => {
+                    let connection = open_file(&directory)?;
+                    let epoch = raise_epoch(&connection)?;
+                    (connection, epoch)
+                }
             };
-            let epoch = raise_epoch(&connection)?;
             Ok(Ownership { epoch, log: Arc::new(SqliteLog { connection: Arc::new(Mutex::new(connection)) }) })
         })
         .await
@@ -78,16 +81,23 @@ impl SessionDirectory for FileSessions {
     }
 }
 
-fn create_file(directory: &Path) -> Result<Connection, LogError> {
+/// Nothing of a new file counts before its first entry, whose sync covers everything in the WAL before it. So the file
+/// itself is synced once here (an empty one would make SQLite drop its WAL), and not at each step of its making.
+fn create_file(directory: &Path) -> Result<(Connection, u64), LogError> {
     std::fs::create_dir_all(directory).map_err(|error| from_io(&error))?;
-    let connection = Connection::open(directory.join("session.db")).map_err(from_sql)?;
-    configure(&connection).map_err(from_sql)?;
+    let path = directory.join("session.db");
+    let connection = Connection::open(&path).map_err(from_sql)?;
+    let unsynced = "pragma synchronous = off; pragma journal_mode = wal;";
+    connection.execute_batch(unsynced).map_err(from_sql)?;
     connection.execute_batch(&format!("begin immediate; {SCHEMA} commit;")).map_err(from_sql)?;
+    let epoch = raise_epoch(&connection)?;
+    configure(&connection).map_err(from_sql)?;
+    std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))?;
     sync_directory(directory)?;
     if let Some(parent) = directory.parent() {
         sync_directory(parent)?;
     }
-    Ok(connection)
+    Ok((connection, epoch))
 }
 
 fn open_file(directory: &Path) -> Result<Connection, LogError> {

@@ -81,8 +81,11 @@ impl App {
         if has_prompt {
             self.inner.arrivals.note(session, arrived);
         }
-        let handle = self.inner.sessions().create(session, fork.events).await?;
-        self.inner.session_view(&handle).await
+        let created = self.inner.sessions().create(session, fork.events).await;
+        if created.is_err() {
+            self.inner.discard_files(session);
+        }
+        self.inner.session_view(&created?).await
     }
 }
 
@@ -178,11 +181,21 @@ impl Inner {
             if !is_current || !self.snapshots.is_changed(parent.id()) {
                 return;
             }
-            if let Some(sandbox) = self.workspaces.ready_sandbox(parent.id()) {
-                let taken = self.take_snapshot(parent, &sandbox, SnapshotReason::Turn, Some(turn)).await;
-                if let Err(problem) = taken {
-                    tracing::warn!(session = %parent.id(), %problem, "no snapshot for a fork");
+            let is_saved = state.workspace.snapshots.last().is_some_and(|kept| kept.turn == Some(turn));
+            let sandbox = match self.workspaces.ready_sandbox(parent.id()) {
+                Some(sandbox) => Ok(sandbox),
+                None if is_saved || state.workspace.base_commit.is_none() => return,
+                // The server was killed before it could be taken; the files are there.
+                None => self.ensure_sandbox(parent).await,
+            };
+            let taken = match sandbox {
+                Ok(sandbox) => {
+                    self.take_snapshot(parent, &sandbox, SnapshotReason::Turn, Some(turn)).await.map(drop)
                 }
+                Err(problem) => Err(problem),
+            };
+            if let Err(problem) = taken {
+                tracing::warn!(session = %parent.id(), %problem, "no snapshot for a fork");
             }
         };
         // Late is late: the files are then those of the newest snapshot, or it is said that there are none.

@@ -87,17 +87,19 @@ impl Snapshots {
         self.track(session).set_changed(true);
     }
 
-    /// What a turn is about to commit; answers whether one of its tool calls may have changed files by now.
+    /// What a turn is about to commit; answers whether a tool call that may have changed files has ended.
     pub(crate) fn observe(&self, session: SessionId, events: &[Event]) -> bool {
         let track = self.track(session);
         let mut noted = track.noted();
+        let mut has_ended = false;
         for event in events {
-            if noted.writes.begins_with(event) {
-                noted.is_changed = true;
-            }
+            let begins = noted.writes.begins_with(event);
+            let ends = noted.writes.end_with(event);
+            // At its end too: a copy may have been made in the middle of it.
+            noted.is_changed |= begins || ends;
+            has_ended |= ends;
         }
-        let is_finished = |event: &Event| matches!(event, Event::ToolFinished { .. });
-        noted.is_changed && events.iter().any(is_finished)
+        has_ended
     }
 
     pub(crate) fn is_changed(&self, session: SessionId) -> bool {

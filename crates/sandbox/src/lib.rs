@@ -134,7 +134,8 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
 
     /// Copies the workspace as it is now to `directory`, which must not exist and lies on the workspace's file system.
     /// Processes go on (they are frozen for an instant where that is needed), and so does the sandbox. One at a time per
-    /// sandbox; a second call waits. On an error nothing is left.
+    /// sandbox; a second call waits. On an error nothing is left. One that ended can still be copied, until a newer owner
+    /// claims its workspace.
     ///
     /// Durable only once `Storage::sync` was called after this returned and has returned too: a crash of the machine
     /// before that may leave a part of it, a crash of the server none or all. Whoever keeps it as durable notes that

@@ -18,12 +18,12 @@ const FREEZE_ATTEMPTS: u32 = 4;
 
 /// A task of its own: a caller that gives up must not leave processes frozen.
 pub(crate) async fn take(sandbox: &Arc<LocalSandbox>, target: &Path) -> Result<Snapshot> {
-    sandbox.check()?;
+    sandbox.check_files()?;
     let (sandbox, target) = (Arc::clone(sandbox), target.to_owned());
     let taken = tokio::spawn(async move {
         // Two at a time would thaw each other's processes.
         let _one = sandbox.room().snapshots.lock().await;
-        sandbox.check()?;
+        sandbox.check_files()?;
         let result = Taking::new(&sandbox, &target).await?.take().await;
         if result.is_err() {
             let remove = move || btrfs::remove_tree(&target);
@@ -43,6 +43,8 @@ struct Taking {
     /// What the workspace began from, where that lies below the upper.
     begun: Option<PathBuf>,
     target: PathBuf,
+    /// Nothing runs in it any more.
+    has_ended: bool,
     started: Instant,
 }
 
@@ -61,6 +63,7 @@ impl Taking {
             upper: sandbox.workspace().join("upper"),
             begun: workspace::begun(sandbox.workspace()),
             target: target.to_owned(),
+            has_ended: sandbox.has_ended(),
             started,
         })
     }
@@ -151,6 +154,9 @@ impl Taking {
 
     /// No process but stage: it is the first one, so every other descends from it.
     fn is_quiescent(&self) -> bool {
+        if self.has_ended {
+            return true;
+        }
         let tasks = format!("/proc/{}/task", self.room.spawned.pid);
         let Ok(mut tasks) = fs::read_dir(tasks) else { return true };
         tasks.all(|task| {

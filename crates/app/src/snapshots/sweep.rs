@@ -23,12 +23,14 @@ impl Inner {
                 shelf.discard_session(session, |other| self.has_log(other))?;
             }
         }
-        let kept: std::collections::HashSet<String> =
-            shelf.sessions()?.into_iter().map(|session| session.to_string()).collect();
-        let is_kept = |name: &str| {
-            kept.contains(name) || name.parse().is_ok_and(|session: SessionId| self.has_log(session))
-        };
-        self.storage.retain_workspaces(is_kept)
+        for entry in self.storage.root().join("workspaces").read_dir()? {
+            let entry = entry?;
+            let session: Option<SessionId> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !session.is_some_and(|session| self.has_log(session)) {
+                self.storage.discard(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a session exists, by its file.

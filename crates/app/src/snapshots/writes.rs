@@ -12,6 +12,8 @@ const HARMLESS_LIMIT: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     harmless: HashSet<String>,
+    /// Calls that run and may write.
+    running: HashSet<String>,
 }
 
 impl Writes {
@@ -22,9 +24,25 @@ impl Writes {
                 self.note_harmless(content);
                 false
             }
-            Event::ToolStarted { call, name, .. } => {
-                !is_lookup(name) && name != "todo" && !self.harmless.contains(call)
+            Event::TurnStarted { .. } => {
+                self.running.clear();
+                false
             }
+            Event::ToolStarted { call, name, .. } => {
+                let may_write = !is_lookup(name) && name != "todo" && !self.harmless.contains(call);
+                if may_write {
+                    self.running.insert(call.clone());
+                }
+                may_write
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this event ends a call that may have written.
+    pub(crate) fn end_with(&mut self, event: &Event) -> bool {
+        match event {
+            Event::ToolFinished { call, .. } => self.running.remove(call),
             _ => false,
         }
     }
@@ -92,5 +110,15 @@ mod tests {
         assert!(writes.begins_with(&started("c", "edit")));
         assert!(writes.begins_with(&started("d", "some_later_tool")));
         assert!(!writes.begins_with(&started("e", "grep")));
+        let finished = |call: &str| Event::ToolFinished {
+            turn: TurnId::from_parts(1, 1),
+            call: call.into(),
+            outcome: greenroom_domain::event::ToolOutcome::Succeeded,
+            text: String::new(),
+            display: None,
+            duration_ms: 1,
+        };
+        assert!(writes.end_with(&finished("b")) && !writes.end_with(&finished("b")));
+        assert!(!writes.end_with(&finished("a")) && !writes.end_with(&finished("e")));
     }
 }

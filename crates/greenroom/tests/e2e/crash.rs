@@ -59,6 +59,8 @@ struct Figures {
     prompts: u64,
     forks: u64,
     deletes: u64,
+    /// Forks refused because a kill came before the turn's snapshot.
+    unsaved: u64,
     restart_ms: Vec<u128>,
 }
 
@@ -113,12 +115,12 @@ fn run(kills: u64) {
         }
     }
     chaos.end();
-    let Figures { server, zygote, stage, prompts, forks, deletes, restart_ms } = &mut chaos.figures;
+    let Figures { server, zygote, stage, prompts, forks, deletes, unsaved, restart_ms } = &mut chaos.figures;
     restart_ms.sort_unstable();
     let median = restart_ms.get(restart_ms.len() / 2).copied().unwrap_or_default();
     println!(
-        "crash: {kills} kills ({server} server, {zygote} zygote, {stage} stage), {prompts} prompts, {forks} forks, \
-         {deletes} deletes in {:?}; a killed server answers again after {median} ms (median), {} ms at most",
+        "crash: {kills} kills ({server} server, {zygote} zygote, {stage} stage), {prompts} prompts, {forks} forks \
+         ({unsaved} refused), {deletes} deletes in {:?}; a killed server answers again after {median} ms (median), {} ms at most",
         begun.elapsed(),
         restart_ms.last().copied().unwrap_or_default()
     );
@@ -214,7 +216,10 @@ impl Chaos {
             }
             Ok(Err(error)) => {
                 let code = error.code().as_str();
-                let is_final = matches!(code, "session_unknown" | "turn_unknown" | "queue_full");
+                // A kill between a turn's end and its snapshot, and the next turn has begun.
+                let is_unsaved = matches!((code, asked), ("snapshot_unknown", Asked::Fork(..)));
+                self.figures.unsaved += u64::from(is_unsaved);
+                let is_final = is_unsaved || matches!(code, "session_unknown" | "turn_unknown" | "queue_full");
                 assert!(
                     is_final
                         || code.starts_with("server_")
@@ -250,7 +255,7 @@ impl Chaos {
                 self.figures.zygote += u64::from(self.signal(&zygotes));
             }
             _ => {
-                let stages: Vec<u32> = descendants(server).into_iter().filter(|pid| is_stage(*pid)).collect();
+                let stages = stages(server);
                 self.figures.stage += u64::from(self.signal(&stages));
             }
         }
@@ -454,7 +459,11 @@ fn is_zygote(server: u32, pid: u32) -> bool {
     crate::restart::parent_of(pid) == Some(server) && !is_in_other_network(pid)
 }
 
-/// The first process of a sandbox.
+/// The first processes of all sandboxes.
+pub(crate) fn stages(server: u32) -> Vec<u32> {
+    descendants(server).into_iter().filter(|pid| is_stage(*pid)).collect()
+}
+
 fn is_stage(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let is_first = status.lines().any(|line| {

@@ -2,7 +2,7 @@
 
 use crate::support::{Model, NO_STEPS, Server, assert_problem, bash, outcomes, until};
 use greenroom_client::new_key;
-use greenroom_domain::event::{SandboxPhase, TurnOutcome};
+use greenroom_domain::event::{SandboxPhase, SnapshotReason, TurnOutcome};
 use greenroom_domain::{Command, Entry, Event, SessionId, SnapshotId, TurnId};
 use greenroom_model::testing::{Fault, Turn};
 use greenroom_wire::{ForkSession, SessionView};
@@ -225,6 +225,40 @@ fn a_crash_in_mid_turn_loses_nothing_that_a_finished_call_wrote() {
     let log = server.settled(session);
     assert_eq!(outcomes(&log), [TurnOutcome::Completed], "{log:#?}");
     assert_eq!(server.exec(session, "cat own.txt").output, "finished\n");
+}
+
+#[test]
+fn a_sandbox_that_dies_is_copied_as_it_was_and_the_next_one_has_its_files() {
+    let (server, _model) = server();
+    let session = server.ask("sample", "say hello");
+    server.settled(session);
+    server.exec(session, "echo one > own.txt");
+    for pid in crate::crash::stages(server.pid()) {
+        let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    }
+    server.entry(session, "the loss is told", |event| {
+        matches!(event, Event::SandboxChanged { state: SandboxPhase::Lost, .. })
+    });
+    server.entry(session, "its files are copied", |event| {
+        matches!(event, Event::SnapshotTaken { reason: SnapshotReason::Exit, .. })
+    });
+    assert_eq!(server.exec(session, "cat own.txt").output, "one\n");
+}
+
+#[test]
+fn a_server_that_stops_in_order_keeps_a_copy_of_unsaved_files() {
+    let (mut server, _model) = server();
+    let session = server.ask("sample", "say hello");
+    server.settled(session);
+    server.exec(session, "echo one > own.txt");
+    server.stop();
+    server.restart();
+    server.entry(session, "a copy was made at the end", |event| {
+        matches!(event, Event::SnapshotTaken { reason: SnapshotReason::Exit, .. })
+    });
+    lose_workspace_and_kill(&mut server, session);
+    server.restart();
+    assert_eq!(server.exec(session, "cat own.txt").output, "one\n");
 }
 
 #[test]

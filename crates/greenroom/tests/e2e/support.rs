@@ -81,6 +81,12 @@ impl Server {
         let _ = std::fs::remove_file(self.data.join("run/address"));
     }
 
+    /// As a service manager ends it.
+    pub(crate) fn stop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.child.wait().expect("the server can be waited for");
+    }
+
     pub(crate) fn restart(&mut self) -> String {
         self.child = serve(command(&self.data));
         self.address()

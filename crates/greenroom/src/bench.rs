@@ -3,6 +3,7 @@
 
 mod density;
 mod disk;
+mod image;
 mod library;
 mod peers;
 mod start;
@@ -32,6 +33,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
         count: u32,
     },
+    /// An environment image from nothing, after a changed source file, after a changed lockfile
+    Image,
     /// From sending a prompt to the model's server receiving the request
     Ttft {
         #[arg(short, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..=10_000))]
@@ -52,6 +55,7 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
         match bench {
             Bench::Start { n, alive } => start::run(global, out, n, &alive).await,
             Bench::Density { count } => density::run(global, out, count).await,
+            Bench::Image => image::run(global, out).await,
             Bench::Ttft { n } => ttft::run(global, out, n).await,
         }
     })

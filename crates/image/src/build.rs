@@ -1,6 +1,7 @@
 //! Building an image: a plan (which commit, which recipe, which inputs), then one layer after the other, each made in a
 //! sandbox of its own over the layers before it. Git runs only inside, through the broker. The layers are:
 //!
+//! 0. `base`, on another base than the host's root: git, where the base lacks it;
 //! 1. `clone`: the installation's files and the clone of the branch's head in `/workspace`; where an earlier image of the
 //!    repository is at hand, its clone and one layer with the commits since;
 //! 2. one per step of the recipe, the same at every commit until its inputs change (`keys`, `touched`);
@@ -12,6 +13,7 @@
 //! Submodules and LFS are not fetched. A build that fails, is cancelled or is dropped publishes nothing for the part
 //! that ran, removes its sandbox and directories, and leaves only its log; images built before are not touched.
 
+mod base;
 mod checks;
 mod clone;
 mod failure;
@@ -67,7 +69,18 @@ pub struct SandboxSetup {
     pub egress_ports: Vec<u16>,
 }
 
+/// Where the runtime shows the machine's own tools.
+const HOST_TOOLS: &str = "/opt/greenroom/tools";
+
 impl SandboxSetup {
+    /// For another base than the host's root.
+    pub(crate) fn without_host_tools(&self) -> Self {
+        let mut setup = self.clone();
+        setup.binds.retain(|bind| !bind.target.starts_with(HOST_TOOLS));
+        setup.env.retain(|(_, value)| !value.contains(HOST_TOOLS));
+        setup
+    }
+
     /// With the recipe's, ascending.
     pub(crate) fn egress_ports_with(&self, recipe: &[u16]) -> Vec<u16> {
         let all: std::collections::BTreeSet<u16> = self.egress_ports.iter().chain(recipe).copied().collect();

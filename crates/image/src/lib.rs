@@ -3,6 +3,7 @@
 //! `<data>/builds` and `<data>/trash`. Never runs git or follows a link in a tree that a sandbox wrote, and holds no
 //! secret: everything it puts into a sandbox may be read there.
 
+mod base;
 pub mod build;
 pub mod detect;
 pub mod devcontainer;

@@ -230,6 +230,7 @@ impl ImageManifest {
                 Base::Directory { path: path(&base)? }
             }
         };
+        let setup = if self.base == ImageBase::Host { setup.clone() } else { setup.without_host_tools() };
         Ok(ClaimParts {
             base,
             layers: self.layers.iter().map(path).collect::<Result<_, _>>()?,

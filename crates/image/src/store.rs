@@ -94,6 +94,11 @@ impl LayerStore {
         self.inner.storage.layers().join(key.as_str())
     }
 
+    /// Where an admin puts archives of bases.
+    pub fn bases(&self) -> PathBuf {
+        self.inner.data.join("bases")
+    }
+
     pub fn image_directory(&self, image: ImageId) -> PathBuf {
         self.images().join(image.to_string())
     }

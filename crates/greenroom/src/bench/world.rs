@@ -76,6 +76,20 @@ impl World {
         Ok(Self { desk: Desk { client, out: desk.out }, repository, server, data })
     }
 
+    /// With nothing in it yet: the caller adds a repository itself.
+    pub(crate) async fn start_empty(global: &Global, out: Output, name: &str) -> Result<Self, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let parent = global
+            .data
+            .clone()
+            .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
+        let data = parent.join(format!("bench-{now}"));
+        let server = server::start(Options::local(data.clone(), 0, None)).await?;
+        let client = client_of(&server)?;
+        let repository = name.parse().expect("a valid name");
+        Ok(Self { desk: Desk { client, out }, repository, server, data })
+    }
+
     async fn add_repository(&self, files: &[(&str, &str)]) -> Result<(), Failure> {
         let source = tempfile::tempdir()?;
         make_repository(source.path(), files)?;
@@ -99,6 +113,13 @@ impl World {
         Ok(())
     }
 
+    /// Where its repository is pushed to, with what that takes.
+    pub(crate) fn push_url(&self) -> String {
+        let address = self.server.listening_on();
+        let host = address.trim_start_matches("http://");
+        format!("http://bench:{}@{host}/git/{}.git", self.server.local_token, self.repository)
+    }
+
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
@@ -117,7 +138,7 @@ fn client_of(server: &Server) -> Result<Client, Failure> {
     Ok(Client::new(address, Credential::Token(server.local_token.clone()))?)
 }
 
-fn make_repository(directory: &Path, files: &[(&str, &str)]) -> Result<(), Failure> {
+pub(crate) fn make_repository(directory: &Path, files: &[(&str, &str)]) -> Result<(), Failure> {
     for (name, text) in files {
         let path = directory.join(name);
         if let Some(parent) = path.parent() {

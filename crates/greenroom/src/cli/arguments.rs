@@ -276,6 +276,8 @@ pub(crate) enum Image {
     },
     /// List a repository's images
     List { repository: RepositoryName },
+    /// Show what a build did: its steps, which of them ran, how long each took, and why it failed
+    Show { image: ImageId },
     /// Show the log of a build, live while it runs
     Log { image: ImageId },
 }

@@ -6,13 +6,14 @@ use crate::cli::Image;
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
 use crate::render::text::{ago, duration, one_line};
-use greenroom_domain::RepositoryName;
+use greenroom_domain::{ImageId, RepositoryName};
 use greenroom_wire::{ImageState, ImageView};
 
 pub(crate) async fn perform(desk: &Desk, verb: Image) -> Result<Exit, Failure> {
     match verb {
         Image::Build { repository, follow } => build(desk, &repository, follow).await,
         Image::List { repository } => list(desk, &repository).await,
+        Image::Show { image } => show(desk, image).await,
         Image::Log { image } => watching::build(desk, image).await,
     }
 }
@@ -35,6 +36,23 @@ async fn list(desk: &Desk, repository: &RepositoryName) -> Result<Exit, Failure>
     desk.out.document(&images, |images| {
         let table = Table::new(&["IMAGE", "STATE", "COMMIT", "STARTED", "TOOK"], "No image yet.").right(&[4]);
         table.rows(images, |image| cells(image, now)).text()
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn show(desk: &Desk, image: ImageId) -> Result<Exit, Failure> {
+    let image = desk.client.image(image).await?;
+    let now = now_ms();
+    desk.out.document(&image, |image| {
+        let [id, state, commit, started, took]: [String; 5] =
+            cells(image, now).try_into().expect("a row has five cells");
+        let reason = image.problem.as_ref().map_or(String::new(), |problem| format!("{problem}\n"));
+        let table = Table::new(&["STEP", "", "TOOK"], "No step was finished.").right(&[2]);
+        let steps = table.rows(&image.steps, |step| {
+            let is_new = if step.is_reused { "reused" } else { "ran" };
+            vec![step.name.clone(), is_new.to_owned(), duration(step.duration_ms)]
+        });
+        format!("{id}  {state}  {commit}  {started}  {took}\n{reason}\n{}", steps.text())
     })?;
     Ok(Exit::Done)
 }

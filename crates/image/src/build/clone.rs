@@ -34,11 +34,12 @@ impl Run {
             if self.builder.layers.get(&key).is_some() {
                 return self.reuse_part("clone", chain, log).await;
             }
+            let below_clone = self.layers.len();
             self.push_layers("clone", &previous);
             match self.make_clone(&key, scripts::UPDATE, log).await {
                 Err(failure) if !self.cancel.is_cancelled() => {
                     let _ = log.note(&format!("cloning anew, because {}", failure.problem.message)).await;
-                    self.layers.clear();
+                    self.layers.truncate(below_clone);
                 }
                 Err(failure) => return Err(failure),
                 Ok(()) => {

@@ -124,7 +124,7 @@ impl Run {
         ExecSpec {
             call: self.next_call(),
             argv: shell(program.script),
-            cwd: if is_clone { "/" } else { WORKSPACE }.to_owned(),
+            cwd: if is_clone || program.script == scripts::GIT { "/" } else { WORKSPACE }.to_owned(),
             env,
             stdin: Vec::new(),
             timeout_ms: u64::from(program.minutes) * 60_000,

@@ -12,7 +12,7 @@ use super::{BuildFailure, BuildPlan, Builder, build_fence, scripts};
 use crate::environment::environment;
 use crate::key::LayerKey;
 use crate::manifest::{CheckReport, ImageBase, ImageManifest, LayerRef, MANIFEST_VERSION, PartReport, Reuse};
-use crate::recipe::Step;
+use crate::recipe::{RecipeBase, Step};
 use greenroom_domain::Problem;
 use greenroom_sandbox::{Base, ClaimSpec, Workspace};
 use std::collections::BTreeMap;
@@ -28,7 +28,9 @@ pub(super) struct Run {
     pub(super) progress: Progress,
     pub(super) cancel: CancellationToken,
     pub(super) base: ImageBase,
-    env: Vec<(String, String)>,
+    pub(super) env: Vec<(String, String)>,
+    /// What the base's image says of the environment.
+    pub(super) base_env: BTreeMap<String, String>,
     /// Published layers so far, lowest first.
     pub(super) layers: Vec<LayerRef>,
     parts: Vec<PartReport>,
@@ -58,6 +60,7 @@ impl Run {
             cancel,
             base: ImageBase::Host,
             env,
+            base_env: BTreeMap::new(),
             layers: Vec::new(),
             parts: Vec::new(),
             checks: Vec::new(),
@@ -93,13 +96,20 @@ impl Run {
         let recipe = &self.plan.recipe;
         let steps = recipe.steps.iter().map(|step| step.name.clone());
         let checks = (!recipe.checks.is_empty()).then(|| "checks".to_owned());
-        std::iter::once("clone".to_owned()).chain(steps).chain(checks).chain(["finish".to_owned()]).collect()
+        let base = (recipe.base != RecipeBase::Host).then(|| "base".to_owned());
+        base.into_iter()
+            .chain(["clone".to_owned()])
+            .chain(steps)
+            .chain(checks)
+            .chain(["finish".to_owned()])
+            .collect()
     }
 
     async fn all_parts(&mut self, log: &mut BuildLog) -> Result<(), BuildFailure> {
         for note in std::mem::take(&mut self.plan.notes) {
             let _ = log.note(&note).await;
         }
+        self.base_part(log).await?;
         self.clone_part(log).await?;
         let mut parent = self.reuse.environment.clone();
         for (step, inputs) in self.plan.recipe.steps.clone().iter().zip(self.plan.inputs.clone()) {

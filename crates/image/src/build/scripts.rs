@@ -37,6 +37,25 @@ git ls-files -z --others --exclude-standard --directory --no-empty-directory | t
 git update-index -q --refresh || true
 "#;
 
+/// On another base than the host's root. Runs in `/`: there is no clone yet.
+pub(super) const GIT: &str = r#"
+mkdir -p /workspace
+command -v git >/dev/null 2>&1 && exit 0
+echo "git is not on this base; installing it"
+if command -v apt-get >/dev/null 2>&1; then
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git ca-certificates
+elif command -v apk >/dev/null 2>&1; then
+  apk add --no-cache git ca-certificates
+elif command -v dnf >/dev/null 2>&1; then
+  dnf install -y git
+elif command -v microdnf >/dev/null 2>&1; then
+  microdnf install -y git
+else
+  echo "git: not found"
+  exit 127
+fi
+"#;
+
 /// bash where there is one, for `pipefail`.
 pub(super) const SHELL: &str =
     r#"if command -v bash >/dev/null 2>&1; then exec bash -eo pipefail -c "$1"; fi; exec sh -euc "$1""#;

@@ -59,6 +59,17 @@ fn a_full_recipe_is_read() {
 }
 
 #[test]
+fn every_recipe_of_the_documentation_is_one() {
+    let text = include_str!("../../../../docs/environment.md");
+    let examples: Vec<&str> =
+        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 8);
+    for example in examples {
+        Recipe::parse(example.as_bytes()).unwrap_or_else(|problem| panic!("{problem}\n{example}"));
+    }
+}
+
+#[test]
 fn an_empty_recipe_is_a_plain_environment() {
     assert_eq!(Recipe::parse(b"").unwrap(), Recipe::default());
 }

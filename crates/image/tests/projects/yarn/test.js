@@ -1,0 +1,2 @@
+require('assert')(require('is-number')(7));
+console.log('passed');

@@ -21,7 +21,9 @@ pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
 
 /// Word by word: everything with `://` in it is a URL that is cleaned, or the whole line goes.
 fn sources(text: &str, settings: &mut RegistrySettings) -> String {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
+    // A comment's line goes as a whole: an empty one would end its stanza.
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let lines = lines.map(|line| line.split('#').next().unwrap_or_default().trim_end());
     let cleaned = lines.filter_map(|line| {
         // Keys that lie in the file itself, and continuation lines, are kept as they are.
         let words = line.split(' ').map(|word| match word.contains("://") {

@@ -6,6 +6,7 @@ mod disk;
 mod image;
 mod library;
 mod peers;
+mod snapshot;
 mod start;
 mod stats;
 mod ttft;
@@ -35,6 +36,18 @@ pub(crate) enum Bench {
     },
     /// An environment image from nothing, after a changed source file, after a changed lockfile
     Image,
+    /// Snapshots, restores, forks and `git status` of a large tree, at the library
+    Snapshot {
+        /// Repetitions of each row
+        #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=1_000))]
+        n: u32,
+        /// Tracked files of the tree
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+        files: u64,
+        /// Bytes of the tree, and of the build directory of the second live row
+        #[arg(long, default_value_t = 2_000_000_000)]
+        bytes: u64,
+    },
     /// From sending a prompt to the model's server receiving the request
     Ttft {
         #[arg(short, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..=10_000))]
@@ -56,6 +69,9 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
             Bench::Start { n, alive } => start::run(global, out, n, &alive).await,
             Bench::Density { count } => density::run(global, out, count).await,
             Bench::Image => image::run(global, out).await,
+            Bench::Snapshot { n, files, bytes } => {
+                snapshot::run(global, out, snapshot::Size { files, bytes, n }).await
+            }
             Bench::Ttft { n } => ttft::run(global, out, n).await,
         }
     })

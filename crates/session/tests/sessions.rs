@@ -336,10 +336,8 @@ async fn a_log_that_begins_with_another_sessions_turns_runs_none_of_them_again()
         text: "go".into(),
         delivery: Delivery::Queue,
     };
-    let started = |n| Event::TurnStarted {
-        turn: turn(n),
-        prompts: vec![greenroom_domain::PromptId::from_parts(1, n)],
-    };
+    let started =
+        |n| Event::TurnStarted { turn: turn(n), prompts: vec![greenroom_domain::PromptId::from_parts(1, n)] };
     let ended = Event::TurnFinished {
         turn: turn(1),
         outcome: TurnOutcome::Completed,

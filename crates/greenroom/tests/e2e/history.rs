@@ -200,7 +200,8 @@ fn wait_for_journal(server: &Server, session: SessionId, file: &str) {
     until("a whole copy in the journal", || {
         let mut copies = kept.read_dir().ok()?.flatten().map(|entry| entry.path());
         copies.find(|copy| {
-            let is_whole = copy.with_extension("json").exists() && copy.to_string_lossy().contains("journal-");
+            let is_whole =
+                copy.with_extension("json").exists() && copy.to_string_lossy().contains("journal-");
             is_whole && copy.join("root/workspace").join(file).exists()
         })
     });

@@ -70,8 +70,13 @@ pub(crate) fn staged(name: &str) -> String {
 const MAX_TERMINALS: u32 = 128;
 /// Bounds of this user namespace, below those that all sandboxes share: watches are counted for their common owner, and
 /// no user namespace is ever nested. Nobody inside has the capability to raise them again.
-const NAMESPACE_BOUNDS: [(&str, &str); 2] =
-    [("max_inotify_instances", "32"), ("max_user_namespaces", "0")];
+const NAMESPACE_BOUNDS: [(&str, &str); 5] = [
+    ("max_inotify_instances", "32"),
+    ("max_inotify_watches", "65536"),
+    ("max_fanotify_groups", "16"),
+    ("max_fanotify_marks", "16384"),
+    ("max_user_namespaces", "0"),
+];
 
 fn bound_namespace() {
     for (name, bound) in NAMESPACE_BOUNDS {

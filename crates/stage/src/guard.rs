@@ -24,26 +24,11 @@ const SYS_PTRACE: u64 = 1 << 19;
 const LAST_CAPABILITY: u32 = 63;
 
 pub(crate) fn install() -> Outcome<()> {
-    bound_watchers();
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .at("prctl", "dumpable")?;
     drop_capabilities().at("capset", "")?;
     rustix::thread::set_no_new_privs(true).at("prctl", "no_new_privs")?;
     install_filter().at("seccomp", "")
-}
-
-/// The kernel counts inotify instances for all user namespaces of one owner together: one sandbox alone could take them
-/// from every other, and from the host. Written while stage may still do so; without it only the shared bound holds.
-fn bound_watchers() {
-    let bounds = [
-        ("max_inotify_instances", "32"),
-        ("max_inotify_watches", "65536"),
-        ("max_fanotify_groups", "16"),
-        ("max_fanotify_marks", "16384"),
-    ];
-    for (name, bound) in bounds {
-        let _ = std::fs::write(format!("/proc/sys/user/{name}"), bound);
-    }
 }
 
 #[repr(C)]

@@ -87,8 +87,22 @@ impl InjectionTarget {
 
     fn has_path(&self, path: &str) -> bool {
         let prefix = self.path.trim_end_matches('/');
-        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        let is_below =
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+        is_below && (prefix.is_empty() || !leads_upwards(path))
     }
+}
+
+/// Whether a server may take the path for another than it looks: it has segments of dots, or separators in disguise.
+fn leads_upwards(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
+    // A second round, because some servers decode twice.
+    let twice = percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+    let separators = |text: &str| text.matches('/').count();
+    twice.contains('\\')
+        || separators(&twice) != separators(path)
+        || twice.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 impl fmt::Display for InjectionTarget {

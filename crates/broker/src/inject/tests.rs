@@ -48,6 +48,18 @@ fn a_target_is_one_host_port_protocol_and_path() {
     assert!(apply(&one, "/v1/x", &[]).contains_key("authorization"));
     assert!(apply(&one, "/v1", &[]).contains_key("authorization"));
     assert!(!apply(&one, "/v12", &[]).contains_key("authorization"));
+    for disguised in [
+        "/v1/../v2",
+        "/v1/%2e%2e/v2",
+        "/v1/.%252e/v2",
+        "/v1/..;x/v2",
+        "/v1/..%2fv2",
+        "/v1\\..\\v2",
+        "/v1/./x",
+    ] {
+        assert!(!apply(&one, disguised, &[]).contains_key("authorization"), "{disguised}");
+    }
+    assert!(apply(&one, "/v1/a..b?x=/../", &[]).contains_key("authorization"));
     let list = [one];
     let injections = Injections(&list);
     let host = |text: &str| Host::parse(text).unwrap();

@@ -1,7 +1,7 @@
 //! The outside of an installation: a proxy that answers for every host itself, over TLS with an authority of its own,
 //! and repeats what it was sent.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{Read, Write};
@@ -41,6 +41,8 @@ impl Outside {
 fn identity(names: &[&str]) -> (String, Arc<ServerConfig>) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Another name than its leaf has by default: OpenSSL takes a leaf of its issuer's name for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "Authority of the outside");
     let key = KeyPair::generate().unwrap();
     let root = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a measuring program")]
 
 use greenroom_sandbox::contract::{Recorder, Subject, finish, shell};
-use greenroom_sandbox::{Fence, Identity, Sandbox, SandboxProvider};
+use greenroom_sandbox::{ClaimSpec, Fence, Identity, Sandbox, SandboxProvider};
 use greenroom_sandboxd::{
     LocalProvider, LocalSettings, Volume, VolumeSettings, enter_private_mounts, floor_exec,
 };
@@ -40,8 +40,10 @@ async fn measure() -> anyhow::Result<()> {
         for _ in 0..rounds {
             provider.set_blanks(blanks).await?;
             tokio::time::sleep(pause).await;
+            // The product's name: then the host name's files are the image's.
+            let spec = ClaimSpec { hostname: "greenroom".into(), ..subject.spec() };
             let started = Instant::now();
-            let sandbox = subject.claim().await;
+            let sandbox = subject.claim_with(spec).await;
             rows[row].1.push(started.elapsed());
             finish(&*sandbox, shell("first", "echo first")).await;
             rows[row + 1].1.push(started.elapsed());
@@ -70,7 +72,7 @@ async fn rebind(
     sandbox: &Arc<dyn Sandbox>,
     rows: &mut Rows,
 ) -> anyhow::Result<()> {
-    let spec = subject.spec();
+    let spec = ClaimSpec { hostname: "greenroom".into(), ..subject.spec() };
     let to = Identity {
         id: format!("{}-new", spec.id),
         fence: Fence { session: spec.id.clone(), epoch: 1, generation: 1 },

@@ -19,13 +19,21 @@ pub(crate) async fn rebind(shared: &Arc<Shared>, id: &str, to: Identity) -> Resu
     let reserved = shared.registry.reserve(&to.id, &to.workspace)?;
     let room = Arc::clone(former.room());
     let sandbox = {
+        // A copy of the workspace that is being made names it by its path.
+        let _copies = room.snapshots.lock().await;
         // Whoever comes second finds that the former owner is not the owner any more.
         let _alone = room.gate.write().await;
         former.check()?;
         take_over(shared, &room, &former, to).await?
     };
     shared.registry.forget(id);
-    write_hostname(&former, &sandbox).await;
+    let named = write_hostname(former.hostname().to_owned(), Arc::clone(&sandbox));
+    if room.is_frozen() {
+        // Requests wait for the thaw, which is the new owner's to give.
+        drop(tokio::spawn(named));
+    } else {
+        named.await;
+    }
     if let Err(error) = reserved.fill(&sandbox) {
         sandbox.kill("the provider has shut down");
         return Err(error);
@@ -59,13 +67,13 @@ fn move_workspace(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// For programs that read the files instead of asking the kernel. Without them only a name is not found.
-async fn write_hostname(former: &LocalSandbox, sandbox: &Arc<LocalSandbox>) {
+async fn write_hostname(former: String, sandbox: Arc<LocalSandbox>) {
     let name = sandbox.hostname();
-    if name == former.hostname() {
+    if name == former {
         return;
     }
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n");
-    let handle = Handle(Arc::clone(sandbox));
+    let handle = Handle(Arc::clone(&sandbox));
     for (path, text) in [("/etc/hosts", hosts), ("/etc/hostname", format!("{name}\n"))] {
         if let Err(error) = handle.write_file(path, text.as_bytes()).await {
             tracing::warn!(sandbox = sandbox.name(), path, %error, "the new host name is not in its file");

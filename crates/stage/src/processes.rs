@@ -84,7 +84,8 @@ pub(crate) fn continue_everything() -> Outcome<()> {
 fn signal_all(signal: Signal) -> Outcome<()> {
     // SAFETY: plain integers; -1 means every process of this namespace but its first, which this is.
     let sent = unsafe { libc::kill(-1, signal.as_raw()) };
-    let errno = if sent == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) };
+    let errno =
+        if sent == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) };
     // Nobody there is as good.
     if errno == 0 || errno == libc::ESRCH { Ok(()) } else { Err(fault("kill", "-1", errno)) }
 }

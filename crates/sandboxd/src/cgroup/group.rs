@@ -39,7 +39,7 @@ fn set(place: Option<&Hierarchy>, file: (&str, &str), values: (String, String)) 
     }
 }
 
-fn both(value: impl ToString) -> (String, String) {
+fn both(value: &impl ToString) -> (String, String) {
     (value.to_string(), value.to_string())
 }
 
@@ -78,11 +78,11 @@ impl Cgroup {
     pub(crate) fn limit(&self, resources: &Resources, is_background: bool) -> io::Result<()> {
         let quota = (resources.cpu_millis.unwrap_or(DEFAULT_CPU_MILLIS) * CPU_PERIOD_US / 1000).max(1000);
         let processes = resources.processes.unwrap_or(DEFAULT_PROCESSES);
-        set(self.pids.as_ref(), ("pids.max", "pids.max"), both(processes))?;
+        set(self.pids.as_ref(), ("pids.max", "pids.max"), both(&processes))?;
         self.limit_memory(resources.memory_bytes.unwrap_or(DEFAULT_MEMORY))?;
         let cpu = self.cpu.as_ref();
         if cpu.is_some_and(|place| place.version == Version::V1) {
-            set(cpu, ("cpu.cfs_period_us", ""), both(CPU_PERIOD_US))?;
+            set(cpu, ("cpu.cfs_period_us", ""), both(&CPU_PERIOD_US))?;
         }
         let bandwidth = (quota.to_string(), format!("{quota} {CPU_PERIOD_US}"));
         set(cpu, ("cpu.cfs_quota_us", "cpu.max"), bandwidth)?;
@@ -96,15 +96,15 @@ impl Cgroup {
     fn limit_memory(&self, bytes: u64) -> io::Result<()> {
         let memory = self.memory.as_ref();
         if memory.is_some_and(|place| place.version == Version::V2) {
-            set(memory, ("", "memory.max"), both(bytes))?;
+            set(memory, ("", "memory.max"), both(&bytes))?;
             // Present only where swap is accounted.
-            let _ = set(memory, ("", "memory.swap.max"), both(0));
+            let _ = set(memory, ("", "memory.swap.max"), both(&0));
             return Ok(());
         }
         // The limit with swap may not be below the one without, so one of the orders is refused.
-        let _ = set(memory, ("memory.limit_in_bytes", ""), both(bytes));
-        let _ = set(memory, ("memory.memsw.limit_in_bytes", ""), both(bytes));
-        set(memory, ("memory.limit_in_bytes", ""), both(bytes))
+        let _ = set(memory, ("memory.limit_in_bytes", ""), both(&bytes));
+        let _ = set(memory, ("memory.memsw.limit_in_bytes", ""), both(&bytes));
+        set(memory, ("memory.limit_in_bytes", ""), both(&bytes))
     }
 
     /// Moves the first process in; all others inherit.

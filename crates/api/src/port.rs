@@ -5,10 +5,11 @@ use futures::stream::BoxStream;
 use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession, CreateToken, EntryPage, Exec,
-    ExecResult, EgressView, FileDiffView, ForkSession, Frame, ImageView, Machine, MachineResources, ModelTested, ModelView,
-    PersonAdded, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SetEgress, SignIn, SubmitCommand, TokenCreated,
-    UseSignInLink, WarmRepository, WarmView,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession,
+    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, ImageView,
+    Machine, MachineResources, ModelTested, ModelView, PersonAdded, Receipt, RepositoryView, SecretView,
+    SessionEnvironment, SessionView, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
+    WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

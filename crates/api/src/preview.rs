@@ -154,4 +154,3 @@ fn closed_to_strangers() -> Problem {
 fn value_of(text: &str) -> Result<HeaderValue, Problem> {
     HeaderValue::try_from(text).map_err(|_| Problem::new(ErrorCode::Internal, "A header could not be made."))
 }
-

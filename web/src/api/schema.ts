@@ -693,7 +693,7 @@ export interface paths {
         put?: never;
         /**
          * Sign in with login and password
-         * @description Sets the cookie `greenroom_session`.
+         * @description Sets the cookie `greenroom_session`, by https `__Host-greenroom_session`.
          */
         post: operations["sign_in"];
         delete?: never;

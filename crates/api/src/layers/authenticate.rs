@@ -1,9 +1,9 @@
 //! Who is calling: the session cookie of a browser, a bearer token, or git's basic authentication with a token.
 
 use super::origin;
-use crate::ApiState;
 use crate::error::{ApiError, not_signed_in};
 use crate::extract::Caller;
+use crate::{ApiState, Settings};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -17,6 +17,18 @@ use std::time::Duration;
 const CHECK_AGAIN: Duration = Duration::from_secs(20);
 
 pub(crate) const SESSION_COOKIE: &str = "greenroom_session";
+/// By https: browsers let no other host set it, so that a neighbour (a preview, say) cannot slip in a session of its own.
+const SESSION_COOKIE_BY_HTTPS: &str = "__Host-greenroom_session";
+
+impl Settings {
+    pub(crate) fn is_https(&self) -> bool {
+        self.public_origin.as_ref().is_some_and(|origin| origin.scheme() == "https")
+    }
+
+    pub(crate) fn session_cookie(&self) -> &'static str {
+        if self.is_https() { SESSION_COOKIE_BY_HTTPS } else { SESSION_COOKIE }
+    }
+}
 
 /// What the caller showed.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,9 +48,9 @@ impl std::fmt::Debug for Credential {
 
 impl Credential {
     /// A program's token counts before a browser's cookie.
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    fn of(headers: &HeaderMap, cookie: &str) -> Option<Self> {
         let token = || authorization(headers, "Bearer").map(|token| Self::Token(token.to_owned()));
-        token().or_else(|| session_cookie(headers).map(|secret| Self::Cookie(secret.to_owned())))
+        token().or_else(|| session_cookie(headers, cookie).map(|secret| Self::Cookie(secret.to_owned())))
     }
 
     /// As git sends it: the token is the password, or the user name where there is no password.
@@ -60,10 +72,10 @@ fn basic(headers: &HeaderMap) -> Option<String> {
     Some(if password.is_empty() { user } else { password }.to_owned())
 }
 
-fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+fn session_cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
     let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, secret)| secret)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, secret)| secret)
 }
 
 pub(crate) async fn person_of(state: &ApiState, credential: &Credential) -> Result<Person, Problem> {
@@ -79,7 +91,8 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let credential = Credential::of(request.headers()).ok_or_else(not_signed_in)?;
+    let credential =
+        Credential::of(request.headers(), state.settings.session_cookie()).ok_or_else(not_signed_in)?;
     if matches!(credential, Credential::Cookie(_)) {
         origin::check_page(&state.settings, &request)?;
     }
@@ -120,10 +133,11 @@ mod tests {
     #[test]
     fn a_token_counts_before_a_cookie() {
         let both = headers(&[(COOKIE, "a=b; greenroom_session=c"), (AUTHORIZATION, "bearer grt_x")]);
-        assert_eq!(Credential::of(&both), Some(Credential::Token("grt_x".into())));
+        assert_eq!(Credential::of(&both, SESSION_COOKIE), Some(Credential::Token("grt_x".into())));
         let cookie = headers(&[(COOKIE, "a=b; greenroom_session=c")]);
-        assert_eq!(Credential::of(&cookie), Some(Credential::Cookie("c".into())));
-        assert_eq!(Credential::of(&headers(&[(COOKIE, "xgreenroom_session=c")])), None);
+        assert_eq!(Credential::of(&cookie, SESSION_COOKIE), Some(Credential::Cookie("c".into())));
+        assert_eq!(Credential::of(&headers(&[(COOKIE, "xgreenroom_session=c")]), SESSION_COOKIE), None);
+        assert_eq!(Credential::of(&cookie, SESSION_COOKIE_BY_HTTPS), None, "a neighbour may have set it");
     }
 
     #[test]

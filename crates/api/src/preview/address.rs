@@ -140,7 +140,9 @@ pub(super) fn is_secure(host: &Authority, settings: &Settings) -> bool {
 pub(super) fn product_origin(settings: &Settings) -> String {
     match &settings.public_origin {
         Some(origin) => origin.origin().ascii_serialization(),
-        None if settings.listen.ip().is_unspecified() => format!("http://localhost:{}", settings.listen.port()),
+        None if settings.listen.ip().is_unspecified() => {
+            format!("http://localhost:{}", settings.listen.port())
+        }
         None => format!("http://{}", settings.listen),
     }
 }
@@ -230,7 +232,9 @@ mod tests {
         assert!(domain.is_too_near("previews.example.com") && domain.is_too_near("Example.com"));
         assert!(domain.is_too_near("a.previews.example.com") && !domain.is_too_near("room.example.com"));
         assert!(!domain.is_too_near("ws.example.com"));
-        for bad in ["", "http://x.example", "10.0.0.1", "a..b", "x.example/path", "u@x.example", "x.example:99999"] {
+        for bad in
+            ["", "http://x.example", "10.0.0.1", "a..b", "x.example/path", "u@x.example", "x.example:99999"]
+        {
             assert!(bad.parse::<PreviewDomain>().is_err(), "{bad}");
         }
     }

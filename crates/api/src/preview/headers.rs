@@ -69,7 +69,8 @@ pub(super) fn to_inside(headers: &mut HeaderMap, host: &Authority, is_secure: bo
     for name in FORWARDED {
         headers.remove(name);
     }
-    let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(OUR_HEADERS)).cloned().collect();
+    let ours: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with(OUR_HEADERS)).cloned().collect();
     for name in ours {
         headers.remove(name);
     }
@@ -127,7 +128,9 @@ fn drop_connection(headers: &mut HeaderMap) {
 
 /// `Bearer grt_…`, or as git sends it. A program's own tokens pass.
 fn is_our_token(value: &HeaderValue) -> bool {
-    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else { return false };
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return false;
+    };
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("basic") {
         let decoded = BASE64_STANDARD.decode(rest).unwrap_or_default();
@@ -233,7 +236,10 @@ mod tests {
             assert_eq!(got["content-length"], "3");
         }
         let socket = inside(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]);
-        assert_eq!((&socket["connection"], &socket["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        assert_eq!(
+            (&socket["connection"], &socket["upgrade"]),
+            (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
     }
 
     #[test]
@@ -258,8 +264,12 @@ mod tests {
 
     #[test]
     fn a_cookie_of_ours_is_found_among_others_and_forged_ones() {
-        let sent = headers(&[("cookie", "greenroom_preview=a; x=y"), ("cookie", "__Host-greenroom_preview=b")]);
+        let sent =
+            headers(&[("cookie", "greenroom_preview=a; x=y"), ("cookie", "__Host-greenroom_preview=b")]);
         assert_eq!(secrets(&sent).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(cookie("s", 60, true), "__Host-greenroom_preview=s; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure");
+        assert_eq!(
+            cookie("s", 60, true),
+            "__Host-greenroom_preview=s; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+        );
     }
 }

@@ -55,7 +55,9 @@ impl Way {
         request.extensions_mut().clear();
         headers::to_inside(request.headers_mut(), &self.host, self.is_secure);
         let has_host = request.headers().contains_key(HOST);
-        has_host.then_some(()).ok_or_else(|| Problem::new(ErrorCode::InvalidRequest, "The host is no header."))
+        has_host
+            .then_some(())
+            .ok_or_else(|| Problem::new(ErrorCode::InvalidRequest, "The host is no header."))
     }
 
     fn answer(
@@ -134,7 +136,9 @@ async fn ask(
     });
     tokio::time::timeout(ANSWER_TIME, sender.send_request(request))
         .await
-        .map_err(|_| Problem::new(ErrorCode::Deadline, "The program inside did not answer within five minutes."))?
+        .map_err(|_| {
+            Problem::new(ErrorCode::Deadline, "The program inside did not answer within five minutes.")
+        })?
         .map_err(|error| no_http(&error.to_string()))
 }
 

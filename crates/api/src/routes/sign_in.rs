@@ -3,7 +3,7 @@
 use crate::ApiState;
 use crate::error::{Answer, ApiError, panicked};
 use crate::extract::{Caller, JsonBody};
-use crate::layers::{Credential, SESSION_COOKIE};
+use crate::layers::Credential;
 use crate::port::WebSession;
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use tokio::sync::SemaphorePermit;
 
 /// Sign in with login and password
 ///
-/// Sets the cookie `greenroom_session`.
+/// Sets the cookie `greenroom_session`, by https `__Host-greenroom_session`.
 #[utoipa::path(post, path = "/sign-in", operation_id = "sign_in", tag = "people", security(()),
     request_body = SignIn,
     responses(
@@ -80,7 +80,7 @@ fn signed_in(state: &ApiState, session: WebSession) -> Response {
 }
 
 fn cookie(state: &ApiState, secret: &str, max_age_s: i64) -> String {
-    let is_secure = state.settings.public_origin.as_ref().is_some_and(|origin| origin.scheme() == "https");
-    let secure = if is_secure { "; Secure" } else { "" };
-    format!("{SESSION_COOKIE}={secret}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}")
+    let name = state.settings.session_cookie();
+    let secure = if state.settings.is_https() { "; Secure" } else { "" };
+    format!("{name}={secret}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}")
 }

@@ -37,7 +37,8 @@ async fn serve(stream: DuplexStream) {
         .route("/events", get(events))
         .route("/socket", get(socket));
     let service = TowerToHyperService::new(router);
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let _ended = connection.with_upgrades().await;
 }
 
@@ -53,7 +54,8 @@ async fn headers(headers: HeaderMap) -> String {
 /// One event, then silence for ever.
 async fn events() -> Response {
     let first = stream::iter([Ok::<_, Infallible>("data: 1\n\n")]);
-    ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending()))).into_response()
+    ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending())))
+        .into_response()
 }
 
 async fn socket(upgrade: WebSocketUpgrade) -> Response {

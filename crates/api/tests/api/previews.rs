@@ -20,8 +20,7 @@ fn preview_host(server: &TestServer, port: u16) -> String {
 
 async fn send(server: &TestServer, request: Request<Body>) -> Response<Body> {
     let stream = TcpStream::connect(server.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").unwrap();
     answer.map(Body::new)
@@ -184,7 +183,9 @@ async fn a_ticket_that_is_wrong_used_or_for_another_port_opens_nothing() {
 async fn a_cookie_of_one_port_or_of_the_product_opens_no_other() {
     let server = server().await;
     let cookie = signed_in(&server, 3000).await;
-    for (port, cookie) in [(3001, cookie.as_str()), (3000, COOKIE), (3000, "greenroom_preview=guessed"), (3000, "")] {
+    for (port, cookie) in
+        [(3001, cookie.as_str()), (3000, COOKIE), (3000, "greenroom_preview=guessed"), (3000, "")]
+    {
         let response = got(&server, port, cookie, "/hello").await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{port} {cookie}");
     }
@@ -246,8 +247,10 @@ async fn a_host_that_is_said_twice_or_in_two_ways_reaches_neither_preview_nor_pr
     let host = preview_host(&server, 3000);
     let own = server.address.to_string();
     let twice = at(&server, 3000, "GET", "/hello").header("host", &own).header("cookie", &cookie);
-    let absolute = Request::get(format!("http://{own}/hello")).header("host", &host).header("cookie", &cookie);
-    let other_way = Request::get(format!("http://{host}/hello")).header("host", &own).header("cookie", &cookie);
+    let absolute =
+        Request::get(format!("http://{own}/hello")).header("host", &host).header("cookie", &cookie);
+    let other_way =
+        Request::get(format!("http://{host}/hello")).header("host", &own).header("cookie", &cookie);
     for request in [twice, absolute, other_way] {
         let response = send(&server, request.body(Body::empty()).unwrap()).await;
         assert!(matches!(response.status().as_u16(), 400 | 403), "{}", response.status());

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_secs(5);
+const SESSIONS_FIRST: Duration = Duration::from_millis(300);
 /// Entries that are made at the same time.
 const AT_ONCE: usize = 2;
 /// An entry is replaced when it is this old: what runs in it does not live for ever.
@@ -58,7 +59,10 @@ impl Inner {
             }
             let pool = Arc::clone(&app.pool);
             drop(app);
-            let _ = tokio::time::timeout(EVERY, pool.wake.notified()).await;
+            if tokio::time::timeout(EVERY, pool.wake.notified()).await.is_ok() {
+                // Whoever took an entry is about to run its first command: the next entry does not compete with it.
+                tokio::time::sleep(SESSIONS_FIRST).await;
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! secret: everything it puts into a sandbox may be read there.
 
 mod base;
+pub mod blob;
 pub mod build;
 pub mod detect;
 pub mod devcontainer;
@@ -15,6 +16,7 @@ pub mod manifest;
 pub mod recipe;
 pub mod store;
 
+pub use blob::{BlobDigest, BlobStore, FileBlobs};
 pub use build::{
     BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, SandboxSetup, WORKSPACE, build_fence,
     build_session,

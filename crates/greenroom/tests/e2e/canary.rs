@@ -18,7 +18,7 @@ const CONTROL: &str = "control-7d1f0a";
 const RECIPE: &str = r#"
 [[steps]]
 name = "look"
-run = "env > /root/seen-env.txt; curl -sS https://api.canary.test/from-build; curl -sS https://denied-build.canary.test/ || true"
+run = "env > /root/seen-env.txt; curl -sS https://api.canary.test/from-build || true; curl -sS https://denied-build.canary.test/ || true"
 "#;
 /// Programs of every kind that has roots of its own.
 const PROGRAMS: &[(&str, &str)] = &[

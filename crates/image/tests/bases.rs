@@ -18,14 +18,14 @@ const PROGRAMS: &str = "sh mkdir cat ls git head tr sed grep env rm test wc true
 fn save(place: &Path, archive: &Path) {
     let script = r#"
 set -e
-cd "$PLACE"; mkdir -p root/etc root/tmp root/usr/lib/git-core save over/etc
+cd "$PLACE"; helpers=$(git --exec-path); mkdir -p root/etc root/tmp "root$helpers" save over/etc
 add() { [ -e "root$1" ] || { mkdir -p "root$(dirname "$1")"; cp -L "$1" "root$1"; }; }
 for program in $PROGRAMS; do
     path=$(command -v $program); case $path in /*) ;; *) path=/bin/$program;; esac
     add "$path"; [ -e "root/bin/$program" ] || { mkdir -p root/bin; cp -L "$path" "root/bin/$program"; }
 done
-cp /usr/lib/git-core/git-remote-http root/usr/lib/git-core/; ln -sf git-remote-http root/usr/lib/git-core/git-remote-https
-for file in root/bin/* root/usr/lib/git-core/*; do ldd "$file" 2>/dev/null | grep -o '/[^ ]*' || true; done | sort -u > libs
+cp -L "$helpers/git-remote-http" "root$helpers/"
+for file in root/bin/* "root$helpers"/*; do ldd "$file" 2>/dev/null | grep -o '/[^ ]*' || true; done | sort -u > libs
 while read -r lib; do add "$lib"; done < libs
 echo 'root:x:0:0:root:/root:/bin/sh' > root/etc/passwd; echo gone > root/etc/gone; echo kept > root/etc/kept
 : > over/etc/.wh.gone; echo new > over/etc/new
@@ -68,11 +68,17 @@ async fn an_image_stands_on_an_archive_and_shows_nothing_of_the_host() {
                   && git status --porcelain | wc -l && id -u && ls -ld /etc | head -c 10";
     let (exit, output) = machine.run(&first, script).await;
     assert_eq!(exit, ExitReason::Code { code: 0 }, "{output}\n{}", machine.log(&first));
-    assert_eq!(output.replace(' ', ""), "new\nkept\nfromtheimage\n10\n0\ndrwxr-xr-x", "{}", machine.log(&first));
+    assert_eq!(
+        output.replace(' ', ""),
+        "new\nkept\nfromtheimage\n10\n0\ndrwxr-xr-x",
+        "{}",
+        machine.log(&first)
+    );
 
     machine.push(&[("other", "1")]);
     let second = machine.built(Some(&first)).await;
-    let reused: Vec<&str> = second.parts.iter().filter(|part| part.is_reused).map(|part| &*part.name).collect();
+    let reused: Vec<&str> =
+        second.parts.iter().filter(|part| part.is_reused).map(|part| &*part.name).collect();
     assert_eq!(reused, ["base", "write"]);
     assert_eq!(second.base, first.base);
 }

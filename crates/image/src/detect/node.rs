@@ -131,6 +131,8 @@ fn yarn_version(place: &Place<'_>, package: &Value, read: Read<'_>) -> String {
     match format.trim().parse::<u32>() {
         Ok(0..=4) => "2".into(),
         Ok(5..=6) => "3".into(),
+        // Later ones would rewrite the lock.
+        Ok(7..=8) => "4.9".into(),
         _ => "4".into(),
     }
 }

@@ -63,7 +63,7 @@ fn the_lockfile_chooses_the_node_installer() {
 fn pnpm_and_yarn_come_from_the_registry_in_the_version_of_the_lock() {
     let package = ("package.json", r#"{"dependencies":{"a":"1"}}"#);
     let lock = |version: u32| format!("# yarn\n\n__metadata:\n  version: {version}\n  cacheKey: 10\n");
-    for (format, version) in [(4, "2"), (6, "3"), (8, "4")] {
+    for (format, version) in [(4, "2"), (6, "3"), (8, "4.9"), (10, "4")] {
         let detected = of(&[package, ("yarn.lock", &lock(format)), (".yarnrc.yml", "")]);
         let run = step_text(&detected, "node dependencies");
         assert!(run.contains(&format!("npm install --global '@yarnpkg/cli-dist@{version}'")), "{run}");

@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_broker::{
-    AllowRule, Authority, Broker, Denial, DenyLog, FORGE_HOST, Outside, PolicySource,
-    RepositoryGrant, SandboxPolicy, default_allow, trust,
+    AllowRule, Authority, Broker, Denial, DenyLog, FORGE_HOST, Outside, PolicySource, RepositoryGrant,
+    SandboxPolicy, default_allow, trust,
 };
 use greenroom_domain::{ImageId, RepositoryId};
 use greenroom_forge::{Forge, LocalForge};

@@ -57,7 +57,16 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     packages::install(Purpose::Tests)?;
     let test = format!("soak_{name}");
     let mut tests = cargo("test");
-    let tests = tests.args(["--release", "--package", "greenroom", "--test", "e2e", "--", "--ignored", "--nocapture"]);
+    let tests = tests.args([
+        "--release",
+        "--package",
+        "greenroom",
+        "--test",
+        "e2e",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ]);
     let mut total = Total::default();
     stage("soak", || counted(tests.arg(&test), &mut total))?;
     if total.passed == 0 {

@@ -70,7 +70,8 @@ fn services(text: &mut String, instructions: &Instructions) {
         );
         for service in &instructions.services {
             let command: String = service.command.chars().take(SERVICE_COMMAND_LIMIT_CHARS).collect();
-            let _ = write!(text, "\n- {}: `{}`, log {}", service.name, command.replace('\n', " "), service.log);
+            let _ =
+                write!(text, "\n- {}: `{}`, log {}", service.name, command.replace('\n', " "), service.log);
         }
     }
     if !instructions.ports.is_empty() {

@@ -60,10 +60,8 @@ async fn reads_do_not_wait_for_the_sync_and_commands_do() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_rests_on_files_that_changed_is_not_the_last_word() {
-    let (stand, _) = syncing(vec![
-        calls(vec![call("c1", "read", json!({"path": "a.py"}))]),
-        Step::Hang(vec![]),
-    ]);
+    let (stand, _) =
+        syncing(vec![calls(vec![call("c1", "read", json!({"path": "a.py"}))]), Step::Hang(vec![])]);
     let running = stand.start();
     stand.log.wait_until(|log| log.results().len() == 1).await;
     land(&stand);

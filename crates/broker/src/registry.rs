@@ -48,7 +48,7 @@ pub struct RegistrySettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Certificates {
     pub system: Vec<String>,
-    /// Those that the installation names beyond the system's.
+    /// Those that the installation names, whether or not the system has them too.
     pub extra: Vec<String>,
 }
 

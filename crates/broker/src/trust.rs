@@ -36,8 +36,12 @@ pub fn write(
 ) -> io::Result<Vec<(String, String)>> {
     fs::create_dir_all(directory)?;
     let extra: Vec<&str> = certificates.extra.iter().map(String::as_str).chain([authority]).collect();
-    let all: Vec<&str> =
-        certificates.system.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+    let mut all: Vec<&str> = certificates.system.iter().map(String::as_str).collect();
+    for certificate in &extra {
+        if !all.contains(certificate) {
+            all.push(certificate);
+        }
+    }
     put(directory, EXTRA, extra.concat().as_bytes())?;
     let mut env: Vec<(String, String)> = OF_EXTRA.iter().map(|name| variable(name, EXTRA)).collect();
     // Without the host's roots a bundle would take away what programs trust by themselves.

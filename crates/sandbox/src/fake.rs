@@ -119,9 +119,8 @@ impl SandboxProvider for FakeProvider {
             return Err(Error::Fenced { seen: seen.0 });
         }
         *seen = fence;
-        let is_taken = |other: &FakeSandbox| {
-            other.spec.id == to.id || other.spec.workspace.directory == to.workspace
-        };
+        let is_taken =
+            |other: &FakeSandbox| other.spec.id == to.id || other.spec.workspace.directory == to.workspace;
         if state.alive.values().any(|other| is_taken(other)) {
             return Err(Error::Invalid { reason: format!("a sandbox {} or its workspace exists", to.id) });
         }

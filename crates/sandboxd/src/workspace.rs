@@ -262,7 +262,7 @@ mod tests {
         fs::create_dir(&snapshot).unwrap();
         let mut begun = spec(&directory.path().join("workspace"));
         begun.workspace.begin_from = Some(snapshot.clone());
-        assert_eq!(prepare(&begun, &["root"], true).unwrap(), [snapshot.clone()]);
+        assert_eq!(prepare(&begun, &["root"], true).unwrap(), std::slice::from_ref(&snapshot));
         begun.workspace.begin_from = None;
         assert_eq!(prepare(&begun, &["root"], true).unwrap(), [snapshot]);
         begun.workspace.directory = directory.path().join("another");

@@ -71,6 +71,7 @@ pub(crate) fn stop_everything() -> Outcome<()> {
         if is_still() {
             return Ok(());
         }
+        #[allow(clippy::disallowed_methods, reason = "nothing tells when a process stands still")]
         std::thread::sleep(STILL_PAUSE);
     }
     // What waits for a disk counts as still: it runs no instruction before it is continued.

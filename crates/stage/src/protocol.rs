@@ -381,7 +381,8 @@ mod tests {
     #[test]
     fn nested_messages_keep_their_tags() {
         let plan = SearchPlan::Glob { root: "/".into(), pattern: "*".into(), limit: 1 };
-        let text = serde_json::to_string(&StageRequest { id: 1, done: vec![], op: StageOp::Search(plan) }).unwrap();
+        let text =
+            serde_json::to_string(&StageRequest { id: 1, done: vec![], op: StageOp::Search(plan) }).unwrap();
         assert!(
             matches!(serde_json::from_str(&text), Ok(StageRequest { op: StageOp::Search(_), .. })),
             "{text}"

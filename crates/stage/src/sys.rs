@@ -202,9 +202,9 @@ pub(crate) fn own_image() -> rustix::io::Result<OwnedFd> {
 pub(crate) fn take_stdin() -> rustix::io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     // The second is the zygote's own tree, in which a blank starts.
-    let null = ["/dev/null", "/b/dev/null"].into_iter().find_map(|path| {
-        rustix::fs::open(path, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).ok()
-    });
+    let null = ["/dev/null", "/b/dev/null"]
+        .into_iter()
+        .find_map(|path| rustix::fs::open(path, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).ok());
     if let Some(null) = null {
         rustix::stdio::dup2_stdin(null)?;
     }

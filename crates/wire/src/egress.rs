@@ -80,7 +80,10 @@ pub struct AddSecret {
 
 impl std::fmt::Debug for AddSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AddSecret").field("name", &self.name).field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("AddSecret")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
     }
 }
 

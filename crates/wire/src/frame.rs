@@ -23,7 +23,10 @@ pub enum ClientFrame {
 }
 
 /// From server to client.
-#[allow(clippy::large_enum_variant, reason = "nearly every frame is an entry, and frames are moved a few times at most")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every frame is an entry, and frames are moved a few times at most"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Frame {

@@ -23,12 +23,14 @@ pub(super) const SYSTEM_BUNDLES: &[&str] = &[
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The system's, and what the installation names in addition. `trust` writes them where programs look.
+/// The system's, and what the installation names. The two may overlap: a program with roots of its own (Node) trusts
+/// nothing of the system's, so an authority that the system knows too must still be named to it.
+/// `trust` writes them where programs look.
 pub(super) fn add(inputs: &RegistryInputs, settings: &mut RegistrySettings) {
     let system = certificates(&inputs.system_certificates);
     let mut extra: Vec<String> = Vec::new();
     for certificate in inputs.extra_certificates.iter().flat_map(|file| certificates(file)) {
-        if !system.contains(&certificate) && !extra.contains(&certificate) {
+        if !extra.contains(&certificate) {
             extra.push(certificate);
         }
     }

@@ -77,6 +77,19 @@ fn inputs() -> RegistryInputs {
     }
 }
 
+#[test]
+fn an_authority_that_the_system_knows_is_still_named_to_programs_with_roots_of_their_own() {
+    let both = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
+    let mut settings = RegistrySettings::default();
+    let inputs = RegistryInputs {
+        system_certificates: both.clone(),
+        extra_certificates: vec![both.clone(), both],
+        ..RegistryInputs::default()
+    };
+    super::certificates::add(&inputs, &mut settings);
+    assert_eq!((settings.certificates.system.len(), settings.certificates.extra.len()), (1, 1));
+}
+
 fn file(settings: &RegistrySettings, path: &str) -> String {
     let found = settings.files.iter().find(|(own, _)| own == path);
     String::from_utf8(found.unwrap_or_else(|| panic!("no {path}")).1.clone()).unwrap()

@@ -38,11 +38,17 @@ const PROJECTS: [Project; 2] = [
                 "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nitoa = \"=1.0.14\"\n\
                  regex = \"1\"\nserde_json = \"1\"\n\n[workspace]\n",
             ),
-            ("src/main.rs", "fn main() {\n    println!(\"{}\", serde_json::json!({ \"a\": 1 }));\n}\n\n#[test]\nfn it() {}\n"),
+            (
+                "src/main.rs",
+                "fn main() {\n    println!(\"{}\", serde_json::json!({ \"a\": 1 }));\n}\n\n#[test]\nfn it() {}\n",
+            ),
             (".gitignore", "/target\n"),
         ],
         lock: "cargo generate-lockfile",
-        source: ("src/main.rs", "fn main() {\n    println!(\"{}\", serde_json::json!({ \"a\": 2 }));\n}\n\n#[test]\nfn it() {}\n"),
+        source: (
+            "src/main.rs",
+            "fn main() {\n    println!(\"{}\", serde_json::json!({ \"a\": 2 }));\n}\n\n#[test]\nfn it() {}\n",
+        ),
         relock: "sed -i 's/=1.0.14/=1.0.15/' Cargo.toml && cargo update -p itoa",
         install: "cargo fetch",
         checks: "cargo build --workspace && cargo test --workspace --no-run && cargo test --workspace",
@@ -195,7 +201,16 @@ fn commit(source: &Path) -> Result<(), Failure> {
     git(source, &["add", "-A"])?;
     git(
         source,
-        &["-c", "user.name=Greenroom", "-c", "user.email=bench@demo.invalid", "commit", "-q", "-m", "A change"],
+        &[
+            "-c",
+            "user.name=Greenroom",
+            "-c",
+            "user.email=bench@demo.invalid",
+            "commit",
+            "-q",
+            "-m",
+            "A change",
+        ],
     )
 }
 

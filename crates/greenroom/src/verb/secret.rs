@@ -6,7 +6,6 @@ use crate::cli::{Egress, Secret, SecretAdd};
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
 use crate::render::text::one_line;
-use greenroom_domain::RepositoryName;
 use greenroom_wire::{
     AddSecret, EgressAddition, EgressSource, EgressView, SecretInjection, SecretView, SetEgress,
 };
@@ -78,13 +77,13 @@ fn cells(secret: &SecretView) -> Vec<String> {
 
 pub(crate) async fn egress(desk: &Desk, verb: Egress) -> Result<(), Failure> {
     match verb {
-        Egress::Show { repository } => show(desk, &repository, desk.client.egress(&repository).await?),
+        Egress::Show { repository } => show(desk, &desk.client.egress(&repository).await?),
         Egress::Allow { repository, host, private } => {
             let mut additions = desk.client.egress(&repository).await?.additions;
             additions.retain(|addition| addition.host != host);
             additions.push(EgressAddition { host, allows_private: private });
             let view = desk.client.set_egress(&repository, &SetEgress { additions }).await?;
-            show(desk, &repository, view)
+            show(desk, &view)
         }
         Egress::Forbid { repository, host } => {
             let mut additions = desk.client.egress(&repository).await?.additions;
@@ -95,13 +94,13 @@ pub(crate) async fn egress(desk: &Desk, verb: Egress) -> Result<(), Failure> {
                 return Err(Failure::usage(words, "Only what an admin allowed can be taken back."));
             }
             let view = desk.client.set_egress(&repository, &SetEgress { additions }).await?;
-            show(desk, &repository, view)
+            show(desk, &view)
         }
     }
 }
 
-fn show(desk: &Desk, _repository: &RepositoryName, view: EgressView) -> Result<(), Failure> {
-    desk.out.document(&view, |view| {
+fn show(desk: &Desk, view: &EgressView) -> Result<(), Failure> {
+    desk.out.document(view, |view| {
         let table = Table::new(&["HOST", "FROM", "TLS", "PRIVATE NETWORK"], "Nothing may be reached.");
         let text = table.rows(&view.rules, |rule| {
             let source = match rule.source {

@@ -12,7 +12,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const API: &str = "https://api.canary.test";
 /// What sandboxes print and keep, so that a scan that finds nothing is known to look.
 const CONTROL: &str = "control-7d1f0a";
 const RECIPE: &str = r#"

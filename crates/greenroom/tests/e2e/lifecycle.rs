@@ -84,7 +84,8 @@ fn a_warm_sandbox_follows_its_branch_and_is_never_offered_behind_it() {
     let second = server.ask("sample", "look");
     let log = server.settled(second);
     assert_eq!(server.exec(second, "cat a.txt; git status --porcelain").output, "new\n");
-    let synced = |entry: &Entry| matches!(&entry.event, Event::Synced { changed, .. } if changed == &["a.txt"]);
+    let synced =
+        |entry: &Entry| matches!(&entry.event, Event::Synced { changed, .. } if changed == &["a.txt"]);
     assert!(log.iter().any(synced), "{log:#?}");
 }
 
@@ -109,9 +110,12 @@ fn reads_come_before_the_sync_and_what_it_changed_is_told() {
         log.iter().position(|entry| is_it(&entry.event)).unwrap_or_else(|| panic!("no {what}:\n{log:#?}"))
     };
     let is_read = |event: &Event| matches!(event, Event::ToolFinished { text, .. } if text.contains("old"));
-    let is_synced = |event: &Event| matches!(event, Event::Synced { rerun_steps, .. } if rerun_steps == &["make"]);
-    let is_told = |event: &Event| matches!(event, Event::NoticeGiven { text, .. } if text.contains("/workspace/a.txt"));
-    let is_run = |event: &Event| matches!(event, Event::ToolFinished { text, .. } if text.contains("new\nnew"));
+    let is_synced =
+        |event: &Event| matches!(event, Event::Synced { rerun_steps, .. } if rerun_steps == &["make"]);
+    let is_told =
+        |event: &Event| matches!(event, Event::NoticeGiven { text, .. } if text.contains("/workspace/a.txt"));
+    let is_run =
+        |event: &Event| matches!(event, Event::ToolFinished { text, .. } if text.contains("new\nnew"));
     let read = at("early read", &is_read);
     let synced = at("sync", &is_synced);
     assert!(read < synced && synced < at("notice", &is_told), "{log:#?}");
@@ -179,9 +183,7 @@ fn services_are_up_watched_and_started_again() {
     server.add_repository("sample", &[(".greenroom/environment.toml", recipe), ("a.txt", "a\n")]);
     let session = server.create_session("sample", None).unwrap().id;
     assert_eq!(server.exec(session, "cat a.txt").output, "a\n");
-    let is_state = |wanted: ServicePhase| {
-        move |event: &Event| matches!(event, Event::ServiceChanged { name, state, .. } if name == "web" && *state == wanted)
-    };
+    let is_state = |wanted: ServicePhase| move |event: &Event| matches!(event, Event::ServiceChanged { name, state, .. } if name == "web" && *state == wanted);
     server.entry(session, "the service is up", is_state(ServicePhase::Ready));
     let broken = server.entry(session, "the broken service is told", |event| {
         matches!(event, Event::ServiceChanged { name, state: ServicePhase::Failed, .. } if name == "broken")
@@ -191,7 +193,10 @@ fn services_are_up_watched_and_started_again() {
     assert!(environment.is_running);
     let port = environment.ports.iter().find(|port| port.port == 3456).unwrap();
     assert!(port.is_listening && port.name.as_deref() == Some("page"), "{environment:?}");
-    let fetched = server.exec(session, "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:3456/a.txt').read())\"");
+    let fetched = server.exec(
+        session,
+        "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:3456/a.txt').read())\"",
+    );
     assert!(fetched.output.contains("a\\n"), "{fetched:?}");
     server.exec(session, "kill $(grep -lz '^http.server$' /proc/[0-9]*/cmdline | cut -d/ -f3 | head -1)");
     let starts = |wanted: usize| {

@@ -19,9 +19,8 @@ async fn a_link_that_changes_while_it_is_read_leads_nowhere() {
     let secret_file = world.facts["secret_file"].as_str().unwrap();
     let secret = world.facts["secret"].as_str().unwrap();
     let script = format!(
-        "cd /workspace; echo own > own; mkdir -p real; echo own > real/file; mkdir -p away; ln -sfn {0} away/file\n\
-         while :; do ln -sfn own x; ln -sfn {0} x; ln -sfn ../../../../../../..{0} x; ln -sfn real d; ln -sfn away d; done",
-        secret_file
+        "cd /workspace; echo own > own; mkdir -p real; echo own > real/file; mkdir -p away; ln -sfn {secret_file} away/file\n\
+         while :; do ln -sfn own x; ln -sfn {secret_file} x; ln -sfn ../../../../../../..{secret_file} x; ln -sfn real d; ln -sfn away d; done"
     );
     meanwhile(&world, &script).await;
     let mut own = 0;

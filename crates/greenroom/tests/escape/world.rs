@@ -74,8 +74,7 @@ impl World {
             tls: greenroom_broker::client(vec![]),
             authority: None,
         };
-        let broker =
-            Broker::new(policies.clone(), forge, Arc::new(Silence), outside);
+        let broker = Broker::new(policies.clone(), forge, Arc::new(Silence), outside);
         policies.allow(&["allowed.test", "rebind.test", "rebind.test:*"]);
         let port = word_servers().await;
         names.put("allowed.test", "127.0.0.9");
@@ -427,7 +426,8 @@ pub(crate) fn copy_of_this_program(home: &std::path::Path) -> PathBuf {
     let program = home.join("escape");
     // By another program: a descriptor of ours would be inherited by whatever another test starts meanwhile, and a
     // program that somebody may still write to cannot be started.
-    let copied = std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    let copied =
+        std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
     assert!(copied.unwrap().success());
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     program

@@ -107,6 +107,7 @@ pub fn eventually(what: &str, is_true: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + greenroom_sandbox::contract::PATIENCE;
     while !is_true() {
         assert!(std::time::Instant::now() < deadline, "{what}");
+        #[allow(clippy::disallowed_methods, reason = "nothing tells of it, and there is a deadline")]
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

@@ -140,9 +140,9 @@ mod tests {
     fn java_reads_its_store() {
         let Ok(_) = Command::new("keytool").arg("-help").output() else { return };
         let directory = tempfile::tempdir().unwrap();
-        let authority = Authority::generate(std::time::SystemTime::now()).unwrap().certificate;
-        let certificates = Certificates { system: vec![authority.clone()], extra: vec![] };
-        write(directory.path(), &certificates, &authority).unwrap();
+        let authority = || Authority::generate(std::time::SystemTime::now()).unwrap().certificate;
+        let certificates = Certificates { system: vec![authority()], extra: vec![] };
+        write(directory.path(), &certificates, &authority()).unwrap();
         let path = directory.path().join(JAVA);
         let list = ["-list", "-storepass", "changeit", "-keystore", path.to_str().unwrap()];
         let output = Command::new("keytool").args(list).output().unwrap();

@@ -386,8 +386,10 @@ pub async fn a_snapshot_never_replaces_what_is_there(subject: &Subject) {
     let again = sandbox.snapshot(&path).await;
     assert!(matches!(again, Err(crate::Error::Invalid { .. })), "{again:?}");
     sandbox.destroy().await.expect("destroys");
-    let ended = sandbox.snapshot(&subject.snapshot_path()).await;
-    assert!(matches!(ended, Err(crate::Error::Ended { .. })), "{ended:?}");
+    sandbox
+        .snapshot(&subject.snapshot_path())
+        .await
+        .expect("the files of an ended sandbox can still be copied");
 }
 
 /// The promises that need no real processes.

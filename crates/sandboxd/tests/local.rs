@@ -128,6 +128,28 @@ async fn host_tools_run_inside() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by what_the_server_ignores_is_not_ignored_inside"]
+async fn signals_of_a_program() {
+    with_subject(async |subject| {
+        let sandbox = subject.claim().await;
+        let ignored = contract::run(&*sandbox, "grep -E '^Sig(Ign|Blk)' /proc/self/status").await;
+        assert_eq!(ignored, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+        sandbox.destroy().await.unwrap();
+    })
+    .await;
+}
+
+/// As under `nohup`, or in the background of a shell.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_ignores_is_not_ignored_inside() {
+    let mut tests = tokio::process::Command::new("/bin/sh");
+    tests.args(["-c", r#"trap "" HUP INT USR1; exec "$0" --ignored --exact signals_of_a_program"#]);
+    let run = tests.arg(std::env::current_exe().unwrap()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(contract::PATIENCE, run).await.expect("ends in time").unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// All promises of this file once more, by a copy of this program without any right.
 #[tokio::test(flavor = "multi_thread")]
 async fn as_an_ordinary_user_the_same_promises_hold() {

@@ -154,6 +154,28 @@ pub(crate) fn leave_session_keyring() {
     unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
 }
 
+/// Whatever whoever started the server ignored or blocked (`nohup` ignores SIGHUP, a shell's `&` SIGINT) would be
+/// inherited by every program of every sandbox.
+pub(crate) fn take_default_signals() {
+    const LAST_SIGNAL: libc::c_int = 64;
+    // Handler, flags, restorer and mask as the kernel reads them: all zero is the default action. Not through the C
+    // library, which keeps a few numbers to itself.
+    let default = [0u64; 4];
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: the structure has the size that the kernel reads, and outlives the call; no handler is installed.
+        // SIGKILL and SIGSTOP are refused, and are never ignored.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8)
+        };
+    }
+    // SAFETY: `none` is initialised by sigemptyset before use, and outlives the call.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 pub(crate) fn ignore_child_exits() {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };

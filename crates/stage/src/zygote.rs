@@ -56,6 +56,7 @@ pub(crate) struct Zygote {
 
 impl Zygote {
     fn prepare(ids: IdRange) -> Outcome<Self> {
+        sys::take_default_signals();
         sys::ignore_child_exits();
         sys::leave_session_keyring();
         rustix::process::umask(Mode::from_raw_mode(0o022));

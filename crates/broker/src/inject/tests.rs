@@ -1,3 +1,5 @@
+//! What is added to which request, and what is not.
+
 use super::*;
 
 const PLACEHOLDER: &str = "greenroom-placeholder-0123456789abcdef";

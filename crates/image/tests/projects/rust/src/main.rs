@@ -1,3 +1,5 @@
+//! A small program with a dependency, for real builds.
+
 fn main() {
     println!("{}", itoa::Buffer::new().format(7));
 }

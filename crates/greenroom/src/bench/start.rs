@@ -8,13 +8,15 @@ use super::{disk, peers};
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use greenroom_client::new_key;
+use greenroom_client::{Client, new_key};
 use greenroom_domain::{ErrorCode, Problem, SessionId};
 use greenroom_wire::{CreateSession, Exec};
 use std::time::{Duration, Instant};
 
 const TRACKED: &str = "a tracked file\n";
 const BURST: usize = 100;
+/// Who start them: one person may ask for 64 things at a time.
+const PEOPLE: usize = 4;
 const IDLE: Duration = Duration::from_secs(2);
 /// The row takes this many times `IDLE`.
 const IDLE_STARTS: u32 = 25;
@@ -25,9 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Sessions that are made alive at the same time.
 const TOGETHER: usize = 8;
 
+const FILES: &[(&str, &str)] = &[("tracked.txt", TRACKED)];
+
 pub(crate) async fn run(global: &Global, out: Output, n: u32, alive: &[u32]) -> Result<Exit, Failure> {
     out.progress("Building the image to measure with…\n");
-    let mut world = World::start(global, out, None, &[("tracked.txt", TRACKED)]).await?;
+    let mut world = World::start(global, out, None, FILES).await?;
     let mut report = Report::default();
     let most = alive.iter().max().copied().unwrap_or(0) as usize + BURST + 16;
     for count in alive {
@@ -60,7 +64,7 @@ async fn measure_over_http(
     report: &mut Report,
 ) -> Result<World, Failure> {
     let usual = Knobs::usual(most);
-    let world = world.restart(Knobs { blanks: 0, ..usual.without_pool() }).await?;
+    let world = world.another(Knobs { blanks: 0, ..usual.without_pool() }, FILES).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("cold: a session's first command, nothing made in advance…\n");
     report.row("cold", starts(&world, n, Ready::Pause(PAUSE)).await?);
@@ -68,7 +72,7 @@ async fn measure_over_http(
     report.row("exec", execs(&world, running[0], n * 4).await?);
     end(&world, running).await?;
 
-    let world = world.restart(usual.without_pool()).await?;
+    let world = world.another(usual.without_pool(), FILES).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("blank: the same with blanks…\n");
     report.row("blank", starts(&world, n, Ready::Pause(PAUSE)).await?);
@@ -80,7 +84,7 @@ async fn measure_over_http(
     }
     end(&world, running).await?;
 
-    let world = world.restart(usual).await?;
+    let world = world.another(usual, FILES).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("warm: the same with a synced sandbox in the pool…\n");
     report.row("warm", starts(&world, n, Ready::Warm).await?);
@@ -182,10 +186,18 @@ async fn start(world: &World, nonce: &str) -> Result<(Duration, SessionId), Fail
 
 /// Each from the same instant.
 async fn burst(world: &World) -> Result<Vec<Duration>, Failure> {
+    let mut people = vec![];
+    for number in 0..PEOPLE {
+        people.push(world.person(number).await?);
+    }
     let begun = Instant::now();
-    let starts = (0..BURST).map(|number| async move {
-        let (_, session) = start(world, &format!("burst-{number}")).await?;
-        Ok::<_, Failure>((begun.elapsed(), session))
+    let starts = (0..BURST).map(|number| {
+        let client = &people[number % PEOPLE];
+        async move {
+            let session = create_by(client, world).await?;
+            exec_by(client, session, &format!("burst-{number}")).await?;
+            Ok::<_, Failure>((begun.elapsed(), session))
+        }
     });
     let mut samples = vec![];
     let mut sessions = vec![];
@@ -209,6 +221,10 @@ async fn execs(world: &World, session: SessionId, n: u32) -> Result<Vec<Duration
 }
 
 async fn create(world: &World) -> Result<SessionId, Failure> {
+    create_by(&world.desk.client, world).await
+}
+
+async fn create_by(client: &Client, world: &World) -> Result<SessionId, Failure> {
     let body = CreateSession {
         repository: world.repository.clone(),
         prompt: None,
@@ -217,13 +233,17 @@ async fn create(world: &World) -> Result<SessionId, Failure> {
         base_branch: None,
         budget: None,
     };
-    Ok(world.desk.client.create_session(&new_key(), &body).await?.id)
+    Ok(client.create_session(&new_key(), &body).await?.id)
+}
+
+async fn exec(world: &World, session: SessionId, nonce: &str) -> Result<(), Failure> {
+    exec_by(&world.desk.client, session, nonce).await
 }
 
 /// Runs the script and checks that the output is this run's own.
-async fn exec(world: &World, session: SessionId, nonce: &str) -> Result<(), Failure> {
+async fn exec_by(client: &Client, session: SessionId, nonce: &str) -> Result<(), Failure> {
     let body = Exec { command: peers::script(nonce, "tracked.txt"), timeout_ms: None };
-    let result = world.desk.client.exec(session, &body).await?;
+    let result = client.exec(session, &body).await?;
     if result.output == format!("{nonce}\n{TRACKED}") && result.exit_code == Some(0) {
         return Ok(());
     }

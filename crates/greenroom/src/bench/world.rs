@@ -67,13 +67,19 @@ impl World {
         Ok(world)
     }
 
-    /// The same data, repository and image behind another server.
-    pub(crate) async fn restart(self, knobs: Knobs) -> Result<Self, Failure> {
-        let Self { desk, repository, server, data } = self;
+    /// The same repository, built again behind another server with a data directory of its own.
+    pub(crate) async fn another(self, knobs: Knobs, files: &[(&str, &str)]) -> Result<Self, Failure> {
+        let next = self.data.with_extension(format!("{}-blanks", knobs.blanks));
+        let data = if next == self.data { self.data.with_extension("again") } else { next };
+        let Self { desk, repository, server, data: former } = self;
         server.stop().await;
+        // Only what is left over.
+        let _ = std::fs::remove_dir_all(former);
         let server = server::start(knobs.apply(Options::local(data.clone(), 0, None))).await?;
         let client = client_of(&server)?;
-        Ok(Self { desk: Desk { client, out: desk.out }, repository, server, data })
+        let world = Self { desk: Desk { client, out: desk.out }, repository, server, data };
+        world.add_repository(files).await?;
+        Ok(world)
     }
 
     /// With nothing in it yet: the caller adds a repository itself.
@@ -131,11 +137,31 @@ impl World {
     }
 }
 
+impl World {
+    /// The client of one more person: the server bounds how much each asks for at once.
+    pub(crate) async fn person(&self, number: usize) -> Result<Client, Failure> {
+        let login: greenroom_domain::LoginName = format!("bench-{number}").parse().expect("a valid login");
+        let body = greenroom_wire::AddPerson {
+            login: login.clone(),
+            name: format!("Bench {number}"),
+            email: format!("bench-{number}@example.org"),
+            role: greenroom_domain::Role::Member,
+        };
+        self.desk.client.add_person(&body).await?;
+        let token = self.desk.client.create_token("bench", Some(login)).await?;
+        client_with(&self.server, token.secret)
+    }
+}
+
 fn client_of(server: &Server) -> Result<Client, Failure> {
+    client_with(server, server.local_token.clone())
+}
+
+fn client_with(server: &Server, token: String) -> Result<Client, Failure> {
     let address: Address = server.listening_on().parse().map_err(|error| {
         Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
     })?;
-    Ok(Client::new(address, Credential::Token(server.local_token.clone()))?)
+    Ok(Client::new(address, Credential::Token(token))?)
 }
 
 pub(crate) fn make_repository(directory: &Path, files: &[(&str, &str)]) -> Result<(), Failure> {

@@ -151,7 +151,11 @@ fn a_step_that_fails_when_it_runs_again_is_told_and_loses_nothing() {
 #[test]
 fn a_keystroke_reserves_a_sandbox_for_its_author_alone() {
     let server = Server::start();
-    let model = Model::new(|_| Turn::text("Done."));
+    // A turn that needs its sandbox: a shorter one is over before it is there.
+    let model = Model::new(|asked| match asked.step {
+        0 => call("bash", &json!({"command": "true"})),
+        _ => Turn::text("Done."),
+    });
     server.use_model(&model);
     server.add_repository("sample", &[NO_STEPS, ("a.txt", "a\n")]);
     let (ann, bob) = (server.client_as(&server.member("ann")), server.client_as(&server.member("bob")));
@@ -217,7 +221,11 @@ fn services_are_up_watched_and_started_again() {
 #[test]
 fn a_pool_of_a_killed_server_leaves_nothing() {
     let mut server = Server::start();
-    let model = Model::new(|_| Turn::text("Done."));
+    // A turn that needs its sandbox: a shorter one is over before it is there.
+    let model = Model::new(|asked| match asked.step {
+        0 => call("bash", &json!({"command": "true"})),
+        _ => Turn::text("Done."),
+    });
     server.use_model(&model);
     let source = repository(&[NO_STEPS, ("a.txt", "a\n")]);
     server.cli(&["repository", "add", "sample", source.path().to_str().unwrap(), "--wait"]);

@@ -113,6 +113,7 @@ pub(crate) fn problem_of_log(error: LogError) -> Problem {
             Problem::new(ErrorCode::Fenced, "Another server has taken over this session.")
                 .hint("Connect again.")
         }
+        LogError::Exists => Problem::new(ErrorCode::Internal, "A session of this id exists already."),
         LogError::Unknown { reason } | LogError::Unavailable { reason } => {
             Problem::new(ErrorCode::Internal, format!("The session's log cannot be used: {reason}."))
         }

@@ -8,6 +8,7 @@ mod log;
 mod recent;
 mod registry;
 mod running_output;
+mod spares;
 mod sqlite_log;
 mod subscription;
 mod tree;

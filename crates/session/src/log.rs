@@ -44,6 +44,9 @@ pub enum LogError {
     Full,
     #[error("no such session")]
     Missing,
+    /// A session of this id is there already: nothing was made.
+    #[error("the session exists already")]
+    Exists,
 }
 
 /// One session's log. Entries are numbered from 1 without gaps.
@@ -72,8 +75,14 @@ pub struct Ownership {
 /// Who owns which session. Taking one raises its epoch and fences the owner before.
 #[async_trait]
 pub trait SessionDirectory: Send + Sync + std::fmt::Debug {
-    /// Makes a new, empty session and takes it.
-    async fn create(&self, session: SessionId) -> Result<Ownership, LogError>;
+    /// Makes a new session and takes it. Its log begins with `events`, which are on disk when this returns; a session
+    /// without entries does not exist.
+    async fn create(
+        &self,
+        session: SessionId,
+        at_ms: i64,
+        events: Vec<Event>,
+    ) -> Result<(Ownership, Vec<Entry>), LogError>;
 
     async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError>;
 

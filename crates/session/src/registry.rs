@@ -3,14 +3,14 @@
 use crate::actor::{Birth, SessionActor};
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnHandle, problem_of_log};
-use crate::log::{Append, Ownership, SessionDirectory};
+use crate::log::{Ownership, SessionDirectory};
 use crate::recent::Recent;
 use crate::running_output::RunningOutput;
 use async_trait::async_trait;
-use greenroom_domain::{Durability, Entry, Event, Problem, SessionId, SessionState};
+use greenroom_domain::{Entry, Event, Problem, SessionId, SessionState};
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::{Mutex, broadcast, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Commands that may wait for a session's actor.
@@ -47,8 +47,11 @@ pub struct Registry {
     directory: Arc<dyn SessionDirectory>,
     effects: Arc<dyn Effects>,
     clock: Arc<dyn Clock>,
-    open: Mutex<HashMap<SessionId, SessionHandle>>,
+    slots: Mutex<HashMap<SessionId, Slot>>,
 }
+
+/// Held while a session is opened, made or removed, so that no session waits for another's files.
+type Slot = Arc<tokio::sync::Mutex<Option<SessionHandle>>>;
 
 impl Registry {
     pub fn new(
@@ -56,61 +59,85 @@ impl Registry {
         effects: Arc<dyn Effects>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { directory, effects, clock, open: Mutex::default() }
+        Self { directory, effects, clock, slots: Mutex::default() }
     }
 
     /// Makes a session whose log begins with `events`, in one synced commit.
     pub async fn create(&self, session: SessionId, events: Vec<Event>) -> Result<SessionHandle, Problem> {
-        let mut open = self.open.lock().await;
-        let ownership = self.directory.create(session).await.map_err(problem_of_log)?;
-        let first = Append {
-            epoch: ownership.epoch,
-            expected_head: 0,
-            at_ms: self.clock.now_ms(),
-            events,
-            durability: Durability::Synced,
-            receipt: None,
-        };
-        let entries = match ownership.log.append(first).await {
-            Ok(entries) => entries,
+        let slot = self.slot(session);
+        let mut open = slot.lock().await;
+        let created = self.directory.create(session, self.clock.now_ms(), events).await;
+        let (ownership, entries) = match created {
+            Ok(created) => created,
             Err(error) => {
-                let _ = self.directory.remove(session).await;
+                self.forget(session, &slot, &open);
                 return Err(problem_of_log(error));
             }
         };
         let handle = self.start(session, ownership, SessionState::default(), Birth::Created(entries));
-        open.insert(session, handle.clone());
+        *open = Some(handle.clone());
         Ok(handle)
     }
 
     /// The session's handle, opening it when it is not open.
     pub async fn get(&self, session: SessionId) -> Result<SessionHandle, Problem> {
-        let mut open = self.open.lock().await;
-        if let Some(handle) = open.get(&session).filter(|handle| !handle.mailbox.is_closed()) {
+        let slot = self.slot(session);
+        let mut open = slot.lock().await;
+        if let Some(handle) = open.as_ref().filter(|handle| !handle.mailbox.is_closed()) {
             return Ok(handle.clone());
         }
+        *open = None;
+        let opened = self.open(session).await;
+        match &opened {
+            Ok(handle) => *open = Some(handle.clone()),
+            Err(_) => self.forget(session, &slot, &open),
+        }
+        opened
+    }
+
+    async fn open(&self, session: SessionId) -> Result<SessionHandle, Problem> {
         let ownership = self.directory.acquire(session).await.map_err(problem_of_log)?;
         let state = replay(&ownership).await?;
         self.effects.publish(Summary { session, state: state.clone() });
-        let handle = self.start(session, ownership, state, Birth::Reopened);
-        open.insert(session, handle.clone());
-        Ok(handle)
+        Ok(self.start(session, ownership, state, Birth::Reopened))
     }
 
     /// Closes the session and removes everything it keeps.
     pub async fn remove(&self, session: SessionId) -> Result<(), Problem> {
-        let mut open = self.open.lock().await;
-        if let Some(handle) = open.remove(&session) {
+        let slot = self.slot(session);
+        let mut open = slot.lock().await;
+        if let Some(handle) = open.take() {
             handle.close().await;
         }
-        self.directory.remove(session).await.map_err(problem_of_log)
+        let removed = self.directory.remove(session).await.map_err(problem_of_log);
+        self.forget(session, &slot, &open);
+        removed
     }
 
     /// Closes every session.
     pub async fn close(&self) {
-        let handles: Vec<_> = self.open.lock().await.drain().map(|(_, handle)| handle).collect();
-        for handle in handles {
-            handle.close().await;
+        let slots: Vec<Slot> = self.slots().drain().map(|(_, slot)| slot).collect();
+        for slot in slots {
+            if let Some(handle) = slot.lock().await.take() {
+                handle.close().await;
+            }
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, session: SessionId) -> Slot {
+        Arc::clone(self.slots().entry(session).or_default())
+    }
+
+    /// An empty slot stays only as long as somebody else waits for it.
+    fn forget(&self, session: SessionId, slot: &Slot, open: &Option<SessionHandle>) {
+        let mut slots = self.slots();
+        // This caller's and the map's.
+        if open.is_none() && Arc::strong_count(slot) == 2 {
+            slots.remove(&session);
         }
     }
 

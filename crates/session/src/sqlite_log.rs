@@ -3,6 +3,7 @@
 //! buffered one is not synced at all.
 
 use crate::log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt};
+use crate::spares::Spares;
 use async_trait::async_trait;
 use greenroom_domain::{Durability, Entry, Event, SessionId};
 use rusqlite::{Connection, ErrorCode as SqlCode, OptionalExtension, params};
@@ -12,9 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Receipts kept per session; older ones are forgotten.
 const RECEIPTS_KEPT: i64 = 10_000;
 
+const FILE: &str = "session.db";
+/// Of whoever makes a session.
+const FIRST_EPOCH: u64 = 1;
+
 const SCHEMA: &str = "
     create table meta (name text primary key, value integer not null) without rowid;
-    insert into meta values ('epoch', 0);
+    insert into meta values ('epoch', 1);
     create table entries (
         seq integer primary key, at_ms integer not null, epoch integer not null,
         is_text integer not null, body text not null);
@@ -27,6 +32,7 @@ const SCHEMA: &str = "
 #[derive(Clone, Debug)]
 pub struct FileSessions {
     root: PathBuf,
+    spares: Arc<Spares>,
 }
 
 impl FileSessions {
@@ -34,45 +40,52 @@ impl FileSessions {
     pub fn open(root: impl Into<PathBuf>) -> std::io::Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        let spares = Arc::new(Spares::open(&root)?);
+        Ok(Self { root, spares })
     }
 
     /// The directory of everything a session keeps on disk.
     pub fn directory(&self, session: SessionId) -> PathBuf {
         self.root.join(session.to_string())
     }
-
-    async fn take(&self, session: SessionId, existence: Existence) -> Result<Ownership, LogError> {
-        let directory = self.directory(session);
-        blocking(move || {
-            let (connection, epoch) = match existence {
-                Existence::New => create_file(&directory)?,
-                Existence::Present => {
-                    let connection = open_file(&directory)?;
-                    let epoch = raise_epoch(&connection)?;
-                    (connection, epoch)
-                }
-            };
-            Ok(Ownership { epoch, log: Arc::new(SqliteLog { connection: Arc::new(Mutex::new(connection)) }) })
-        })
-        .await
-    }
 }
 
-#[derive(Clone, Copy)]
-enum Existence {
-    New,
-    Present,
+fn owned(connection: Connection, epoch: u64) -> Ownership {
+    Ownership { epoch, log: Arc::new(SqliteLog { connection: Arc::new(Mutex::new(connection)) }) }
 }
 
 #[async_trait]
 impl SessionDirectory for FileSessions {
-    async fn create(&self, session: SessionId) -> Result<Ownership, LogError> {
-        self.take(session, Existence::New).await
+    async fn create(
+        &self,
+        session: SessionId,
+        at_ms: i64,
+        events: Vec<Event>,
+    ) -> Result<(Ownership, Vec<Entry>), LogError> {
+        let (root, directory, spares) =
+            (self.root.clone(), self.directory(session), Arc::clone(&self.spares));
+        let created = blocking(move || {
+            let made = create_file(&root, &directory, &spares, at_ms, events);
+            if !matches!(made, Ok(_) | Err(LogError::Exists)) {
+                // Nobody was told of it; what is left is found to be no session.
+                let _ = crate::remove_tree(&directory);
+            }
+            let (connection, epoch, entries) = made?;
+            Ok((owned(connection, epoch), entries))
+        });
+        let created = created.await;
+        Spares::refill(&self.spares);
+        created
     }
 
     async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError> {
-        self.take(session, Existence::Present).await
+        let directory = self.directory(session);
+        blocking(move || {
+            let connection = open_file(&directory)?;
+            let epoch = raise_epoch(&connection)?;
+            Ok(owned(connection, epoch))
+        })
+        .await
     }
 
     async fn remove(&self, session: SessionId) -> Result<(), LogError> {
@@ -81,27 +94,58 @@ impl SessionDirectory for FileSessions {
     }
 }
 
-/// Nothing of a new file counts before its first entry, whose sync covers everything in the WAL before it. So the file
-/// itself is synced once here (an empty one would make SQLite drop its WAL), and not at each step of its making.
-fn create_file(directory: &Path) -> Result<(Connection, u64), LogError> {
-    std::fs::create_dir_all(directory).map_err(|error| from_io(&error))?;
-    let path = directory.join("session.db");
-    let connection = Connection::open(&path).map_err(from_sql)?;
-    let unsynced = "pragma synchronous = off; pragma journal_mode = wal;";
-    connection.execute_batch(unsynced).map_err(from_sql)?;
-    connection.execute_batch(&format!("begin immediate; {SCHEMA} commit;")).map_err(from_sql)?;
-    let epoch = raise_epoch(&connection)?;
+/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, the
+/// entries by their commit, and its place by the last sync.
+fn create_file(
+    root: &Path,
+    directory: &Path,
+    spares: &Spares,
+    at_ms: i64,
+    events: Vec<Event>,
+) -> Result<(Connection, u64, Vec<Entry>), LogError> {
+    spares.move_to(directory)?;
+    let mut connection = Connection::open(directory.join(FILE)).map_err(from_sql)?;
     configure(&connection).map_err(from_sql)?;
+    let first = Append {
+        epoch: FIRST_EPOCH,
+        expected_head: 0,
+        at_ms,
+        events,
+        durability: Durability::Synced,
+        receipt: None,
+    };
+    let entries = append_all(&mut connection, first)?;
+    sync_directory(root)?;
+    Ok((connection, FIRST_EPOCH, entries))
+}
+
+/// An empty session file, for its first owner. An empty SQLite file would drop its WAL, so this one is whole and
+/// synced, and has none.
+pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
+    std::fs::create_dir(directory).map_err(|error| from_io(&error))?;
+    let path = directory.join(FILE);
+    let connection = Connection::open(&path).map_err(from_sql)?;
+    connection
+        .execute_batch(&format!(
+            "pragma synchronous = off; pragma journal_mode = wal; begin immediate; {SCHEMA} commit;"
+        ))
+        .map_err(from_sql)?;
+    connection.close().map_err(|(_, error)| from_sql(error))?;
     std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))?;
-    sync_directory(directory)?;
-    if let Some(parent) = directory.parent() {
-        sync_directory(parent)?;
+    sync_directory(directory)
+}
+
+/// Whether a session was made there, not only begun.
+pub(crate) fn is_session(directory: &Path) -> Result<bool, LogError> {
+    match open_file(directory) {
+        Ok(_) => Ok(true),
+        Err(LogError::Missing) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok((connection, epoch))
 }
 
 fn open_file(directory: &Path) -> Result<Connection, LogError> {
-    let path = directory.join("session.db");
+    let path = directory.join(FILE);
     if !path.exists() {
         return Err(LogError::Missing);
     }
@@ -109,13 +153,17 @@ fn open_file(directory: &Path) -> Result<Connection, LogError> {
     configure(&connection).map_err(from_sql)?;
     let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(from_sql)?;
     match version {
-        1 => Ok(connection),
-        // The process was killed between making the file and its first entry: nothing was acknowledged.
-        0 => Err(LogError::Missing),
+        1 if has_entries(&connection)? => Ok(connection),
+        // The process was killed before the first entry: nothing was acknowledged.
+        0 | 1 => Err(LogError::Missing),
         other => Err(LogError::Unavailable {
             reason: format!("session file of version {other}, this is version 1"),
         }),
     }
+}
+
+fn has_entries(connection: &Connection) -> Result<bool, LogError> {
+    connection.query_row("select exists (select 1 from entries)", [], |row| row.get(0)).map_err(from_sql)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -125,7 +173,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-fn sync_directory(directory: &Path) -> Result<(), LogError> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), LogError> {
     std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
 }
 
@@ -312,7 +360,7 @@ fn from_sql(error: rusqlite::Error) -> LogError {
     }
 }
 
-fn from_io(error: &std::io::Error) -> LogError {
+pub(crate) fn from_io(error: &std::io::Error) -> LogError {
     match error.kind() {
         std::io::ErrorKind::StorageFull => LogError::Full,
         _ => LogError::Unavailable { reason: error.to_string() },

@@ -175,11 +175,11 @@ async fn a_restart_in_mid_turn_says_what_was_cut_off_and_runs_the_turn_again() {
 async fn the_owner_before_is_fenced_by_the_one_that_took_the_session() {
     let world = World::new();
     let files = FileSessions::open(world.directory.path()).unwrap();
-    let old = files.create(session()).await.unwrap();
+    let (old, _) = files.create(session(), 1, vec![created()]).await.unwrap();
     let new = files.acquire(session()).await.unwrap();
     let append = |epoch| Append {
         epoch,
-        expected_head: 0,
+        expected_head: 1,
         at_ms: 1,
         events: vec![created()],
         durability: Durability::Synced,
@@ -191,6 +191,36 @@ async fn the_owner_before_is_fenced_by_the_one_that_took_the_session() {
     assert_eq!(new.log.append(append(new.epoch)).await.unwrap().len(), 1);
     let wrong_head = Append { expected_head: 7, ..append(new.epoch) };
     assert!(matches!(new.log.append(wrong_head).await, Err(LogError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn many_sessions_are_made_at_once_more_than_are_made_in_advance() {
+    let world = World::new();
+    let ids: Vec<_> = (0..40).map(|number| SessionId::from_parts(7, number)).collect();
+    let made = ids.iter().map(|id| world.registry.create(*id, vec![created()]));
+    for handle in futures::future::join_all(made).await {
+        assert_eq!(handle.unwrap().state().await.unwrap().head_seq, 1);
+    }
+    let world = world.restart();
+    for id in ids {
+        assert_eq!(world.registry.get(id).await.unwrap().state().await.unwrap().head_seq, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_only_begun_is_none_and_one_that_was_made_stays() {
+    let world = World::new();
+    let files = FileSessions::open(world.directory.path()).unwrap();
+    // As a kill leaves it between its place and its first entry.
+    let spare = world.directory.path().join(".spare").read_dir().unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(spare, files.directory(session())).unwrap();
+    assert!(matches!(files.acquire(session()).await, Err(LogError::Missing)));
+    let (_, entries) = files.create(session(), 1, vec![created()]).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    let again = files.create(session(), 2, vec![created()]).await;
+    assert!(matches!(again, Err(LogError::Exists)), "{again:?}");
+    let log = files.acquire(session()).await.unwrap().log;
+    assert_eq!(log.read(0, 10).await.unwrap(), entries);
 }
 
 #[tokio::test]
@@ -314,7 +344,7 @@ async fn a_removed_session_is_gone_with_its_files() {
     world.registry.remove(session()).await.unwrap();
     world.registry.remove(session()).await.unwrap();
     assert_eq!(world.registry.get(session()).await.unwrap_err().code, ErrorCode::SessionUnknown);
-    assert_eq!(std::fs::read_dir(world.directory.path()).unwrap().count(), 0);
+    assert!(!world.directory.path().join(session().to_string()).exists());
 }
 
 #[tokio::test]

@@ -52,10 +52,26 @@ async fn reads_do_not_wait_for_the_sync_and_commands_do() {
     let early = stand.log.results();
     assert!(early[0].2.contains("old") && early[1].2.contains("seen early"), "{early:?}");
     assert!(stand.sandbox.ran.lock().unwrap().is_empty());
+    assert!(reader.ran.lock().unwrap().iter().all(|spec| spec.is_read_only));
     land(&stand);
     assert_eq!(running.await.unwrap().unwrap().outcome, TurnOutcome::Completed);
     assert!(stand.told()[2].text.contains("built"));
     assert_eq!(users(&stand).iter().filter(|text| text.contains("/workspace/a.py")).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_bound_to_reading_when_and_only_when_it_says_so() {
+    let look = call("c1", "bash", json!({"command": "look", "read_only": true}));
+    let not = call("c2", "bash", json!({"command": "build", "read_only": false}));
+    let stand = Stand::new(vec![calls(vec![look, not, bash("c3", "test")]), say("Done.")]);
+    for command in ["look", "build", "test"] {
+        stand.sandbox.prints(command, "done\n", 0);
+    }
+    stand.run().await;
+    let ran = stand.sandbox.ran.lock().unwrap().clone();
+    let bound: Vec<(&str, bool)> =
+        ran.iter().map(|spec| (spec.argv[2].as_str(), spec.is_read_only)).collect();
+    assert_eq!(bound, [("look", true), ("build", false), ("test", false)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,6 +97,7 @@ impl Inner {
             stdin: vec![],
             timeout_ms: run.timeout_ms,
             output_limit_bytes: run.output_limit,
+            is_read_only: false,
         };
         let mut events = sandbox.exec(spec).await.map_err(crate::workspaces::problem_of_sandbox)?;
         let mut output = vec![];

@@ -165,6 +165,7 @@ impl Inner {
             stdin: vec![],
             timeout_ms: BRANCH_DEADLINE_MS,
             output_limit_bytes: 64 * 1024,
+            is_read_only: false,
         };
         let (exit, output) = crate::workspaces::run(sandbox, spec).await?;
         match exit {

@@ -2,6 +2,7 @@
 
 mod interactive;
 mod ownership;
+mod reading;
 
 use crate::{
     Base, ClaimSpec, EgressHandler, EgressStream, ExecEvent, ExecSpec, Exit, ExitReason, Fence, Origin,
@@ -10,6 +11,7 @@ use crate::{
 use async_trait::async_trait;
 pub use interactive::*;
 pub use ownership::*;
+pub use reading::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,6 +106,7 @@ pub fn shell(call: &str, script: &str) -> ExecSpec {
         stdin: Vec::new(),
         timeout_ms: 30_000,
         output_limit_bytes: 1 << 20,
+        is_read_only: false,
     }
 }
 
@@ -405,6 +408,7 @@ pub async fn basics(subject: &Subject) {
     a_suspended_sandbox_becomes_a_layer(subject).await;
     an_older_owner_is_refused(subject).await;
     a_destroyed_sandbox_is_forgotten(subject).await;
+    a_run_that_only_reads_writes_nothing_but_below_tmp(subject).await;
     a_terminal_runs_a_shell_and_tells_how_it_ended(subject).await;
     a_terminal_without_its_program_says_so(subject).await;
     a_terminal_call_is_never_repeated(subject).await;

@@ -231,7 +231,13 @@ impl FakeSandbox {
         if let Some(done) = inside.runs.get(&spec.call) {
             return done.clone();
         }
-        let (mut output, reason) = inside.change(|files| self.outcome(spec, files));
+        let (mut output, reason) = if spec.is_read_only {
+            let (outcome, files) = self.look(spec, &inside.files);
+            inside.change(|kept| kept.extend(files));
+            outcome
+        } else {
+            inside.change(|files| self.outcome(spec, files))
+        };
         let written = output.len() as u64;
         output.truncate(spec.output_limit_bytes as usize);
         let is_truncated = written > output.len() as u64;
@@ -243,6 +249,14 @@ impl FakeSandbox {
     fn outcome(&self, spec: &ExecSpec, files: &mut Files) -> Outcome {
         let scripted = self.shared.script.as_ref().and_then(|script| script(spec, files));
         scripted.unwrap_or_else(|| self.interpret(spec, files))
+    }
+
+    /// What a run that only reads answers, and what it wrote below `/tmp`.
+    fn look(&self, spec: &ExecSpec, files: &Files) -> (Outcome, Files) {
+        let mut after = files.clone();
+        let outcome = self.outcome(spec, &mut after);
+        after.retain(|path, _| path.starts_with("/tmp/"));
+        (outcome, after)
     }
 
     /// `sh -c` with `echo`, `cat`, `pwd`, `true`, `false`, `exit`, separated by `;`, with `>`, `>>`, `>&2` and `$NAME`.
@@ -290,6 +304,10 @@ fn simple(words: &[String], spec: &ExecSpec, files: &mut Files, output: &mut Vec
         name => (format!("sh: {name}: not found\n").into_bytes(), 127),
     };
     match redirect {
+        [_, path] if spec.is_read_only && !path.starts_with("/tmp/") => {
+            output.extend(format!("sh: cannot create {path}: Permission denied\n").into_bytes());
+            return 2;
+        }
         [append, path] if append == ">>" => files.entry(path.clone()).or_default().extend(text),
         [replace, path] if replace == ">" => drop(files.insert(path.clone(), text)),
         _ => output.extend(text),

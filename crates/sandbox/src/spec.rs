@@ -95,6 +95,10 @@ pub struct ExecSpec {
     pub timeout_ms: u64,
     /// Output past this many bytes is read and dropped, and the exit says so.
     pub output_limit_bytes: u64,
+    /// The run, and all that it starts, can change no file but below `/tmp`: writing elsewhere fails there, and changing
+    /// modes, owners, times or attributes fails everywhere. What it asks other processes to do is theirs. Refused with
+    /// `Error::Unavailable` where the machine cannot hold a run to it.
+    pub is_read_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -289,14 +289,19 @@ fn open_files(facts: &Facts) -> Capability {
 
 fn landlock(facts: &Facts) -> Capability {
     match facts.landlock {
-        2.. => yes(
+        version if crate::landlock::holds_to_reading(version) => {
+            yes("landlock", format!("version {version}: a second lock on files, signals and sockets"))
+        }
+        2.. => no(
             "landlock",
-            format!("version {}: a second lock on files, signals and sockets", facts.landlock),
+            "a second lock on files; commands that only read (read_only) are refused, because nothing holds them to it",
+            "a kernel with version 3 of Landlock (Linux 6.2 or later)",
         ),
         _ => no(
             "landlock",
-            "sandboxes are held by namespaces and the call filter alone",
-            "add landlock to the kernel's command line: lsm=landlock,… (Linux 5.19 or later)",
+            "sandboxes are held by namespaces and the call filter alone; commands that only read (read_only) are refused, \
+             because nothing holds them to it",
+            "add landlock to the kernel's command line: lsm=landlock,… (Linux 6.2 or later)",
         ),
     }
 }

@@ -1,6 +1,7 @@
 //! Runs: what is sent to the stage, how output comes back piece by piece, and what an end means.
 
 use crate::conversation::{Answer, Stage, Waiter, gone, lock, unexpected};
+use crate::landlock;
 use crate::sandbox::{LocalSandbox, absolute};
 use crate::zygote::protocol;
 use greenroom_sandbox::{Error, ExecEvent, ExecSpec, Exit, ExitReason, Result};
@@ -48,6 +49,9 @@ struct Piece {
 
 pub(crate) async fn exec(sandbox: &Arc<LocalSandbox>, spec: ExecSpec) -> Result<mpsc::Receiver<ExecEvent>> {
     validate(&spec)?;
+    if spec.is_read_only && !landlock::holds_to_reading(landlock::version()) {
+        return Err(landlock::unavailable());
+    }
     let limit = Duration::from_millis(spec.timeout_ms).min(MAX_TIMEOUT);
     let env = sandbox.environment(&spec.env);
     let (events, receiver) = mpsc::channel(OUTPUT_PIECES);
@@ -67,6 +71,7 @@ pub(crate) async fn exec(sandbox: &Arc<LocalSandbox>, spec: ExecSpec) -> Result<
         env,
         timeout_ms: limit.as_millis() as u64,
         output_limit_bytes: spec.output_limit_bytes,
+        is_read_only: spec.is_read_only,
     };
     sandbox.send(op, &spec.stdin, Waiter::Run(Box::new(follower))).await?;
     Ok(receiver)

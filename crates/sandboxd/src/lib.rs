@@ -15,6 +15,7 @@ mod egress;
 mod exec;
 mod floor;
 mod handle;
+mod landlock;
 mod memory;
 mod ports;
 mod program;

@@ -70,7 +70,16 @@ async fn try_open(sandbox: Arc<LocalSandbox>, spec: TerminalSpec) -> Result<Term
 /// A terminal's program is asked for like a run's.
 fn check(spec: TerminalSpec) -> Result<TerminalSpec> {
     let TerminalSpec { call, argv, cwd, env, size } = spec;
-    let run = ExecSpec { call, argv, cwd, env, stdin: Vec::new(), timeout_ms: 0, output_limit_bytes: 0 };
+    let run = ExecSpec {
+        call,
+        argv,
+        cwd,
+        env,
+        stdin: Vec::new(),
+        timeout_ms: 0,
+        output_limit_bytes: 0,
+        is_read_only: false,
+    };
     validate(&run)?;
     Ok(TerminalSpec { call: run.call, argv: run.argv, cwd: run.cwd, env: run.env, size })
 }

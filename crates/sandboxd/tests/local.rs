@@ -50,6 +50,8 @@ promises! {
     a_frozen_sandbox_stands_still_until_the_thaw,
     what_a_sandbox_uses_is_counted_where_that_is_possible,
     containers_inside_are_refused_and_a_changed_root_is_not,
+    a_run_that_only_reads_writes_nothing_but_below_tmp,
+    a_run_that_only_reads_finds_no_other_way_to_change_a_file,
     a_terminal_runs_a_shell_and_tells_how_it_ended,
     a_terminal_without_its_program_says_so,
     a_terminal_call_is_never_repeated,

@@ -158,6 +158,7 @@ macro_rules! promises {
 
 promises! {
     basics,
+    a_run_that_only_reads_finds_no_other_way_to_change_a_file,
     a_snapshot_begins_any_number_of_workspaces_and_is_not_changed_by_them,
     a_workspace_that_holds_files_ignores_what_it_could_begin_from,
     a_snapshot_of_a_busy_sandbox_is_one_instant,

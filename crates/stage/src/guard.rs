@@ -166,23 +166,23 @@ const NETLINK: [u32; 3] =
 /// Transports whose code the kernel would load for whoever asks: DCCP, SCTP, UDP-Lite.
 const RARE_TRANSPORTS: [u32; 3] = [33, libc::IPPROTO_SCTP as u32, 136];
 
-const ALLOW: u32 = 0x7fff_0000;
-const fn fail_with(errno: i32) -> u32 {
+pub(crate) const ALLOW: u32 = 0x7fff_0000;
+pub(crate) const fn fail_with(errno: i32) -> u32 {
     0x0005_0000 | errno as u32
 }
 
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
+pub(crate) const LOAD: u16 = 0x20;
+pub(crate) const EQUAL: u16 = 0x15;
 const AT_LEAST: u16 = 0x35;
 const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-const NUMBER_AT: u32 = 0;
+pub(crate) const RETURN: u16 = 0x06;
+pub(crate) const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 const fn argument_at(index: u32) -> u32 {
     16 + 8 * index
 }
 
-fn step(code: u16, value: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+pub(crate) fn step(code: u16, value: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt: if_true, jf: if_false, k: value }
 }
 
@@ -250,7 +250,11 @@ fn sockets() -> Vec<libc::sock_filter> {
 }
 
 /// Runs `body` on the low word of an argument of one call, then allows it; other calls pass by.
-fn when_argument(number: libc::c_long, index: u32, body: &[libc::sock_filter]) -> Vec<libc::sock_filter> {
+pub(crate) fn when_argument(
+    number: libc::c_long,
+    index: u32,
+    body: &[libc::sock_filter],
+) -> Vec<libc::sock_filter> {
     let skip = (body.len() + 2) as u8;
     let mut steps = vec![step(EQUAL, number as u32, 0, skip), step(LOAD, argument_at(index), 0, 0)];
     steps.extend_from_slice(body);

@@ -13,6 +13,7 @@ mod link;
 mod net;
 mod ports;
 mod processes;
+mod reading;
 mod run;
 mod search;
 mod spawn;

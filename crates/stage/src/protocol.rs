@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides come from one build, so a difference is a bug.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Output bytes one `Fetch` may carry.
 pub const FETCH_BYTES: u64 = 256 * 1024;
@@ -150,6 +150,8 @@ pub enum StageOp {
         env: Vec<(String, String)>,
         timeout_ms: u64,
         output_limit_bytes: u64,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_read_only: bool,
     },
     /// Answers when there is output past `offset`, or the exit. Body of the answer: the output.
     Fetch {

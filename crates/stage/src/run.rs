@@ -2,6 +2,7 @@
 //! a reader may come late, slowly or twice.
 
 use crate::processes;
+use crate::reading::Lock;
 use crate::sys::{self, At, Outcome};
 use greenroom_stage::protocol::{FETCH_BYTES, RunEnd, RunExit};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -25,7 +26,13 @@ const TIMEOUT_GRACE: Duration = Duration::from_millis(1000);
 
 pub(crate) enum Program<'a> {
     /// Found by `PATH` of its own environment.
-    Named { argv: &'a [String], env: &'a [(String, String)], cwd: &'a str },
+    Named {
+        argv: &'a [String],
+        env: &'a [(String, String)],
+        cwd: &'a str,
+        /// Binds it to reading.
+        lock: Option<Lock>,
+    },
     /// This program in another role.
     Own { image: &'a OwnedFd, role: &'a str },
 }
@@ -251,6 +258,7 @@ struct Child {
     stdin: RawFd,
     output: RawFd,
     is_terminal: bool,
+    lock: Option<Lock>,
     /// Written by the child: it shares this memory until it executes.
     errno: i32,
 }
@@ -265,14 +273,14 @@ pub(crate) fn launch(program: &Program<'_>, wiring: Wiring<'_>, marker: &str) ->
         Wiring::Terminal(slave) => (slave, slave, true),
     };
     let marker = format!("{}={marker}", processes::MARKER);
-    let (argv, env, cwd, candidates, image) = match program {
-        Program::Named { argv, env, cwd } => {
+    let (argv, env, cwd, candidates, image, lock) = match program {
+        Program::Named { argv, env, cwd, lock } => {
             let env = env.iter().map(|(name, value)| format!("{name}={value}")).chain([marker]).collect();
-            (argv.to_vec(), env, *cwd, candidates(argv, program)?, -1)
+            (argv.to_vec(), env, *cwd, candidates(argv, program)?, -1, *lock)
         }
         Program::Own { image, role } => {
             let argv = vec!["greenroom-stage".to_owned(), (*role).to_owned()];
-            (argv, vec![marker], "/", Vec::new(), image.as_fd().as_raw_fd())
+            (argv, vec![marker], "/", Vec::new(), image.as_fd().as_raw_fd(), None)
         }
     };
     let argv = argv.iter().map(|text| sys::c_string(text)).collect::<Result<Vec<_>, _>>()?;
@@ -286,6 +294,7 @@ pub(crate) fn launch(program: &Program<'_>, wiring: Wiring<'_>, marker: &str) ->
         stdin: stdin.as_raw_fd(),
         output: output.as_raw_fd(),
         is_terminal,
+        lock,
         errno: 0,
     };
     clone_and_wait_for_exec(&mut child)
@@ -336,8 +345,8 @@ fn clone_and_wait_for_exec(child: &mut Child) -> Result<i32, Errno> {
 extern "C" fn child_main(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `clone_and_wait_for_exec` passes a live `Child` and is suspended while this runs.
     let child = unsafe { &mut *argument.cast::<Child>() };
-    // SAFETY: only system calls on descriptors and strings that `Child` keeps alive; no allocation, no lock, no Rust
-    // destructor. Signal dispositions are this process's own (no CLONE_SIGHAND).
+    // SAFETY: only system calls on descriptors, strings and a filter that `Child` keeps alive or stage keeps for good (what
+    // `lock` came from); no allocation, no mutex, no Rust destructor. Signal dispositions are this process's own (no CLONE_SIGHAND).
     unsafe {
         libc::setsid();
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -351,7 +360,8 @@ extern "C" fn child_main(argument: *mut libc::c_void) -> libc::c_int {
             && libc::dup2(child.output, 1) >= 0
             && libc::dup2(child.output, 2) >= 0
             && (!child.is_terminal || libc::ioctl(0, libc::TIOCSCTTY, 0) == 0)
-            && libc::chdir(child.cwd.as_ptr()) == 0;
+            && libc::chdir(child.cwd.as_ptr()) == 0
+            && child.lock.is_none_or(|lock| lock.take());
         if is_wired {
             execute(child);
         }

@@ -2,6 +2,7 @@
 //! sessions. Ends when its socket closes, and the kernel then ends everything in the sandbox.
 
 use crate::link::{Link, Received};
+use crate::reading::{Lock, Reading};
 use crate::run::{Ending, Program, Run};
 use crate::sys::{self, At, Outcome};
 use crate::terminal::{Opened, Terminals};
@@ -61,6 +62,7 @@ pub(crate) fn main() -> i32 {
         watches: Watches::default(),
         own_ports,
         is_confined: false,
+        reading: None,
         serial: 0,
         scratch: vec![0; 256 * 1024],
     };
@@ -111,6 +113,8 @@ struct Stage {
     own_ports: BTreeSet<u16>,
     /// Whether this process and all that it starts are bound to the sandbox's root, which is mounted only at the claim.
     is_confined: bool,
+    /// What binds a run to reading, from the first such run on.
+    reading: Option<Reading>,
     serial: Serial,
     scratch: Vec<u8>,
 }
@@ -302,9 +306,13 @@ impl Stage {
             self.acknowledge(call);
         }
         let answer = match op {
-            StageOp::Exec { call, argv, cwd, env, timeout_ms, output_limit_bytes } => {
+            StageOp::Exec { call, argv, cwd, env, timeout_ms, output_limit_bytes, is_read_only } => {
                 let timeout = Duration::from_millis(timeout_ms);
-                let program = Program::Named { argv: &argv, env: &env, cwd: &cwd };
+                let lock = match self.lock(is_read_only) {
+                    Ok(lock) => lock,
+                    Err(fault) => return self.failed(id, fault),
+                };
+                let program = Program::Named { argv: &argv, env: &env, cwd: &cwd, lock };
                 return self.exec(id, &call, &program, message.body(), timeout, output_limit_bytes);
             }
             StageOp::Fetch { call, offset } => return self.fetch(id, &call, offset),
@@ -321,7 +329,7 @@ impl Stage {
                 files::write(&path, upload, offset, is_last, message.body())
             }
             StageOp::OpenTerminal { call, argv, cwd, env, rows, columns } => {
-                let program = Program::Named { argv: &argv, env: &env, cwd: &cwd };
+                let program = Program::Named { argv: &argv, env: &env, cwd: &cwd, lock: None };
                 return self.open_terminal(id, &call, &program, size(rows, columns));
             }
             StageOp::WaitTerminal { call } => return self.wait_terminal(id, &call),
@@ -366,6 +374,13 @@ impl Stage {
             self.is_confined = true;
             landlock::confine_to(Path::new("/"));
         }
+    }
+
+    fn lock(&mut self, is_read_only: bool) -> Outcome<Option<Lock>> {
+        if is_read_only && self.reading.is_none() {
+            self.reading = Some(Reading::prepare()?);
+        }
+        Ok(self.reading.as_ref().filter(|_| is_read_only).map(Reading::lock))
     }
 
     fn exec(

@@ -47,7 +47,7 @@ pub(super) fn definition() -> ToolDefinition {
                 "timeout_ms": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS,
                     "description": format!("Time limit; {TIMEOUT_MS} when left out.")},
                 "read_only": {"type": "boolean",
-                    "description": "Set it for commands that only look: they run in parallel, and at once, even before the newest commits of the base branch have arrived. What such a command writes may be discarded, so never rely on it; leave it out for commands that build, install or use services."},
+                    "description": "Set it for commands that only look: they run in parallel, and at once, even before the newest commits of the base branch have arrived (then over the files as they were before those, without the session's services). Such a command can write below /tmp only: writing or removing anything else fails with \"Permission denied\", and changing modes, owners or times of files, in /tmp too, with \"Read-only file system\". Leave it out for commands that build, test, install or change anything."},
             }),
             &["command"],
         ),
@@ -105,6 +105,7 @@ fn spec(input: &Input, timeout_ms: u64, context: &ToolContext) -> ExecSpec {
         stdin: Vec::new(),
         timeout_ms,
         output_limit_bytes: OUTPUT_LIMIT_BYTES as u64,
+        is_read_only: input.read_only.unwrap_or(false),
     }
 }
 

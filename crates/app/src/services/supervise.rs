@@ -169,6 +169,7 @@ fn spec_of(service: &Service, attempt: u32) -> ExecSpec {
         stdin: vec![],
         timeout_ms: LIFE_MS,
         output_limit_bytes: 4096,
+        is_read_only: false,
     }
 }
 

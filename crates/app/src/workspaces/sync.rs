@@ -206,6 +206,7 @@ pub(crate) fn shell(
         stdin: vec![],
         timeout_ms,
         output_limit_bytes,
+        is_read_only: false,
     }
 }
 

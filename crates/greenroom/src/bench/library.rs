@@ -169,6 +169,7 @@ pub(crate) async fn run(sandbox: &dyn Sandbox, nonce: &str) -> Result<(), Failur
         stdin: vec![],
         timeout_ms: 60_000,
         output_limit_bytes: 64 * 1024,
+        is_read_only: false,
     };
     let mut events = sandbox.exec(spec).await.map_err(problem_of_sandbox)?;
     let (mut output, mut exit) = (vec![], None);

@@ -260,6 +260,7 @@ async fn shell(sandbox: &dyn Sandbox, call: &str, script: &str) -> Result<String
         stdin: vec![],
         timeout_ms: SETUP_MS,
         output_limit_bytes: 1 << 20,
+        is_read_only: false,
     };
     let mut events = sandbox.exec(spec).await.map_err(problem_of_sandbox)?;
     let (mut output, mut exit) = (vec![], None);

@@ -130,6 +130,37 @@ fn reads_come_before_the_sync_and_what_it_changed_is_told() {
 }
 
 #[test]
+fn a_command_that_only_looks_changes_nothing_in_the_sessions_own_sandbox() {
+    let server = Server::start();
+    let model = Model::new(|asked| match asked.step {
+        0 => call("bash", &json!({"command": "cat a.txt"})),
+        1 => call(
+            "bash",
+            &json!({"command": "echo b > b.txt; rm -f a.txt; chmod 700 a.txt; echo z > /tmp/z; cat a.txt /tmp/z", "read_only": true}),
+        ),
+        _ => Turn::text("Done."),
+    });
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "a\n")]);
+    let session = server.ask("sample", "look");
+    let log = server.settled(session);
+    let told: Vec<&str> = log
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::ToolFinished { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    let look = told[1];
+    assert!(look.contains("b.txt: Permission denied") && look.contains("Read-only file system"), "{log:#?}");
+    assert!(look.ends_with("a\nz"), "{look}");
+    assert_eq!(
+        server.exec(session, "cat a.txt; stat -c %a a.txt; git status --porcelain").output,
+        "a\n644\n"
+    );
+}
+
+#[test]
 fn a_step_that_fails_when_it_runs_again_is_told_and_loses_nothing() {
     let server = Server::start();
     let model = Model::new(|_| Turn::text("Done."));

@@ -302,6 +302,7 @@ pub(crate) fn shell(call: &str, script: &str) -> ExecSpec {
         stdin: vec![],
         timeout_ms: 30_000,
         output_limit_bytes: 1 << 20,
+        is_read_only: false,
     }
 }
 

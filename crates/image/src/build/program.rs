@@ -129,6 +129,7 @@ impl Run {
             stdin: Vec::new(),
             timeout_ms: u64::from(program.minutes) * 60_000,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
+            is_read_only: false,
         }
     }
 }

@@ -130,6 +130,7 @@ impl Run {
             stdin: Vec::new(),
             timeout_ms,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
+            is_read_only: false,
         }
     }
 }

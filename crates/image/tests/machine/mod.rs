@@ -172,6 +172,7 @@ impl Machine {
             stdin: vec![],
             timeout_ms: 300_000,
             output_limit_bytes: 1024 * 1024,
+            is_read_only: false,
         };
         let mut events = sandbox.exec(exec).await.unwrap();
         let (mut output, mut exit) = (vec![], None);

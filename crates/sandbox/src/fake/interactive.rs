@@ -105,5 +105,6 @@ fn of_line(spec: &TerminalSpec, line: &str) -> ExecSpec {
         stdin: Vec::new(),
         timeout_ms: 1000,
         output_limit_bytes: STREAM_BYTES as u64,
+        is_read_only: false,
     }
 }

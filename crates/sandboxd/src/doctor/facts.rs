@@ -56,7 +56,7 @@ impl Facts {
             root: "/".into(),
             is_user_mode,
             data: data.and_then(place),
-            landlock: landlock_version(),
+            landlock: crate::landlock::version().max(0),
             path: std::env::split_paths(&path).chain(usual).collect(),
         }
     }
@@ -147,11 +147,4 @@ fn place(path: &Path) -> Option<Place> {
         file_system,
         free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),
     })
-}
-
-fn landlock_version() -> i64 {
-    const VERSION: libc::c_ulong = 1;
-    // SAFETY: with the version flag the kernel reads nothing through the null pointer.
-    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) }
-        .max(0)
 }

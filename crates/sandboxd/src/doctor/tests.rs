@@ -181,8 +181,11 @@ fn the_data_directory_and_descriptors_are_judged() {
     assert_eq!(only(&facts).name, "free_disk");
     facts.data = None;
     assert_eq!(missing(&facts), []);
-    facts.landlock = 0;
-    assert_eq!(only(&facts).name, "landlock");
+    for (version, told) in [(0, "namespaces and the call filter alone"), (2, "read_only) are refused")] {
+        facts.landlock = version;
+        let entry = only(&facts);
+        assert!(entry.name == "landlock" && entry.detail.contains(told), "{entry:?}");
+    }
     facts.landlock = 7;
     tree.write(
         "proc/self/limits",

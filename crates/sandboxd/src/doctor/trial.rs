@@ -107,6 +107,7 @@ fn command() -> ExecSpec {
         stdin: Vec::new(),
         timeout_ms: 20_000,
         output_limit_bytes: 4096,
+        is_read_only: false,
     }
 }
 

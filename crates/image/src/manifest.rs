@@ -45,7 +45,7 @@ pub struct ImageManifest {
     pub steps: Vec<Step>,
     pub services: Vec<Service>,
     pub ports: Vec<Port>,
-    /// What the build did, in the order of `layers`.
+    /// What the build did, in its order.
     pub parts: Vec<PartReport>,
     pub checks: Vec<CheckReport>,
     /// What the next build of the repository can begin from.
@@ -200,6 +200,13 @@ impl ImageManifest {
     /// Steps whose inputs are among these paths, in order: what a sync that changed them has to run again.
     pub fn steps_touched_by(&self, changed: &[String]) -> Vec<&Step> {
         self.steps.iter().filter(|step| step.is_touched_by(changed)).collect()
+    }
+
+    /// What the next build of the repository looks for, so that an unchanged part does not run again. Of a chain that was
+    /// squashed these are other layers than `keys`.
+    pub fn build_keys(&self) -> impl Iterator<Item = &LayerKey> {
+        let parts = self.parts.iter().map(|part| &part.key);
+        parts.chain(&self.reuse.clone).chain(&self.reuse.caches)
     }
 
     /// Everything in the layer store that the image needs.

@@ -45,7 +45,7 @@ impl Run {
             Ok(found) => found.expect("the host's root is no part"),
             Err(problem) => return self.previous_base(wanted, problem, log).await,
         };
-        if layers.get(&found.key).is_some() {
+        if self.find(&found.key).is_some() {
             return Ok(found.key);
         }
         let _ = log.note(&format!("fetching and unpacking {}", wanted.text())).await;
@@ -76,9 +76,7 @@ impl Run {
     ) -> Result<LayerKey, Problem> {
         let previous = self.plan.request.previous.as_ref().map(|image| &image.base);
         match previous {
-            Some(ImageBase::Unpacked { key, name })
-                if *name == wanted.text() && self.builder.layers.get(key).is_some() =>
-            {
+            Some(ImageBase::Unpacked { key, name }) if *name == wanted.text() && self.find(key).is_some() => {
                 let _ = log.note(&format!("the base of the last image is used: {}", problem.message)).await;
                 Ok(key.clone())
             }
@@ -91,7 +89,7 @@ impl Run {
             .part("environment", self.reuse.environment.as_str())
             .part("script", scripts::GIT)
             .finish();
-        if self.builder.layers.get(&key).is_some() {
+        if self.find(&key).is_some() {
             return self.reuse_part("base", vec![key], log).await;
         }
         let started_ms = (self.builder.clock)();

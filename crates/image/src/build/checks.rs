@@ -31,7 +31,7 @@ impl Run {
         let key = keys::checks(parent, &self.plan.recipe, &self.plan.commit, &caches);
         let chain: Vec<LayerKey> = caches.iter().cloned().chain([key.clone()]).collect();
         self.reuse.caches.clone_from(&chain);
-        if self.builder.layers.get(&key).is_some() {
+        if self.find(&key).is_some() {
             return self.reuse_part("checks", chain, log).await;
         }
         let started_ms = (self.builder.clock)();
@@ -67,7 +67,7 @@ impl Run {
             return Ok(vec![]);
         }
         for key in &previous.reuse.caches {
-            let is_kept = self.builder.layers.get(key).is_some();
+            let is_kept = self.find(key).is_some();
             if !is_kept
                 || (previous.commit != self.plan.commit
                     && self.fits(self.builder.layers.path(key)).await?.is_err())

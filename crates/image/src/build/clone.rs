@@ -25,13 +25,13 @@ impl Run {
         if is_same && !previous.is_empty() {
             return self.reuse_part("clone", previous, log).await;
         }
-        if self.builder.layers.get(&full).is_some() {
+        if self.find(&full).is_some() {
             return self.reuse_part("clone", vec![full], log).await;
         }
         if let Some(below) = previous.last().filter(|_| previous.len() < CLONE_LAYERS) {
             let key = keys::update(below, &self.plan.commit);
             let chain: Vec<LayerKey> = previous.iter().cloned().chain([key.clone()]).collect();
-            if self.builder.layers.get(&key).is_some() {
+            if self.find(&key).is_some() {
                 return self.reuse_part("clone", chain, log).await;
             }
             let below_clone = self.layers.len();
@@ -93,7 +93,7 @@ impl Run {
         let Some(previous) = &self.plan.request.previous else { return vec![] };
         let is_alike = previous.reuse.environment == self.reuse.environment;
         let layers = &previous.reuse.clone;
-        let is_whole = layers.iter().all(|key| self.builder.layers.get(key).is_some());
+        let is_whole = layers.iter().all(|key| self.find(key).is_some());
         if is_alike && is_whole { layers.clone() } else { vec![] }
     }
 }

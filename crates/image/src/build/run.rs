@@ -13,6 +13,7 @@ use crate::environment::environment;
 use crate::key::LayerKey;
 use crate::manifest::{CheckReport, ImageBase, ImageManifest, LayerRef, MANIFEST_VERSION, PartReport, Reuse};
 use crate::recipe::{RecipeBase, Step};
+use crate::store::{Hold, LONG_CHAIN, LayerMeta, squashed_key};
 use greenroom_domain::Problem;
 use greenroom_sandbox::{Base, ClaimSpec, Workspace};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const FINISH_MINUTES: u32 = 10;
+const SQUASHED: &str = "squashed";
+
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) builder: Builder,
@@ -36,6 +39,8 @@ pub(super) struct Run {
     parts: Vec<PartReport>,
     pub(super) checks: Vec<CheckReport>,
     pub(super) reuse: Reuse,
+    /// On everything that was looked for or made, until the manifest names it.
+    hold: Hold,
     runs: u32,
 }
 
@@ -54,6 +59,7 @@ impl Run {
             caches: Vec::new(),
         };
         Self {
+            hold: builder.layers.hold([]),
             builder,
             plan,
             progress: Progress::new(progress),
@@ -89,6 +95,7 @@ impl Run {
             let _ = log.note(&format!("failed: {}", failure.problem)).await;
             return Err(failure);
         }
+        self.squash_long_chain(&mut log).await;
         self.publish(&directory).await.map_err(BuildFailure::from)
     }
 
@@ -121,6 +128,35 @@ impl Run {
         self.finish_part(log).await
     }
 
+    /// A published layer, which stays until the build is over.
+    pub(super) fn find(&self, key: &LayerKey) -> Option<LayerMeta> {
+        self.hold.add(key);
+        self.builder.layers.get(key)
+    }
+
+    /// Every start pays for each layer. The chain's own layers stay for the next build (`ImageManifest::build_keys`).
+    async fn squash_long_chain(&mut self, log: &mut BuildLog) {
+        if self.layers.len() < LONG_CHAIN || self.cancel.is_cancelled() {
+            return;
+        }
+        let chain: Vec<LayerKey> = self.layers.iter().map(|layer| layer.key.clone()).collect();
+        let (count, key) = (chain.len(), squashed_key(&chain));
+        self.hold.add(&key);
+        let (layers, now_ms) = (self.builder.layers.clone(), (self.builder.clock)());
+        let squashed = blocking(move || layers.squash(&chain, SQUASHED, now_ms)).await;
+        let squashed = squashed.and_then(|squashed| squashed.map_err(|error| failure::store(&error)));
+        match squashed {
+            Ok(key) => {
+                self.layers = vec![LayerRef { key, step: SQUASHED.to_owned() }];
+                let _ = log.note(&format!("{count} layers are one now")).await;
+            }
+            // Slower to start, and as good.
+            Err(problem) => {
+                let _ = log.note(&format!("{count} layers stay as they are: {problem}")).await;
+            }
+        }
+    }
+
     /// Answers the key under which the step's layer is kept.
     async fn step_part(
         &mut self,
@@ -132,11 +168,11 @@ impl Run {
         let anywhere = keys::step(parent, step, inputs, &self.plan.recipe);
         let bound = keys::bound(&anywhere, &self.plan.commit);
         let has_inputs = !step.inputs.is_empty();
-        let is_known = self.builder.layers.get(&anywhere).is_some();
+        let is_known = self.find(&anywhere).is_some();
         let may_lie_here =
             has_inputs && is_known && self.fits(self.builder.layers.path(&anywhere)).await?.is_ok();
         let known = if may_lie_here { anywhere.clone() } else { bound.clone() };
-        if self.builder.layers.get(&known).is_some() {
+        if self.find(&known).is_some() {
             self.reuse_part(&step.name, vec![known.clone()], log).await?;
             return Ok(known);
         }
@@ -164,7 +200,7 @@ impl Run {
 
     async fn finish_part(&mut self, log: &mut BuildLog) -> Result<(), BuildFailure> {
         let key = keys::finish(self.layers.iter().map(|layer| &layer.key), &self.plan.commit);
-        if self.builder.layers.get(&key).is_some() {
+        if self.find(&key).is_some() {
             return self.reuse_part("finish", vec![key], log).await;
         }
         let started_ms = (self.builder.clock)();
@@ -185,7 +221,7 @@ impl Run {
         log: &mut BuildLog,
     ) -> Result<(), BuildFailure> {
         let top = keys.last().expect("a part has a layer").clone();
-        if let Some(meta) = self.builder.layers.get(&top) {
+        if let Some(meta) = self.find(&top) {
             self.checks.extend(meta.checks);
         }
         let _ = log.note(&format!("{name} (reused)")).await;
@@ -268,6 +304,7 @@ impl Run {
         name: &str,
         checks: Vec<CheckReport>,
     ) -> Result<(), Problem> {
+        self.hold.add(key);
         let (layers, key, name, now_ms) =
             (self.builder.layers.clone(), key.clone(), name.to_owned(), (self.builder.clock)());
         blocking(move || layers.publish(&key, &directory, &name, checks, now_ms))

@@ -38,14 +38,27 @@ impl Uses {
 #[derive(Debug)]
 pub struct Hold {
     uses: Arc<Uses>,
-    keys: Vec<LayerKey>,
+    keys: Mutex<Vec<LayerKey>>,
+}
+
+impl Hold {
+    /// Holds one more, whether or not there is such a layer yet. Who looks for a layer holds it first: found is then kept.
+    pub fn add(&self, key: &LayerKey) {
+        *self.uses.lock().held.entry(key.clone()).or_default() += 1;
+        self.keys().push(key.clone());
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<LayerKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        let keys = std::mem::take(&mut *self.keys());
         let mut state = self.uses.lock();
         let now = state.now;
-        for key in self.keys.drain(..) {
+        for key in keys {
             if let Some(count) = state.held.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
@@ -73,12 +86,9 @@ pub struct Collected {
 impl LayerStore {
     /// Keys that need not exist yet: a build holds what it is going to publish.
     pub fn hold(&self, keys: impl IntoIterator<Item = LayerKey>) -> Hold {
-        let keys: Vec<LayerKey> = keys.into_iter().collect();
-        let mut state = self.uses().lock();
-        for key in &keys {
-            *state.held.entry(key.clone()).or_default() += 1;
-        }
-        Hold { uses: Arc::clone(self.uses()), keys }
+        let hold = Hold { uses: Arc::clone(self.uses()), keys: Mutex::default() };
+        keys.into_iter().for_each(|key| hold.add(&key));
+        hold
     }
 
     pub fn begin_collection(&self) -> Collection {

@@ -294,7 +294,7 @@ const routes = [
       { repository: "sample", floor: 1, cap: 6, wanted: 3, ready: 2, preparing: 1, reserved: 1, hits: 17, starts: 21, memory_bytes: 186e6, disk_bytes: 42e6 },
       { repository: "ledger", floor: 0, cap: 6, wanted: 0, ready: 0, preparing: 0, reserved: 0, hits: 0, starts: 0, memory_bytes: null, disk_bytes: null },
     ],
-    disk: { total_bytes: 512e9, free_bytes: 301e9, layers_bytes: 74e9, limit_per_sandbox_bytes: 10e9, images: 12, snapshots: 48 },
+    disk: { total_bytes: 512e9, free_bytes: 301e9, layers_bytes: 74e9, layers_limit_bytes: 256e9, limit_per_sandbox_bytes: 10e9, images: 12, snapshots: 48 },
   })],
   ["POST", "/repositories/:name/warm", (r) => ({ state: r.params[0] === "site" ? "preparing" : "ready", expires_at_ms: now() + 60_000 })],
   ["GET", "/repositories/:name/egress", () => egress()],

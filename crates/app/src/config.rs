@@ -35,6 +35,8 @@ pub struct AppConfig {
     /// see.
     pub blanks: usize,
     pub disk_per_sandbox: Option<u64>,
+    /// Bytes that image layers may take of the disk; `None`: half of the file system that they lie on.
+    pub layers_limit: Option<u64>,
     /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
     pub snapshots_kept: usize,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.

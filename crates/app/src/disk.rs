@@ -14,6 +14,7 @@ struct Measured {
     total_bytes: u64,
     free_bytes: u64,
     layers_bytes: u64,
+    layers_limit_bytes: u64,
     snapshots: u64,
 }
 
@@ -32,6 +33,7 @@ impl Inner {
             total_bytes: measured.total_bytes,
             free_bytes: measured.free_bytes,
             layers_bytes: measured.layers_bytes,
+            layers_limit_bytes: measured.layers_limit_bytes,
             limit_per_sandbox_bytes: self.config.disk_per_sandbox,
             images: images as u64,
             snapshots: measured.snapshots,
@@ -49,6 +51,7 @@ impl Inner {
             total_bytes: space.f_blocks * space.f_frsize,
             free_bytes: space.f_bavail * space.f_frsize,
             layers_bytes: self.images.layers().total_bytes().map_err(|error| unmeasured(&error))?,
+            layers_limit_bytes: self.layers_limit().map_err(|error| unmeasured(&error))?,
             snapshots: snapshots as u64,
         })
     }

@@ -1,13 +1,16 @@
 //! Environment images: one build at a time for each repository, its log followed live, the newest good one used. `build`
-//! runs one, `schedule` decides when, `retention` what is kept.
+//! runs one, `schedule` decides when, `retention` what is kept, `quota` how much of the disk they take.
 
 mod build;
 mod log;
+mod quota;
 mod retention;
 mod schedule;
+mod uses;
 
 pub use log::BuildLogStream;
 pub use retention::ImageHistory;
+pub(crate) use uses::ImageUse;
 
 use crate::{App, AppConfig, Inner, Ports, Result, require};
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
@@ -46,6 +49,9 @@ pub(crate) struct Images {
     places: Arc<tokio::sync::Semaphore>,
     running: Mutex<HashMap<RepositoryId, Running>>,
     manifests: Mutex<HashMap<ImageId, Arc<ImageManifest>>>,
+    uses: uses::ImageUses,
+    /// Held while images are removed.
+    removal: tokio::sync::Mutex<()>,
 }
 
 impl Images {
@@ -76,11 +82,18 @@ impl Images {
             places: Arc::new(tokio::sync::Semaphore::new(BUILDS)),
             running: Mutex::default(),
             manifests: Mutex::default(),
+            uses: uses::ImageUses::default(),
+            removal: tokio::sync::Mutex::default(),
         })
     }
 
     pub(crate) fn layers(&self) -> &LayerStore {
         &self.layers
+    }
+
+    /// Keeps an image from being removed; `None`: it is being removed.
+    pub(crate) fn hold(&self, image: ImageId) -> Option<ImageUse> {
+        self.uses.hold(image)
     }
 
     pub(crate) fn log_path(&self, image: ImageId) -> PathBuf {

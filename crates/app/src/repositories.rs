@@ -77,6 +77,7 @@ impl App {
         self.inner.pool_forgets(row.id);
         self.inner.images.cancel_build_of(row.id).await;
         self.inner.forget_secrets(row.id).await?;
+        self.inner.forget_images(row.id).await?;
         self.inner.directory.remove_repository(row.id).await?;
         Ok(self.inner.forge.remove_repository(row.id).await?)
     }

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::server::{self, Options, Server};
 use crate::settings::{LogFormat, ServeFlags, Settings};
 use greenroom_domain::{ErrorCode, Problem};
+use greenroom_sandboxd::VolumeSettings;
 use std::path::Path;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -36,6 +37,13 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         return Err(Problem::new(ErrorCode::SettingsInvalid, message)
             .hint("Pages of previews could set cookies for Greenroom: use a domain of its own, best one that shares no registered name with it."));
     }
+    if let (Some(volume), Some(layers)) = (settings.volume_bytes, settings.layers_bytes)
+        && layers > volume
+    {
+        let message = format!("layers_gib {} is more than volume_gib {}.", layers >> 30, volume >> 30);
+        return Err(Problem::new(ErrorCode::SettingsInvalid, message)
+            .hint("Layers lie on the volume, beside workspaces and snapshots: give them a part of it."));
+    }
     Ok(Options {
         data: settings.data,
         listen: settings.listen,
@@ -45,6 +53,9 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         max_sandboxes: settings.max_sandboxes as usize,
         pool: settings.pool,
         blanks: greenroom_sandboxd::DEFAULT_BLANKS,
+        volume: VolumeSettings { size_bytes: settings.volume_bytes },
+        sandbox_disk: settings.sandbox_disk_bytes,
+        layers_limit: settings.layers_bytes,
         snapshots_kept: settings.snapshots_kept as usize,
         image_schedule: schedule(settings.image_schedule_minutes),
         image_history: greenroom_app::ImageHistory {

@@ -36,6 +36,10 @@ pub(crate) struct Options {
     pub(crate) pool: PoolLimits,
     /// Started sandboxes without an image that are kept ready.
     pub(crate) blanks: usize,
+    pub(crate) volume: VolumeSettings,
+    /// Bytes that one sandbox may write.
+    pub(crate) sandbox_disk: u64,
+    pub(crate) layers_limit: Option<u64>,
     pub(crate) snapshots_kept: usize,
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
@@ -55,6 +59,9 @@ impl Options {
             max_sandboxes: 16,
             pool: PoolLimits::default(),
             blanks: greenroom_sandboxd::DEFAULT_BLANKS,
+            volume: VolumeSettings::default(),
+            sandbox_disk: greenroom_sandboxd::DEFAULT_DISK,
+            layers_limit: None,
             snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
@@ -133,11 +140,12 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     );
     let mut tools = greenroom_sandboxd::host_tool_binds();
     tools.binds.push(own_source(data.path()).await?);
-    let volume = open_volume(data.path()).await?;
+    let volume = open_volume(data.path(), &options.volume).await?;
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
     let blanks = options.blanks;
-    let settings = LocalSettings { volume: Some(volume), blanks, ..LocalSettings::default() };
-    let disk_per_sandbox = greenroom_sandboxd::disk_bound(settings.volume.as_ref());
+    let disk = options.sandbox_disk;
+    let settings = LocalSettings { volume: Some(volume), blanks, disk, ..LocalSettings::default() };
+    let disk_per_sandbox = settings.disk_bound();
     let sandboxes =
         LocalProvider::start(settings, Arc::new(broker)).await.map_err(greenroom_app::problem_of_sandbox)?;
     let config = AppConfig {
@@ -147,6 +155,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         pool: options.pool,
         blanks,
         disk_per_sandbox,
+        layers_limit: options.layers_limit,
         snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
         image_history: options.image_history,
@@ -172,9 +181,9 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     Ok(app)
 }
 
-async fn open_volume(data: &Path) -> Result<Volume, Problem> {
-    let data = data.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Volume::open(&data, &VolumeSettings::default()));
+async fn open_volume(data: &Path, settings: &VolumeSettings) -> Result<Volume, Problem> {
+    let (data, settings) = (data.to_owned(), settings.clone());
+    let opened = tokio::task::spawn_blocking(move || Volume::open(&data, &settings));
     let opened = opened.await.map_err(|error| Problem::new(ErrorCode::Internal, format!("{error}.")))?;
     opened.map_err(|error| unusable_storage(&error))
 }

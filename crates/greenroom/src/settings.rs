@@ -17,6 +17,7 @@ use greenroom_domain::{ErrorCode, Problem};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// File in the data directory that is read where no other is named.
@@ -36,6 +37,10 @@ pub(crate) struct Settings {
     pub(crate) pool: PoolLimits,
     /// Limits of a turn where a session sets none.
     pub(crate) budget: Budget,
+    /// Of the file that the volume lies in.
+    pub(crate) volume_bytes: Option<u64>,
+    pub(crate) sandbox_disk_bytes: u64,
+    pub(crate) layers_bytes: Option<u64>,
     pub(crate) snapshots_kept: u32,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
@@ -64,7 +69,7 @@ impl Settings {
 
     fn resolve(data: PathBuf, flags: Layer, env: Layer, file: Layer) -> Self {
         let layer = flags.or(env).or(file).or(Layer::defaults());
-        let all = "every setting but the public origin and the preview domain has a default";
+        let all = "every setting but those that are optional here has a default";
         Self {
             data,
             listen: layer.listen.expect(all),
@@ -73,6 +78,9 @@ impl Settings {
             log_format: layer.log.format.expect(all),
             max_sandboxes: layer.max_sandboxes.expect(all).get(),
             pool: layer.pool.complete().expect(all),
+            volume_bytes: layer.volume_gib.map(layer::VolumeGib::bytes),
+            sandbox_disk_bytes: gib(layer.sandbox_disk_gib.expect(all)),
+            layers_bytes: layer.layers_gib.map(gib),
             snapshots_kept: layer.snapshots_kept.expect(all).get(),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             images_kept: layer.images_kept.expect(all).get(),
@@ -80,6 +88,10 @@ impl Settings {
             budget: layer.budget.complete().expect(all),
         }
     }
+}
+
+fn gib(count: NonZeroU32) -> u64 {
+    u64::from(count.get()) << 30
 }
 
 fn read_file(named: Option<&Path>, data: &Path) -> Result<Layer, Problem> {
@@ -135,12 +147,15 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            snapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
             ("GREENROOM_PUBLIC_ORIGIN", "https://code.example"),
             ("GREENROOM_MAX_SANDBOXES", "3"),
+            ("GREENROOM_VOLUME_GIB", "40"),
+            ("GREENROOM_SANDBOX_DISK_GIB", "7"),
+            ("GREENROOM_LAYERS_GIB", "30"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
@@ -160,6 +175,8 @@ mod tests {
         assert_eq!(by_file, by_env);
         assert_eq!(by_file.budget.cost_microusd, 1_500_000);
         assert_eq!(by_file.budget.wall_ms, 120_000);
+        assert_eq!((by_file.volume_bytes, by_file.layers_bytes), (Some(40 << 30), Some(30 << 30)));
+        assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
     }
 
     #[test]
@@ -177,6 +194,9 @@ mod tests {
         assert!(problem.message.starts_with("GREENROOM_MAX_SANDBOXES"), "{}", problem.message);
         assert!(env(&[("GREENROOM_PUBLIC_ORIGIN", "https://code.example/path")]).is_err());
         assert!(env(&[("GREENROOM_MAX_SANDBOXES", "0")]).is_err());
+        assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
+        let problem = file("volume_gib = 5000\n").unwrap_err();
+        assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);
     }
 
     #[test]

@@ -123,15 +123,15 @@ async fn prepare_workspace(shared: &Shared, spec: &ClaimSpec) -> Result<Vec<Path
     if spec.base == Base::HostRoot {
         volumes.extend(shared.volumes.iter().map(String::as_str));
     }
-    let is_user_mode = shared.is_user_mode;
+    let (is_user_mode, disk) = (shared.is_user_mode, shared.disk);
     let is_new = std::fs::symlink_metadata(spec.workspace.directory.join("upper")).is_err();
     if is_new && spec.workspace.begin_from.is_none() {
-        return workspace::prepare(spec, &volumes, is_user_mode);
+        return workspace::prepare(spec, &volumes, disk, is_user_mode);
     }
     let (spec, volumes) = (spec.clone(), volumes.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let prepare = move || {
         let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
-        workspace::prepare(&spec, &volumes, is_user_mode)
+        workspace::prepare(&spec, &volumes, disk, is_user_mode)
     };
     tokio::task::spawn_blocking(prepare).await.map_err(|error| Error::Ended { reason: error.to_string() })?
 }

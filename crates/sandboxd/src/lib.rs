@@ -38,4 +38,4 @@ pub use floor::floor_exec;
 pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use tools::{HostTools, host_tool_binds};
 pub use volume::{Volume, VolumeError, VolumeSettings, enter_private_mounts};
-pub use workspace::disk_bound;
+pub use workspace::DEFAULT_DISK;

@@ -51,11 +51,20 @@ pub struct LocalSettings {
     pub volume: Option<Volume>,
     /// Blanks kept ready, at most 64.
     pub blanks: usize,
+    /// Bytes that a sandbox may write where its claim says nothing and the volume can bound it.
+    pub disk: u64,
+}
+
+impl LocalSettings {
+    /// What a sandbox may write; `None`: nothing bounds it on this volume.
+    pub fn disk_bound(&self) -> Option<u64> {
+        self.volume.as_ref().filter(|volume| volume.capability().is_available).map(|_| self.disk)
+    }
 }
 
 impl Default for LocalSettings {
     fn default() -> Self {
-        Self { mode: Mode::default(), volume: None, blanks: DEFAULT_BLANKS }
+        Self { mode: Mode::default(), volume: None, blanks: DEFAULT_BLANKS, disk: workspace::DEFAULT_DISK }
     }
 }
 
@@ -69,6 +78,7 @@ pub struct LocalProvider {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) is_user_mode: bool,
+    pub(crate) disk: u64,
     /// Parts of the host's root that have overlays of their own.
     pub(crate) volumes: Vec<String>,
     pub(crate) egress: Arc<dyn EgressHandler>,
@@ -107,6 +117,7 @@ impl LocalProvider {
         let stock = Stock::open(is_user_mode, cgroups, zygote, settings.blanks).await?;
         let shared = Arc::new(Shared {
             is_user_mode,
+            disk: settings.disk,
             volumes,
             egress,
             stock,

@@ -22,12 +22,7 @@ pub(crate) const WORK: &str = ".work";
 /// Beside the upper: a link to the snapshot that lies below it.
 const BEGUN: &str = "begun";
 /// Bytes that a sandbox may write, where the file system can bound them.
-pub(crate) const DEFAULT_DISK: u64 = 20 << 30;
-
-/// What a sandbox may write when its recipe says nothing; `None`: nothing bounds it on this volume.
-pub fn disk_bound(volume: Option<&crate::volume::Volume>) -> Option<u64> {
-    volume.filter(|volume| volume.capability().is_available).map(|_| DEFAULT_DISK)
-}
+pub const DEFAULT_DISK: u64 = 20 << 30;
 
 /// What the file system below a workspace can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +39,13 @@ pub(crate) fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce
 }
 
 /// Makes the workspace ready to be mounted over; what an earlier sandbox wrote stays. Answers the layers that come
-/// directly below its upper, above the claim's. Blocking.
-pub(crate) fn prepare(spec: &ClaimSpec, volumes: &[&str], is_user_mode: bool) -> Result<Vec<PathBuf>> {
+/// directly below its upper, above the claim's. `disk`: bytes it may write where the claim says nothing. Blocking.
+pub(crate) fn prepare(
+    spec: &ClaimSpec,
+    volumes: &[&str],
+    disk: u64,
+    is_user_mode: bool,
+) -> Result<Vec<PathBuf>> {
     let directory = &spec.workspace.directory;
     let upper = directory.join("upper");
     let work = upper.join(WORK);
@@ -58,7 +58,7 @@ pub(crate) fn prepare(spec: &ClaimSpec, volumes: &[&str], is_user_mode: bool) ->
         remove_work(&work).map_err(failed("remove", &work))?;
     }
     if ground(directory, is_user_mode)? == Ground::Subvolumes {
-        bound(&upper, spec.resources.disk_bytes.unwrap_or(DEFAULT_DISK))?;
+        bound(&upper, spec.resources.disk_bytes.unwrap_or(disk))?;
     }
     for parent in [&upper, &work] {
         make(parent, 0o700, is_user_mode)?;
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn a_prepared_workspace_keeps_what_was_written_and_drops_work() {
         let directory = tempfile::tempdir().unwrap();
-        prepare(&spec(directory.path()), &["root", "usr"], true).unwrap();
+        prepare(&spec(directory.path()), &["root", "usr"], DEFAULT_DISK, true).unwrap();
         fs::write(directory.path().join("upper/root/kept"), b"x").unwrap();
         fs::create_dir_all(directory.path().join("upper/.work/root/work/incompat/volatile")).unwrap();
-        prepare(&spec(directory.path()), &["root", "usr"], true).unwrap();
+        prepare(&spec(directory.path()), &["root", "usr"], DEFAULT_DISK, true).unwrap();
         assert!(directory.path().join("upper/root/kept").exists());
         assert!(!directory.path().join("upper/.work/root/work").exists());
     }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn an_upper_becomes_a_layer_without_its_empty_volumes() {
         let directory = tempfile::tempdir().unwrap();
-        prepare(&spec(directory.path()), &["root", "usr"], true).unwrap();
+        prepare(&spec(directory.path()), &["root", "usr"], DEFAULT_DISK, true).unwrap();
         fs::write(directory.path().join("upper/root/kept"), b"x").unwrap();
         let layer = into_layer(directory.path()).unwrap().directory;
         assert!(layer.join("root/kept").exists());
@@ -262,11 +262,11 @@ mod tests {
         fs::create_dir(&snapshot).unwrap();
         let mut begun = spec(&directory.path().join("workspace"));
         begun.workspace.begin_from = Some(snapshot.clone());
-        assert_eq!(prepare(&begun, &["root"], true).unwrap(), std::slice::from_ref(&snapshot));
+        assert_eq!(prepare(&begun, &["root"], DEFAULT_DISK, true).unwrap(), std::slice::from_ref(&snapshot));
         begun.workspace.begin_from = None;
-        assert_eq!(prepare(&begun, &["root"], true).unwrap(), [snapshot]);
+        assert_eq!(prepare(&begun, &["root"], DEFAULT_DISK, true).unwrap(), [snapshot]);
         begun.workspace.directory = directory.path().join("another");
         begun.workspace.begin_from = Some(directory.path().join("missing"));
-        assert!(prepare(&begun, &["root"], true).is_err());
+        assert!(prepare(&begun, &["root"], DEFAULT_DISK, true).is_err());
     }
 }

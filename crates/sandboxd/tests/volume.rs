@@ -140,10 +140,14 @@ fn devices_of(data: &Path) -> usize {
 
 /// Workspaces on a volume of their own. Nothing to say for ordinary users.
 async fn with_volume<F: AsyncFnOnce(&Subject)>(promise: F) {
+    with_settings(LocalSettings::default(), promise).await;
+}
+
+async fn with_settings<F: AsyncFnOnce(&Subject)>(settings: LocalSettings, promise: F) {
     let data = tempfile::tempdir().unwrap();
     let Some(volume) = volume(data.path()) else { return };
     let storage = volume.storage().unwrap();
-    let settings = LocalSettings { mode: Mode::Root, volume: Some(volume), ..LocalSettings::default() };
+    let settings = LocalSettings { mode: Mode::Root, volume: Some(volume), ..settings };
     support::with_subject_in(&storage.root().join("workspaces"), settings, promise).await;
 }
 
@@ -193,6 +197,20 @@ async fn a_byte_bomb_fills_its_own_disk_only() {
                 .await;
         assert_ne!(exit.reason, ExitReason::Code { code: 0 }, "{output}");
         assert!(output.contains("quota") || output.contains("space"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_says_nothing_gets_the_bound_of_the_settings() {
+    let settings = LocalSettings { disk: 64 << 20, ..LocalSettings::default() };
+    with_settings(settings, async |subject| {
+        let sandbox = subject.claim().await;
+        let large = contract::shell("large", "head -c 100000000 /dev/zero > /workspace/large");
+        let (output, exit) = contract::finish(&*sandbox, large).await;
+        assert_ne!(exit.reason, ExitReason::Code { code: 0 }, "{output}");
+        contract::run(&*sandbox, "rm /workspace/large && head -c 30000000 /dev/zero > /workspace/fits").await;
+        sandbox.destroy().await.unwrap();
     })
     .await;
 }

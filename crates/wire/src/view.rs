@@ -354,6 +354,8 @@ pub struct DiskView {
     pub total_bytes: u64,
     pub free_bytes: u64,
     pub layers_bytes: u64,
+    /// What image layers may take: beyond it old images are removed.
+    pub layers_limit_bytes: u64,
     /// `None`: not bounded on this machine.
     pub limit_per_sandbox_bytes: Option<u64>,
     pub images: u64,

@@ -974,6 +974,11 @@ export interface components {
             layers_bytes: number;
             /**
              * Format: int64
+             * @description What image layers may take: beyond it old images are removed.
+             */
+            layers_limit_bytes: number;
+            /**
+             * Format: int64
              * @description `None`: not bounded on this machine.
              */
             limit_per_sandbox_bytes?: number | null;

@@ -89,7 +89,7 @@ function Disk({ disk }: { disk: DiskView }) {
           ))}
         </ul>
         <p className="mt-1.5 text-[13.5px] text-ink-2">
-          {plural(disk.images, "image")}, {plural(disk.snapshots, "snapshot")}.{" "}
+          {plural(disk.images, "image")}, {plural(disk.snapshots, "snapshot")}. Image layers may take {bytes(disk.layers_limit_bytes)}; beyond it the oldest images that nobody uses go.{" "}
           {disk.limit_per_sandbox_bytes === null || disk.limit_per_sandbox_bytes === undefined ? "What one sandbox writes is not bounded on this machine." : `One sandbox may write ${bytes(disk.limit_per_sandbox_bytes)}.`}
         </p>
       </div>

@@ -4,7 +4,7 @@ use super::{PROGRESS_EVENTS, Running, fingerprint, internal, view_of};
 use crate::{Inner, Result};
 use greenroom_broker::FORGE_HOST;
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
-use greenroom_domain::ImageId;
+use greenroom_domain::{ErrorCode, ImageId};
 use greenroom_image::{BuildEvent, BuildRequest, Builder, ImageManifest};
 use greenroom_wire::{ImageView, StepView};
 use std::sync::Arc;
@@ -83,6 +83,9 @@ impl Inner {
         if let Err(problem) = self.prune_images(&repository).await {
             tracing::warn!(repository = %repository.name, %problem, "old images could not be removed");
         }
+        if let Err(problem) = self.keep_layers_within_limit().await {
+            tracing::warn!(repository = %repository.name, %problem, "image layers take too much of the disk");
+        }
         if over.is_some_and(|over| over.is_wanted_again && !over.cancel.is_cancelled()) {
             self.build_in_background(repository);
         }
@@ -97,6 +100,11 @@ impl Inner {
     ) -> Result<ImageManifest> {
         let image = row.id;
         let _place = self.images.places.acquire().await.map_err(|error| internal(&error))?;
+        match self.keep_layers_within_limit().await {
+            Err(problem) if problem.code == ErrorCode::DiskFull => return Err(problem),
+            Err(problem) => tracing::warn!(%problem, "the room for layers could not be looked after"),
+            Ok(()) => {}
+        }
         // One that this version cannot read is not built upon.
         let previous = match self.directory.newest_ready_image(repository.id).await? {
             Some(previous) => self.manifest(previous.id).await.ok(),

@@ -1,11 +1,11 @@
-//! Which images and layers are kept: the newest good ones of each repository, whatever a session's files stand on, and the
-//! logs of failed builds for some time. Layers that no kept image needs are removed once they are a day old, so that the
-//! next try of a failed build finds those that it made.
+//! Which images and layers are kept: the newest good ones of each repository, whatever a session's files or a warm sandbox
+//! stand on, and the logs of failed builds for some time. Layers that no kept image needs are removed once they are a day
+//! old, so that the next try of a failed build finds those that it made. `quota` removes more when the disk asks for it.
 
 use super::internal;
 use crate::{Inner, Result};
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
-use greenroom_domain::{ImageId, RepositoryId};
+use greenroom_domain::{ErrorCode, ImageId, RepositoryId};
 use greenroom_image::LayerKey;
 use std::collections::HashSet;
 
@@ -26,35 +26,53 @@ impl Default for ImageHistory {
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const LAYER_GRACE_MS: i64 = DAY_MS;
 /// Beyond these, older ones are looked at after the next build.
-const ROWS: u32 = 1000;
+pub(super) const ROWS: u32 = 1000;
 
 impl Inner {
-    /// After a build of the repository. Images are removed from the directory first: a crash in between leaves files that
-    /// nothing refers to, never a line without its files.
+    /// After a build of the repository.
     pub(super) async fn prune_images(&self, repository: &RepositoryRow) -> Result<()> {
         let rows = self.directory.images(repository.id, ROWS).await?;
         let history = self.config.image_history;
         if superfluous(&rows, &HashSet::new(), history, self.now_ms()).is_empty() {
             return Ok(());
         }
+        let _one = self.images.removal.lock().await;
+        self.images.uses.begin_removal();
         let used = self.images_in_use(repository.id).await?;
         let gone = superfluous(&rows, &used, history, self.now_ms());
+        self.remove_images(gone).await?;
+        self.remove_unused_layers(self.now_ms() - LAYER_GRACE_MS).await
+    }
+
+    /// With a repository that no session stands on.
+    pub(crate) async fn forget_images(&self, repository: RepositoryId) -> Result<()> {
+        let _one = self.images.removal.lock().await;
+        let rows = self.directory.images(repository, u32::MAX).await?;
+        self.images.uses.begin_removal();
+        self.remove_images(rows.into_iter().map(|row| row.id).collect()).await?;
+        if let Err(problem) = self.remove_unused_layers(self.now_ms() - LAYER_GRACE_MS).await {
+            tracing::warn!(%problem, "layers of a removed repository are left until the next build");
+        }
+        Ok(())
+    }
+
+    /// From the directory first: a crash in between leaves files that nothing refers to, never a line without its files.
+    /// Those that somebody holds stay.
+    pub(super) async fn remove_images(&self, images: Vec<ImageId>) -> Result<()> {
+        let gone = self.images.uses.part_with(images);
         for image in &gone {
             self.directory.remove_image(*image).await?;
             self.images.forget(*image);
         }
         let layers = self.images.layers.clone();
-        let removed = gone.clone();
-        let work = move || removed.iter().try_for_each(|image| layers.remove_image(*image));
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| internal(&error))?
-            .map_err(|error| internal(&error))?;
-        self.remove_unused_layers().await
+        let work = move || gone.iter().try_for_each(|image| layers.remove_image(*image));
+        let removed = tokio::task::spawn_blocking(work).await.map_err(|error| internal(&error))?;
+        removed.map_err(|error| internal(&error))
     }
 
-    /// From the sessions' own logs, which alone are sure; only asked for when there is something to remove.
-    async fn images_in_use(&self, repository: RepositoryId) -> Result<HashSet<ImageId>> {
+    /// From the sessions' own logs, which alone are sure; only asked for when there is something to remove. A snapshot
+    /// stands on the image of each session that needs it.
+    pub(super) async fn images_in_use(&self, repository: RepositoryId) -> Result<HashSet<ImageId>> {
         let mut used = HashSet::new();
         for row in self.directory.sessions(Some(repository), u32::MAX).await? {
             let state = self.sessions().get(row.id).await?.state().await?;
@@ -64,33 +82,38 @@ impl Inner {
         Ok(used)
     }
 
-    /// While no build runs: each holds on to layers that no manifest names yet.
-    async fn remove_unused_layers(&self) -> Result<()> {
-        let places = u32::try_from(super::BUILDS).expect("a small number");
-        let Ok(_no_build) = self.images.places.try_acquire_many(places) else { return Ok(()) };
+    /// Builds may run meanwhile: they hold what they found and made until their manifest says it.
+    pub(super) async fn remove_unused_layers(&self, made_before_ms: i64) -> Result<()> {
+        let collection = self.images.layers.begin_collection();
         let mut needed: HashSet<LayerKey> = HashSet::new();
         for repository in self.directory.repositories().await? {
-            for row in self.directory.images(repository.id, ROWS).await? {
-                if row.state == ImageState::Ready {
+            let rows = self.directory.images(repository.id, ROWS).await?;
+            let newest = rows.iter().find(|row| row.state == ImageState::Ready).map(|row| row.id);
+            for row in rows.iter().filter(|row| row.state != ImageState::Failed) {
+                let manifest = match self.manifest(row.id).await {
+                    Ok(manifest) => manifest,
+                    // Its layers are held.
+                    Err(problem)
+                        if row.state == ImageState::Building && problem.code == ErrorCode::ImageMissing =>
+                    {
+                        continue;
+                    }
                     // An image that cannot be read keeps everything as it is.
-                    needed.extend(self.manifest(row.id).await?.keys().cloned());
+                    Err(problem) => return Err(problem),
+                };
+                needed.extend(manifest.keys().cloned());
+                if row.state == ImageState::Building || newest == Some(row.id) {
+                    needed.extend(manifest.build_keys().cloned());
                 }
             }
         }
-        let (layers, now_ms) = (self.images.layers.clone(), self.now_ms());
-        let remove = move || -> std::result::Result<(), greenroom_image::store::StoreError> {
-            for layer in layers.list()? {
-                let is_old = now_ms - layer.meta.created_at_ms > LAYER_GRACE_MS;
-                if is_old && !needed.contains(&layer.key) {
-                    layers.remove(&layer.key)?;
-                }
-            }
-            Ok(())
-        };
-        tokio::task::spawn_blocking(remove)
-            .await
-            .map_err(|error| internal(&error))?
-            .map_err(|error| internal(&error))
+        let remove = move || collection.remove_unused(&needed, made_before_ms);
+        let removed = tokio::task::spawn_blocking(remove).await.map_err(|error| internal(&error))?;
+        let collected = removed.map_err(|error| internal(&error))?;
+        if collected.layers > 0 {
+            tracing::info!(layers = collected.layers, bytes = collected.bytes, "unused layers were removed");
+        }
+        Ok(())
     }
 }
 

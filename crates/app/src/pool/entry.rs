@@ -52,7 +52,12 @@ impl Inner {
         let (_, random) = self.id_parts();
         let name = format!("pool-{random:032x}");
         let fence = Fence { session: name, epoch: 1, generation: self.workspaces.next_generation() };
-        match self.make_warm(&making, &fence).await {
+        let hold = self.images.hold(making.manifest.id);
+        let made = match &hold {
+            Some(_) => self.make_warm(&making, &fence).await,
+            None => Err(Problem::new(ErrorCode::ImageMissing, "The image is being removed.")),
+        };
+        match made {
             Ok(warm) => {
                 self.pool.with(|state| state.failed.remove(&repository));
                 let ended = Arc::clone(&warm.sandbox);
@@ -60,6 +65,7 @@ impl Inner {
                 stage.send_replace(Stage::Ready(warm));
                 self.pool.wake();
                 ended.ended().await;
+                drop(hold);
                 // One that was given away ended as the session's.
                 self.pool.with(|state| state.entries.remove(&number));
             }

@@ -4,6 +4,7 @@ use super::reader::Reader;
 use super::sync::{Landing, SyncTo};
 use super::words::{phase, problem_of_sandbox, unknown_session};
 use super::{Begun, IMAGE_DEADLINE, Ready, Slot, Stages};
+use crate::images::ImageUse;
 use crate::restore::Files;
 use crate::services::Services;
 use crate::{Inner, Result};
@@ -66,7 +67,8 @@ impl Inner {
     ) -> Result<Ready> {
         let state = handle.state().await?;
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
-        let manifest = tokio::select! {
+        // Until the log says which image the session's files stand on.
+        let (manifest, _hold) = tokio::select! {
             manifest = self.image_of(handle, &state) => manifest?,
             () = begun.give_up.cancelled() => {
                 return Err(Problem::new(ErrorCode::Interrupted, "The sandbox is not needed any more."));
@@ -94,14 +96,18 @@ impl Inner {
         self: &Arc<Self>,
         handle: &SessionHandle,
         state: &SessionState,
-    ) -> Result<Arc<ImageManifest>> {
+    ) -> Result<(Arc<ImageManifest>, Option<ImageUse>)> {
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         if let Some(image) = state.workspace.image.or(origin.image) {
-            return self.manifest(image).await;
+            return Ok((self.manifest(image).await?, None));
         }
         let repository = origin.repository;
-        if let Some(image) = self.directory.newest_ready_image(repository).await? {
-            return self.manifest(image.id).await;
+        // Again where a newer one took its place at this very moment.
+        while let Some(image) = self.newest_image(repository).await? {
+            let hold = self.images.hold(image);
+            if hold.is_some() && self.directory.image(image).await?.is_some() {
+                return Ok((self.manifest(image).await?, hold));
+            }
         }
         let _ = handle.record(vec![phase(SandboxPhase::WaitingForImage, None)]).await;
         let image =
@@ -109,7 +115,7 @@ impl Inner {
                 Problem::new(ErrorCode::Deadline, "The repository's first image was not built in time.")
                     .hint("`greenroom image list` shows what it is doing.")
             })??;
-        self.manifest(image).await
+        Ok((self.manifest(image).await?, self.images.hold(image)))
     }
 
     /// Before the sandbox has the identity that this is granted to.

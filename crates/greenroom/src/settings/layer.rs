@@ -6,6 +6,7 @@ use greenroom_app::PoolLimits;
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
+use greenroom_sandboxd::DEFAULT_DISK;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,6 +33,15 @@ pub(crate) struct Layer {
     pub(crate) max_sandboxes: Option<NonZeroU32>,
     #[command(flatten)]
     pub(crate) pool: PoolLayer,
+    /// Most GiB of the host's disk for the volume of workspaces, layers and snapshots, which grows and never shrinks; without it four fifths of what is free, at most 1024
+    #[arg(long, value_name = "GIB")]
+    pub(crate) volume_gib: Option<VolumeGib>,
+    /// Most GiB that one sandbox may write, on machines that can bound it
+    #[arg(long, value_name = "GIB")]
+    pub(crate) sandbox_disk_gib: Option<NonZeroU32>,
+    /// Most GiB of image layers, beyond which the oldest images that nobody uses are removed; without it half of the volume
+    #[arg(long, value_name = "GIB")]
+    pub(crate) layers_gib: Option<NonZeroU32>,
     /// Most snapshots kept of one session; the oldest that no fork needs are dropped first
     #[arg(long, value_name = "N")]
     pub(crate) snapshots_kept: Option<NonZeroU32>,
@@ -158,6 +168,38 @@ impl FromStr for Dollars {
     }
 }
 
+/// A size that a volume can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub(crate) struct VolumeGib(u32);
+
+impl VolumeGib {
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.0) << 30
+    }
+}
+
+impl TryFrom<u32> for VolumeGib {
+    type Error = &'static str;
+    fn try_from(gib: u32) -> Result<Self, &'static str> {
+        if (2..=1024).contains(&gib) { Ok(Self(gib)) } else { Err("expected 2 to 1024 GiB") }
+    }
+}
+
+impl From<VolumeGib> for u32 {
+    fn from(size: VolumeGib) -> Self {
+        size.0
+    }
+}
+
+impl FromStr for VolumeGib {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let gib: u32 = text.parse().map_err(|_| format!("{text:?} is not a whole number of GiB"))?;
+        Self::try_from(gib).map_err(str::to_owned)
+    }
+}
+
 impl Layer {
     pub(crate) fn defaults() -> Self {
         let Budget { tokens, cost_microusd, wall_ms, tool_calls } = Budget::default();
@@ -168,6 +210,9 @@ impl Layer {
             log: LogLayer { format: Some(LogFormat::Text) },
             max_sandboxes: NonZeroU32::new(16),
             pool: PoolLayer::of(PoolLimits::default()),
+            volume_gib: None,
+            sandbox_disk_gib: u32::try_from(DEFAULT_DISK >> 30).ok().and_then(NonZeroU32::new),
+            layers_gib: None,
             snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
             images_kept: NonZeroU32::new(3),
@@ -204,6 +249,9 @@ impl Layer {
             log: LogLayer { format: self.log.format.or(other.log.format) },
             max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
             pool: self.pool.or(&other.pool),
+            volume_gib: self.volume_gib.or(other.volume_gib),
+            sandbox_disk_gib: self.sandbox_disk_gib.or(other.sandbox_disk_gib),
+            layers_gib: self.layers_gib.or(other.layers_gib),
             snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             images_kept: self.images_kept.or(other.images_kept),

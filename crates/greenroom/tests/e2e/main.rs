@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod git_http;
 mod history;
+mod image_room;
 mod lifecycle;
 mod outside;
 mod real_repositories;

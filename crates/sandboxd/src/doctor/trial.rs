@@ -51,7 +51,7 @@ pub async fn diagnose(mode: Mode, data: &Path) -> Capabilities {
 }
 
 fn settings(mode: Mode) -> LocalSettings {
-    LocalSettings { mode, volume: None, blanks: 0 }
+    LocalSettings { mode, blanks: 0, ..LocalSettings::default() }
 }
 
 fn failure(error: Error) -> Capability {

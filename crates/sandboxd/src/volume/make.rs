@@ -66,6 +66,12 @@ pub(super) fn grow_file(file: &Path, settings: &VolumeSettings) -> Result<(), Vo
     let grow = || -> io::Result<()> {
         let open = OpenOptions::new().write(true).open(file)?;
         let facts = open.metadata()?;
+        if settings.size_bytes.is_some_and(|asked| asked < facts.len()) {
+            tracing::warn!(
+                gib = facts.len() / GIB,
+                "the volume is larger than the setting says and does not shrink"
+            );
+        }
         let directory = file.parent().expect("it is a file of the data directory");
         let wanted = wanted_size(directory, facts.blocks() * 512, settings)?;
         if wanted >= facts.len() + STEP { open.set_len(wanted) } else { Ok(()) }

@@ -1,0 +1,86 @@
+//! Session files made in advance: making one takes four times as long as moving one into place.
+
+use crate::log::LogError;
+use crate::sqlite_log::{from_io, is_session, make_empty, sync_directory};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const KEPT: usize = 16;
+/// After a session was made, so that its first command does not share the disk with spares.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Spares {
+    root: PathBuf,
+    ready: Mutex<Vec<PathBuf>>,
+    next: AtomicU64,
+    is_refilling: AtomicBool,
+}
+
+impl Spares {
+    /// Beside the sessions of `sessions`, so that moving is a rename. What an earlier process left is removed.
+    pub(crate) fn open(sessions: &Path) -> std::io::Result<Self> {
+        let root = sessions.join(".spare");
+        crate::remove_tree(&root)?;
+        std::fs::create_dir(&root)?;
+        let spares =
+            Self { root, ready: Mutex::default(), next: AtomicU64::new(0), is_refilling: false.into() };
+        spares.fill();
+        Ok(spares)
+    }
+
+    /// Puts an empty session file where none is. Its new place is durable once `directory`'s parent is synced.
+    pub(crate) fn move_to(&self, directory: &Path) -> Result<(), LogError> {
+        let spare = match self.ready().pop() {
+            Some(spare) => spare,
+            None => self.make()?,
+        };
+        match std::fs::rename(&spare, directory) {
+            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                if is_session(directory)? {
+                    return Err(LogError::Exists);
+                }
+                crate::remove_tree(directory)
+                    .and_then(|()| std::fs::rename(&spare, directory))
+                    .map_err(|error| from_io(&error))
+            }
+            moved => moved.map_err(|error| from_io(&error)),
+        }
+    }
+
+    /// Makes what is missing, in the background, one call at a time.
+    pub(crate) fn refill(spares: &Arc<Self>) {
+        if spares.is_refilling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let spares = Arc::clone(spares);
+        tokio::spawn(async move {
+            tokio::time::sleep(PAUSE).await;
+            let filled = Arc::clone(&spares);
+            // What was not made is made by whoever needs it, who then hears the error.
+            let _ = tokio::task::spawn_blocking(move || filled.fill()).await;
+            spares.is_refilling.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn fill(&self) {
+        while self.ready().len() < KEPT {
+            let Ok(spare) = self.make() else { return };
+            self.ready().push(spare);
+        }
+    }
+
+    fn make(&self) -> Result<PathBuf, LogError> {
+        let path = self.root.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        make_empty(&path)?;
+        sync_directory(&self.root)?;
+        Ok(path)
+    }
+
+    fn ready(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

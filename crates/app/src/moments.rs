@@ -2,6 +2,7 @@
 //! what is kept, and how, is `snapshots`' and `journal`'s. Nothing here may delay the model's next request.
 
 use crate::restore::Files;
+use crate::snapshots::unsaved_turn;
 use crate::{Inner, Result};
 use greenroom_domain::event::SnapshotReason;
 use greenroom_domain::{Event, SessionState, TurnId};
@@ -34,6 +35,34 @@ impl Inner {
         state: &SessionState,
     ) -> Result<Files> {
         self.files_of(session, state).await
+    }
+
+    /// A sandbox is claimed, and nothing runs in it yet. Over files that an earlier process left behind a turn's end without
+    /// a snapshot (it was killed in between) that snapshot is taken now, before the next turn changes them.
+    pub(crate) async fn sandbox_begins(
+        self: &Arc<Self>,
+        session: &SessionHandle,
+        state: &SessionState,
+        sandbox: &Arc<dyn Sandbox>,
+        files: &Files,
+    ) {
+        if !self.snapshots.track(session.id()).begin() || *files != Files::Kept {
+            return;
+        }
+        let inherited =
+            state.origin.as_ref().and_then(|origin| origin.forked_from.as_ref()).map(|point| point.turn);
+        let entries = match session.conversation().await {
+            Ok(entries) => entries,
+            Err(problem) => {
+                tracing::warn!(session = %session.id(), %problem, "nobody knows whether a snapshot is missing");
+                return;
+            }
+        };
+        let Some(turn) = unsaved_turn(&entries, inherited) else { return };
+        let taken = self.snapshot_or_warn(session, sandbox, SnapshotReason::Turn, Some(turn));
+        if tokio::time::timeout(EXIT_DEADLINE, taken).await.is_err() {
+            tracing::warn!(session = %session.id(), "the snapshot after a restart took too long");
+        }
     }
 
     /// A turn is about to be told finished. Must return at once: what takes longer is spawned.

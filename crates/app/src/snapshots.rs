@@ -11,7 +11,7 @@ mod writes;
 
 pub(crate) use shelf::{Description, Place, Shelf};
 pub(crate) use shelf::{check, read_description, write_description};
-pub(crate) use writes::ended_turns;
+pub(crate) use writes::{ended_turns, unsaved_turn};
 
 use crate::{Inner, Result};
 use greenroom_domain::event::SnapshotReason;
@@ -22,6 +22,7 @@ use greenroom_wire::SnapshotView;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use writes::Writes;
@@ -42,6 +43,8 @@ pub(crate) struct Track {
     /// Held while files are copied or put back: one at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
     noted: Mutex<Noted>,
+    /// No sandbox of this process has had the files yet.
+    is_untouched: AtomicBool,
     pub(crate) journal: Mutex<crate::journal::Pace>,
 }
 
@@ -56,7 +59,17 @@ impl Track {
     /// Of a session that this process has not seen yet nobody knows: it counts as changed.
     fn new() -> Self {
         let noted = Noted { is_changed: true, writes: Writes::default() };
-        Self { turn: tokio::sync::Mutex::default(), noted: Mutex::new(noted), journal: Mutex::default() }
+        Self {
+            turn: tokio::sync::Mutex::default(),
+            noted: Mutex::new(noted),
+            is_untouched: AtomicBool::new(true),
+            journal: Mutex::default(),
+        }
+    }
+
+    /// Whether the files are as an earlier process left them: true once.
+    pub(crate) fn begin(&self) -> bool {
+        self.is_untouched.swap(false, Ordering::Relaxed)
     }
 
     fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {

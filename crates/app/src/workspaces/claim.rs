@@ -186,6 +186,7 @@ impl Inner {
         head: Option<CommitHash>,
     ) -> Result<()> {
         let manifest = &wanted.manifest;
+        self.sandbox_begins(wanted.handle, wanted.state, sandbox, &wanted.files).await;
         let Some(head) = head else {
             self.take_own_branch(wanted.state, sandbox).await?;
             return wanted.handle.record(vec![phase(SandboxPhase::Ready, None)]).await;

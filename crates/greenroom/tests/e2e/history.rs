@@ -172,6 +172,28 @@ fn what_cannot_be_forked_is_refused_in_words() {
 }
 
 #[test]
+fn a_turn_whose_snapshot_a_kill_prevented_is_saved_before_the_next_one_changes_its_files() {
+    let (mut server, _model) = server();
+    let session = server.create_session("sample", None).unwrap().id;
+    // Where this link is, no directory can be made.
+    let nowhere = |server: &Server| storage(server).join("snapshots").join(session.to_string());
+    std::os::unix::fs::symlink("/nowhere/at/all", nowhere(&server)).unwrap();
+    let first = turns(&prompt(&server, session, "echo one > own.txt"))[0];
+    server.kill();
+    server.restart();
+    std::fs::remove_file(nowhere(&server)).unwrap();
+    assert_eq!(snapshots(&server.entries(session)), []);
+    prompt(&server, session, "cat own.txt > copy.txt && echo two > own.txt");
+    assert_eq!(server.exec(session, "cat copy.txt own.txt").output, "one\ntwo\n");
+    assert_eq!(snapshots(&server.entries(session))[0].1, Some(first));
+    let fork = fork(&server, session, Some(first));
+    assert_eq!(
+        server.exec(fork.id, "cat own.txt; test ! -e copy.txt && echo no copy").output,
+        "one\nno copy\n"
+    );
+}
+
+#[test]
 fn a_lost_workspace_comes_back_from_the_newest_copy_and_it_is_said_so() {
     let (mut server, _model) = server();
     let session = server.ask("sample", "mkdir -p deep && echo one > deep/own.txt && rm a.txt");

@@ -44,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Where the repository lies in every sandbox.
 pub const WORKSPACE: &str = "/workspace";
+/// Of every sandbox, a build's too: files that name it need not be written again at each start.
+pub const HOSTNAME: &str = "greenroom";
 
 /// Milliseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -18,8 +18,8 @@ pub mod store;
 
 pub use blob::{BlobDigest, BlobStore, FileBlobs};
 pub use build::{
-    BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, SandboxSetup, WORKSPACE, build_fence,
-    build_session,
+    BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, HOSTNAME, SandboxSetup, WORKSPACE,
+    build_fence, build_session,
 };
 pub use fingerprint::base_fingerprint;
 pub use instructions::{Instructions, Skill};

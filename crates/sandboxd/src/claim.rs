@@ -5,6 +5,7 @@ use crate::egress::Owner;
 use crate::provider::Shared;
 use crate::room::Room;
 use crate::sandbox::{LocalSandbox, text};
+use crate::spare::Spare;
 use crate::stock::Blank;
 use crate::workspace;
 use crate::zygote::system;
@@ -90,9 +91,45 @@ pub(crate) async fn claim(shared: &Arc<Shared>, spec: ClaimSpec) -> Result<Arc<L
 
 /// On failure nothing is left: whatever was taken ends when it is dropped.
 async fn place(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<LocalSandbox>> {
-    let begun = prepare_workspace(shared, spec).await?;
-    let plan = plan(shared, spec, &begun)?;
-    let blank = shared.stock.take().await?;
+    let mut blank = match shared.stock.ready() {
+        Some(blank) => blank,
+        // The workspace is made while the kernel makes the namespaces.
+        None => return place_in_new(shared, spec).await,
+    };
+    let is_furnished = match blank.spare.take() {
+        Some(spare) => move_in(shared, spec, spare)?,
+        None => false,
+    };
+    let begun = if is_furnished { Vec::new() } else { prepare_workspace(shared, spec).await? };
+    attach(shared, spec, blank, &begun, is_furnished).await
+}
+
+async fn place_in_new(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<LocalSandbox>> {
+    let (blank, begun) = tokio::join!(shared.stock.new_blank(), prepare_workspace(shared, spec));
+    attach(shared, spec, blank?, &begun?, false).await
+}
+
+/// Whether the spare is the claim's workspace now.
+fn move_in(shared: &Shared, spec: &ClaimSpec, spare: Spare) -> Result<bool> {
+    let directory = &spec.workspace.directory;
+    let is_fit = spec.base == Base::HostRoot && spec.workspace.begin_from.is_none();
+    if !is_fit || spare.become_workspace(directory).is_err() {
+        return Ok(false);
+    }
+    if let Some(bytes) = spec.resources.disk_bytes.filter(|bytes| *bytes != shared.disk) {
+        workspace::rebound(directory, bytes, shared.is_user_mode)?;
+    }
+    Ok(true)
+}
+
+async fn attach(
+    shared: &Arc<Shared>,
+    spec: &ClaimSpec,
+    blank: Blank,
+    begun: &[PathBuf],
+    is_furnished: bool,
+) -> Result<Arc<LocalSandbox>> {
+    let plan = plan(shared, spec, begun, is_furnished)?;
     limit(&blank, spec)?;
     let attached = blank.attach(plan).await?;
     let identity = identity_of(spec);
@@ -136,7 +173,7 @@ async fn prepare_workspace(shared: &Shared, spec: &ClaimSpec) -> Result<Vec<Path
     tokio::task::spawn_blocking(prepare).await.map_err(|error| Error::Ended { reason: error.to_string() })?
 }
 
-fn plan(shared: &Shared, spec: &ClaimSpec, begun: &[PathBuf]) -> Result<AttachPlan> {
+fn plan(shared: &Shared, spec: &ClaimSpec, begun: &[PathBuf], is_furnished: bool) -> Result<AttachPlan> {
     let base = match &spec.base {
         Base::HostRoot => PlanBase::HostRoot,
         Base::Directory { path } => PlanBase::Directory { path: text(path)? },
@@ -149,6 +186,7 @@ fn plan(shared: &Shared, spec: &ClaimSpec, begun: &[PathBuf]) -> Result<AttachPl
         base,
         layers: spec.layers.iter().chain(begun).map(|path| text(path)).collect::<Result<_>>()?,
         workspace: text(&spec.workspace.directory)?,
+        is_furnished,
         binds: spec.binds.iter().map(bind).collect::<Result<_>>()?,
         hostname: spec.hostname.clone(),
         nice: if spec.is_background { BACKGROUND_NICE } else { 0 },

@@ -25,6 +25,7 @@ mod registry;
 mod room;
 mod sandbox;
 mod snapshot;
+mod spare;
 mod stock;
 mod terminal;
 mod tools;

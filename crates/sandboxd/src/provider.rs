@@ -6,6 +6,7 @@ use crate::cgroup::Layout;
 use crate::claim;
 use crate::handle::Handle;
 use crate::registry::Registry;
+use crate::spare::Spares;
 use crate::stock::Stock;
 use crate::volume::Volume;
 use crate::workspace;
@@ -114,7 +115,10 @@ impl LocalProvider {
         let capabilities =
             capabilities::describe(is_user_mode, &cgroups, &zygote.gaps, settings.volume.as_ref());
         let volumes = zygote.volumes.clone();
-        let stock = Stock::open(is_user_mode, cgroups, zygote, settings.blanks).await?;
+        let storage = settings.volume.as_ref().map(Volume::root);
+        let spares =
+            storage.map(|root| Spares::open(root, &volumes, is_user_mode, settings.disk)).transpose()?;
+        let stock = Stock::open(is_user_mode, cgroups, zygote, spares, settings.blanks).await?;
         let shared = Arc::new(Shared {
             is_user_mode,
             disk: settings.disk,

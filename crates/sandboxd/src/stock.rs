@@ -5,6 +5,7 @@
 use crate::cgroup::{Cgroup, Layout};
 use crate::channel::{self, Channel};
 use crate::room::{Listeners, first_word};
+use crate::spare::{Spare, Spares};
 use crate::zygote::{Carrier, Spawned, Zygote, system};
 use greenroom_sandbox::{Error, Result};
 use greenroom_stage::protocol::AttachPlan;
@@ -42,6 +43,8 @@ pub(crate) struct Blank {
     pub(crate) listeners: Listeners,
     pub(crate) stage: Spawned,
     pub(crate) group: Option<Cgroup>,
+    /// The workspace that it was furnished with.
+    pub(crate) spare: Option<Spare>,
     carrier: Carrier,
     /// It was ready when it was asked for.
     was_ready: bool,
@@ -60,7 +63,7 @@ pub(crate) struct Attached {
 impl Blank {
     /// On failure nothing is left.
     pub(crate) async fn attach(self, plan: AttachPlan) -> Result<Attached> {
-        let Self { channel, listeners, stage, group, carrier, was_ready } = self;
+        let Self { channel, listeners, stage, group, spare: _, carrier, was_ready } = self;
         carrier.attach(plan).await?;
         Ok(Attached { channel, listeners, stage, group, was_ready })
     }
@@ -76,6 +79,8 @@ pub(crate) struct Stock {
     pub(crate) cgroups: Layout,
     /// None after it died; whoever needs one next starts another.
     zygote: AsyncMutex<Option<Zygote>>,
+    /// None where nothing is known of the file system that workspaces will lie on.
+    spares: Option<Arc<Spares>>,
     shelf: Mutex<Shelf>,
     wanted: AtomicUsize,
     /// Claims under way.
@@ -110,6 +115,7 @@ impl Stock {
         is_user_mode: bool,
         cgroups: Layout,
         zygote: Zygote,
+        spares: Option<Spares>,
         blanks: usize,
     ) -> Result<Arc<Self>> {
         let shelf =
@@ -118,6 +124,7 @@ impl Stock {
             is_user_mode,
             cgroups,
             zygote: AsyncMutex::new(Some(zygote)),
+            spares: spares.map(Arc::new),
             shelf: Mutex::new(shelf),
             wanted: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
@@ -162,7 +169,14 @@ impl Stock {
     }
 
     async fn add_blank(&self) -> Result<()> {
-        let blank = self.make_blank().await?;
+        let mut blank = self.new_blank().await?;
+        if let Some(spares) = &self.spares {
+            match furnish(&blank, spares).await {
+                Ok(spare) => blank.spare = Some(spare),
+                // It is a blank all the same; whoever claims it hears why its workspace cannot be made.
+                Err(error) => tracing::debug!(%error, "a blank is not furnished"),
+            }
+        }
         let mut shelf = self.shelf();
         if !shelf.is_closed {
             shelf.blanks.push(blank);
@@ -170,25 +184,23 @@ impl Stock {
         Ok(())
     }
 
-    /// One that is ready, or a new one.
-    pub(crate) async fn take(&self) -> Result<Blank> {
+    /// One that was made in advance.
+    pub(crate) fn ready(&self) -> Option<Blank> {
         loop {
-            let ready = self.shelf().blanks.pop();
-            match ready {
-                Some(blank) if blank.is_alive() => return Ok(Blank { was_ready: true, ..blank }),
-                // Those of a zygote that died are dead too.
-                Some(dead) => drop(dead),
-                None => return self.make_blank().await,
+            let blank = self.shelf().blanks.pop()?;
+            // Those of a zygote that died are dead too.
+            if blank.is_alive() {
+                return Some(Blank { was_ready: true, ..blank });
             }
         }
     }
 
-    async fn make_blank(&self) -> Result<Blank> {
+    pub(crate) async fn new_blank(&self) -> Result<Blank> {
         let Place { carrier, group } = self.take_place().await?;
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
         let stage = carrier.blank(TMP_BYTES, theirs).await?;
         let listeners = first_word(&channel).await?;
-        Ok(Blank { channel, listeners, stage, group, carrier, was_ready: false })
+        Ok(Blank { channel, listeners, stage, group, spare: None, carrier, was_ready: false })
     }
 
     async fn take_place(&self) -> Result<Place> {
@@ -329,6 +341,14 @@ impl Stock {
         discard(places.into_iter().chain(blanks)).await;
         tokio::task::spawn_blocking(move || drop(zygote)).await.ok();
     }
+}
+
+async fn furnish(blank: &Blank, spares: &Arc<Spares>) -> Result<Spare> {
+    let spares = Arc::clone(spares);
+    let made = tokio::task::spawn_blocking(move || spares.make()).await;
+    let spare = made.map_err(|error| Error::Ended { reason: error.to_string() })??;
+    blank.carrier.furnish(crate::sandbox::text(spare.directory())?).await?;
+    Ok(spare)
 }
 
 async fn started(slot: &mut Option<Zygote>, is_user_mode: bool) -> Result<&Zygote> {

@@ -50,9 +50,7 @@ pub(crate) fn prepare(
     let upper = directory.join("upper");
     let work = upper.join(WORK);
     if fs::symlink_metadata(&upper).is_err() {
-        fs::create_dir_all(directory).map_err(failed("mkdir", directory))?;
-        own(directory, is_user_mode).map_err(failed("chown", directory))?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed("chmod", directory))?;
+        make_directory(directory, is_user_mode)?;
         begin(directory, spec.workspace.begin_from.as_deref(), is_user_mode)?;
     } else {
         remove_work(&work).map_err(failed("remove", &work))?;
@@ -60,13 +58,43 @@ pub(crate) fn prepare(
     if ground(directory, is_user_mode)? == Ground::Subvolumes {
         bound(&upper, spec.resources.disk_bytes.unwrap_or(disk))?;
     }
-    for parent in [&upper, &work] {
+    make_volumes(&upper, volumes, is_user_mode)?;
+    Ok(begun(directory).into_iter().collect())
+}
+
+/// A workspace that no claim has asked for yet: nothing is in it. Blocking.
+pub(crate) fn make_empty(directory: &Path, volumes: &[&str], disk: u64, is_user_mode: bool) -> Result<()> {
+    make_directory(directory, is_user_mode)?;
+    begin(directory, None, is_user_mode)?;
+    let upper = directory.join("upper");
+    if ground(directory, is_user_mode)? == Ground::Subvolumes {
+        bound(&upper, disk)?;
+    }
+    make_volumes(&upper, volumes, is_user_mode)
+}
+
+/// Gives a workspace that nothing was written to another bound.
+pub(crate) fn rebound(directory: &Path, bytes: u64, is_user_mode: bool) -> Result<()> {
+    if ground(directory, is_user_mode)? == Ground::Subvolumes {
+        bound(&directory.join("upper"), bytes)?;
+    }
+    Ok(())
+}
+
+fn make_directory(directory: &Path, is_user_mode: bool) -> Result<()> {
+    fs::create_dir_all(directory).map_err(failed("mkdir", directory))?;
+    own(directory, is_user_mode).map_err(failed("chown", directory))?;
+    fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed("chmod", directory))
+}
+
+fn make_volumes(upper: &Path, volumes: &[&str], is_user_mode: bool) -> Result<()> {
+    for parent in [upper, &upper.join(WORK)] {
         make(parent, 0o700, is_user_mode)?;
         for volume in volumes {
             make(&parent.join(volume), 0o755, is_user_mode)?;
         }
     }
-    Ok(begun(directory).into_iter().collect())
+    Ok(())
 }
 
 /// The upper of a workspace that has none.

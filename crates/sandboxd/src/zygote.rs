@@ -90,6 +90,11 @@ impl Carrier {
         process(ask(&self.channel, &request, &[socket.as_fd()], ANSWER_LIMIT).await?)
     }
 
+    /// Mounts in advance, over a workspace made in advance. After a failure the blank is as it was.
+    pub(crate) async fn furnish(&self, workspace: String) -> Result<()> {
+        attached(ask(&self.channel, &ZygoteRequest::Furnish { workspace }, &[], ANSWER_LIMIT).await?)
+    }
+
     /// Puts the blank onto its image. The carrier then ends.
     pub(crate) async fn attach(self, plan: AttachPlan) -> Result<()> {
         attached(ask(&self.channel, &ZygoteRequest::Attach(Box::new(plan)), &[], ANSWER_LIMIT).await?)

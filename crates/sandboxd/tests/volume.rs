@@ -6,7 +6,7 @@
 mod support;
 
 use greenroom_sandbox::contract::{self, Subject};
-use greenroom_sandbox::{Exit, ExitReason, Resources};
+use greenroom_sandbox::{ClaimSpec, Exit, ExitReason, Resources};
 use greenroom_sandboxd::{LocalSettings, Mode, Volume, VolumeError, VolumeSettings};
 use std::path::Path;
 
@@ -225,4 +225,70 @@ async fn an_inode_bomb_fills_its_own_disk_only() {
         assert!(output.contains("quota") || output.contains("space"), "{output}");
     })
     .await;
+}
+
+fn inode(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_moves_into_the_workspace_that_its_blank_was_furnished_with() {
+    const EVERYWHERE: [&str; 6] =
+        ["/workspace", "/usr", "/usr/local", "/opt", "/var/lib/dpkg", "/var/lib/apt"];
+    with_volume(async |subject| {
+        let spares = subject.scratch.parent().unwrap().join("spare");
+        let listed = || -> Vec<u64> {
+            spares.read_dir().unwrap().map(|spare| inode(&spare.unwrap().path())).collect()
+        };
+        let made = listed();
+        assert_eq!(made.len(), greenroom_sandboxd::DEFAULT_BLANKS);
+
+        let spec = subject.spec();
+        let first = subject.claim_with(spec.clone()).await;
+        assert!(made.contains(&inode(&spec.workspace.directory)), "one of those made in advance");
+        for directory in EVERYWHERE {
+            let script = format!("echo first > {directory}/greenroom-test && ls {directory} | wc -l");
+            contract::run(&*first, &script).await;
+        }
+        let layer = first.suspend().await.unwrap().directory;
+
+        // Every volume of the image has a layer now, so each is mounted again.
+        let mut spec = subject.spec();
+        spec.layers = vec![layer];
+        let all = greenroom_sandboxd::DEFAULT_BLANKS;
+        support::eventually("the one that was taken is replaced", || listed().len() == all);
+        let made = listed();
+        let second = subject.claim_with(spec.clone()).await;
+        assert!(made.contains(&inode(&spec.workspace.directory)));
+        for directory in EVERYWHERE {
+            let file = format!("{directory}/greenroom-test");
+            let script =
+                format!("cat {file} && echo second > {file} && rm {file} && mkdir {file} && rmdir {file}");
+            assert_eq!(contract::run(&*second, &script).await, "first\n");
+        }
+        second.destroy().await.unwrap();
+
+        // What is in a workspace already stays, and nothing is moved over it.
+        let again = subject.claim_with(next(&spec)).await;
+        let gone = "! ls /opt/greenroom-test /workspace/greenroom-test 2> /dev/null";
+        contract::run(&*again, gone).await;
+        again.destroy().await.unwrap();
+    })
+    .await;
+    with_volume(async |subject| {
+        subject.provider.set_blanks(0).await.unwrap();
+        let spares = subject.scratch.parent().unwrap().join("spare");
+        support::eventually("those of ended blanks are removed", || {
+            spares.read_dir().unwrap().next().is_none()
+        });
+    })
+    .await;
+}
+
+/// The same workspace for its next owner.
+fn next(spec: &ClaimSpec) -> ClaimSpec {
+    let mut next = spec.clone();
+    next.id.push_str("-next");
+    next.fence.generation += 1;
+    next
 }

@@ -9,7 +9,7 @@ use crate::sys::{self, At, Outcome, fault};
 use crate::zygote::{HostTrees, Zygote, descriptor_path};
 use greenroom_stage::protocol::{AttachPlan, Fault, PlanBase};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 use rustix::process::Pid;
@@ -21,9 +21,14 @@ use std::path::Path;
 struct Trees {
     base: Option<OwnedFd>,
     layers: Vec<OwnedFd>,
-    workspace: OwnedFd,
+    /// None where the blank was furnished with it.
+    workspace: Option<OwnedFd>,
     binds: Vec<OwnedFd>,
 }
+
+/// Names of workspaces in the workshop: one that came with the blank, one that came with the claim.
+const FURNISHED: &str = "f";
+const CLAIMED: &str = "w";
 
 /// Overlay takes its options in one page.
 const MAX_OVERLAY_OPTIONS: usize = 4000;
@@ -32,17 +37,42 @@ const MAX_OVERLAY_OPTIONS: usize = 4000;
 pub(crate) fn attach(zygote: &Zygote, plan: &AttachPlan, (pid, stage): &(i32, OwnedFd)) -> Outcome<()> {
     set_limits(plan, *pid)?;
     let trees = zygote.in_host(|host| open_trees(host, plan))?;
-    let names = ThreadNameSpaceType::USER
-        | ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
-    sys::enter_namespaces(stage.as_fd(), names).at("setns", "blank")?;
-    sys::become_root_without_groups(!zygote.ids.is_user_mode).at("setuid", "0")?;
+    enter(zygote, stage)?;
     sys::set_hostname(&plan.hostname).at("sethostname", &plan.hostname)?;
     let root = mount_root(zygote, plan, &trees)?;
     move_kernel_files(&root)?;
     mount_binds(&root, plan, &trees.binds)?;
     write_identity(&root, &plan.hostname)?;
     pivot(&root.root)
+}
+
+/// What a claim over the host's root would mount of it whatever its image is, done before there is a claim. A claim whose
+/// image has a layer of a volume mounts that one again.
+pub(crate) fn furnish(zygote: &Zygote, workspace: &str, (_, stage): &(i32, OwnedFd)) -> Outcome<()> {
+    let tree = zygote.in_host(|host| host.plain(workspace))?;
+    enter(zygote, stage)?;
+    attach_in_workshop(FURNISHED, &tree)?;
+    for volume in &zygote.volumes {
+        let path = furnished(&volume.name);
+        mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o755)).at("mkdir", &path)?;
+        let target = open_path(&path)?;
+        mount_overlay(FURNISHED, &volume.name, volume_lowest(volume.ids, &volume.name), target.as_fd())?;
+    }
+    Ok(())
+}
+
+/// Joins the blank as its root, for good.
+fn enter(zygote: &Zygote, stage: &OwnedFd) -> Outcome<()> {
+    let names = ThreadNameSpaceType::USER
+        | ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+    sys::enter_namespaces(stage.as_fd(), names).at("setns", "blank")?;
+    sys::become_root_without_groups(!zygote.ids.is_user_mode).at("setuid", "0")
+}
+
+/// Where a volume of a furnished blank waits.
+fn furnished(volume: &str) -> String {
+    format!("{WORKSHOP}/v-{volume}")
 }
 
 /// What differs from one sandbox to another; all processes inside inherit it from stage.
@@ -66,7 +96,8 @@ fn open_trees(host: HostTrees<'_>, plan: &AttachPlan) -> Outcome<Trees> {
     };
     let layers = plan.layers.iter().map(|path| host.plain(path)).collect::<Outcome<_>>()?;
     let binds = plan.binds.iter().map(|bind| host.mapped(&bind.source)).collect::<Outcome<_>>()?;
-    Ok(Trees { base, layers, workspace: host.plain(&plan.workspace)?, binds })
+    let workspace = if plan.is_furnished { None } else { Some(host.plain(&plan.workspace)?) };
+    Ok(Trees { base, layers, workspace, binds })
 }
 
 /// The mounted root of the new sandbox, before it is `/`.
@@ -113,7 +144,13 @@ fn split(path: &str) -> (&str, &str) {
 }
 
 fn mount_root(zygote: &Zygote, plan: &AttachPlan, trees: &Trees) -> Outcome<NewRoot> {
-    attach_in_workshop("w", &trees.workspace)?;
+    let workspace = match &trees.workspace {
+        Some(tree) => {
+            attach_in_workshop(CLAIMED, tree)?;
+            CLAIMED
+        }
+        None => FURNISHED,
+    };
     for (index, layer) in trees.layers.iter().enumerate() {
         attach_in_workshop(&index.to_string(), layer)?;
     }
@@ -128,16 +165,50 @@ fn mount_root(zygote: &Zygote, plan: &AttachPlan, trees: &Trees) -> Outcome<NewR
     mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o755)).at("mkdir", &path)?;
     let layers = trees.layers.len();
     let target = open_path(&path)?;
-    mount_overlay("root", layers, &lowest, target.as_fd())?;
+    let lower = [layers_of("root", layers), lowest].concat();
+    mount_overlay(workspace, "root", lower, target.as_fd())?;
     let root = NewRoot { root: open_path(&path)? };
     if plan.base == PlanBase::HostRoot {
         for volume in &zygote.volumes {
-            let lowest = volume_lowest(volume.ids, &volume.name);
             let target = root.directory(volume.path)?;
-            mount_overlay(&volume.name, layers, &lowest, target.as_fd())?;
+            let above = layers_of(&volume.name, layers);
+            if plan.is_furnished {
+                if above.is_empty() {
+                    move_to(&furnished(&volume.name), &target).at("move_mount", &volume.name)?;
+                    continue;
+                }
+                give_up(&volume.name)?;
+            }
+            let lower = [above, volume_lowest(volume.ids, &volume.name)].concat();
+            mount_overlay(workspace, &volume.name, lower, target.as_fd())?;
         }
     }
     Ok(root)
+}
+
+/// Directories of the image's layers that belong to a volume, uppermost first.
+fn layers_of(volume: &str, layers: usize) -> Vec<String> {
+    let paths = (0..layers).rev().map(|index| format!("{WORKSHOP}/{index}/{volume}"));
+    paths.filter(|path| Path::new(path).is_dir()).collect()
+}
+
+/// Frees the upper of a volume that was mounted in advance: nothing has been written to it. Overlay would refuse the mark
+/// that a `volatile` mount leaves.
+fn give_up(volume: &str) -> Outcome<()> {
+    let path = furnished(volume);
+    rustix::mount::unmount(path.as_str(), UnmountFlags::empty()).at("umount", &path)?;
+    let work = format!("{WORKSHOP}/{FURNISHED}/upper/.work/{volume}/work");
+    let (file, directory) = (AtFlags::empty(), AtFlags::REMOVEDIR);
+    for (mark, kind) in
+        [("incompat/volatile/dirty", file), ("incompat/volatile", directory), ("incompat", directory)]
+    {
+        let path = format!("{work}/{mark}");
+        match rustix::fs::unlinkat(CWD, path.as_str(), kind) {
+            Err(Errno::NOENT) => {}
+            other => other.at("remove", &path)?,
+        }
+    }
+    Ok(())
 }
 
 /// Volumes with foreign ids have a skeleton of directories on top.
@@ -153,12 +224,10 @@ fn attach_in_workshop(name: &str, tree: &OwnedFd) -> Outcome<()> {
 }
 
 /// `volatile`: nothing syncs the host's disk when a sandbox ends; snapshots are made durable by their owner.
-fn mount_overlay(volume: &str, layers: usize, lowest: &[String], target: BorrowedFd<'_>) -> Outcome<()> {
-    let upper_layers = (0..layers).rev().map(|index| format!("{WORKSHOP}/{index}/{volume}"));
-    let mut lower: Vec<String> = upper_layers.filter(|path| Path::new(path).is_dir()).collect();
-    lower.extend_from_slice(lowest);
+fn mount_overlay(workspace: &str, volume: &str, lower: Vec<String>, target: BorrowedFd<'_>) -> Outcome<()> {
+    let upper = format!("{WORKSHOP}/{workspace}/upper");
     let options = format!(
-        "lowerdir={},upperdir=/s/w/upper/{volume},workdir=/s/w/upper/.work/{volume},userxattr,volatile",
+        "lowerdir={},upperdir={upper}/{volume},workdir={upper}/.work/{volume},userxattr,volatile",
         lower.join(":")
     );
     if options.len() > MAX_OVERLAY_OPTIONS {
@@ -176,8 +245,7 @@ fn open_path(path: &str) -> Outcome<OwnedFd> {
 fn move_kernel_files(root: &NewRoot) -> Outcome<()> {
     for name in KERNEL_FILES {
         let target = root.directory(name)?;
-        let flags = MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        match rustix::mount::move_mount(CWD, staged(name).as_str(), &target, "", flags) {
+        match move_to(&staged(name), &target) {
             // Without a /sys of its own there is nothing to move.
             Err(Errno::INVAL) if name == "sys" => {}
             other => other.at("move_mount", name)?,
@@ -185,6 +253,10 @@ fn move_kernel_files(root: &NewRoot) -> Outcome<()> {
     }
     root.directory("/workspace")?;
     root.directory("/root").map(drop)
+}
+
+fn move_to(path: &str, target: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::mount::move_mount(CWD, path, target, "", MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> Outcome<()> {
@@ -216,7 +288,7 @@ fn write_identity(root: &NewRoot, hostname: &str) -> Outcome<()> {
     for (name, text) in files {
         if read_plain(&etc, name).is_none_or(|present| present != text.as_bytes()) {
             // A link (systemd-resolved) would lead elsewhere: replace the name, whatever it is.
-            let _ = rustix::fs::unlinkat(&etc, name, rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&etc, name, AtFlags::empty());
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file =
                 rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644)).at("create", name)?;

@@ -79,7 +79,10 @@ pub enum ZygoteRequest {
     /// First request to a carrier, once it is in its control groups. Comes with one descriptor: the stage's end of its
     /// socket. Answered by `Spawned`: the first process of a sandbox without an image.
     Blank { tmp_bytes: u64 },
-    /// Second and last request to a carrier: what its blank becomes. Answered by `Attached`, before anything runs there.
+    /// Perhaps to a carrier after that: mounts what a sandbox over the host's root shows of it, over a workspace that was
+    /// made in advance, so that a claim has only to move those mounts. Answered by `Attached`.
+    Furnish { workspace: String },
+    /// Last request to a carrier: what its blank becomes. Answered by `Attached`, before anything runs there.
     Attach(Box<AttachPlan>),
     /// To the zygote. Comes with one descriptor: the pidfd of a sandbox's first process. Answered by `Attached`.
     Rename { hostname: String },
@@ -106,6 +109,8 @@ pub struct AttachPlan {
     pub layers: Vec<String>,
     /// Holds `upper/VOLUME/` and `upper/.work/VOLUME/`, owned by the sandbox's root.
     pub workspace: String,
+    /// It is the one that the blank was furnished with, under the name it has now.
+    pub is_furnished: bool,
     pub binds: Vec<PlanBind>,
     pub hostname: String,
     pub nice: i32,

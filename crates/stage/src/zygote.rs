@@ -107,7 +107,7 @@ impl Zygote {
         }
     }
 
-    /// Waits for its two requests, in whatever control groups the server has moved this process to.
+    /// Waits for its requests, in whatever control groups the server has moved this process to.
     fn carry(&self, link: &mut Link) -> i32 {
         let death = Some(rustix::process::Signal::KILL);
         if rustix::process::set_parent_process_death_signal(death).is_err() {
@@ -120,14 +120,37 @@ impl Zygote {
         };
         // The server may be gone; then the sandbox ends by its own socket.
         let (Ok(()), Ok(stage)) = (answer(link, &made), made) else { return 0 };
-        let Received::Message(message, _) = link.receive() else { return 0 };
-        let attached = match message.header() {
-            Ok(ZygoteRequest::Attach(plan)) => attach::attach(self, &plan, &stage),
-            _ => Err(fault("carrier", "request", libc::EINVAL)),
-        };
-        let reply = attached.map_or_else(ZygoteReply::Failed, |()| ZygoteReply::Attached);
-        let _ = link.send(&reply, &[], &[]);
-        0
+        loop {
+            let Received::Message(message, _) = link.receive() else { return 0 };
+            let done = match message.header() {
+                Ok(ZygoteRequest::Attach(plan)) => attach::attach(self, &plan, &stage),
+                Ok(ZygoteRequest::Furnish { workspace }) => {
+                    match self.furnish(link, &workspace, &stage) {
+                        // The child answers.
+                        Ok(()) => continue,
+                        Err(fault) => Err(fault),
+                    }
+                }
+                _ => Err(fault("carrier", "request", libc::EINVAL)),
+            };
+            let reply = done.map_or_else(ZygoteReply::Failed, |()| ZygoteReply::Attached);
+            let _ = link.send(&reply, &[], &[]);
+            return 0;
+        }
+    }
+
+    /// By a child, because nobody returns from a sandbox's namespaces.
+    fn furnish(&self, link: &mut Link, workspace: &str, stage: &(i32, OwnedFd)) -> Outcome<()> {
+        match sys::fork_into(0).at("clone3", "furnish")? {
+            Forked::Parent { .. } => Ok(()),
+            Forked::Child => {
+                let furnished = attach::furnish(self, workspace, stage);
+                let reply = furnished.map_or_else(ZygoteReply::Failed, |()| ZygoteReply::Attached);
+                // Nobody else would hear of a failure to send.
+                let _ = link.send(&reply, &[], &[]);
+                std::process::exit(0)
+            }
+        }
     }
 
     /// Works where the host's paths mean what the server meant, and stays there.

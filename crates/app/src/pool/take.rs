@@ -1,7 +1,7 @@
 //! A session takes a warm sandbox: its own reservation first. Whatever stands in the way, the session starts without.
 
 use super::{Stage, Warm};
-use crate::workspaces::claim::{HOSTNAME, Wanted};
+use crate::workspaces::claim::Wanted;
 use crate::workspaces::{Ready, Stages, sync};
 use crate::{Inner, Result};
 use greenroom_domain::event::SandboxStart;
@@ -98,7 +98,7 @@ impl Inner {
             id: wanted.id(),
             fence: wanted.fence(),
             workspace: self.storage.workspace(&wanted.handle.id().to_string()),
-            hostname: HOSTNAME.to_owned(),
+            hostname: greenroom_image::HOSTNAME.to_owned(),
             env: self.env_of(&warm.manifest),
         };
         let rebound = self.sandboxes.rebind(warm.sandbox.id(), identity).await;

@@ -261,14 +261,12 @@ impl Inner {
             binds: parts.binds,
             egress_ports: parts.egress_ports,
             resources: parts.resources,
-            hostname: HOSTNAME.to_owned(),
+            hostname: greenroom_image::HOSTNAME.to_owned(),
             env: parts.env,
             is_background: false,
         })
     }
 }
-
-pub(crate) const HOSTNAME: &str = "greenroom";
 
 pub(crate) fn ready_at(manifest: &ImageManifest, commit: &CommitHash, problem: Option<Problem>) -> Event {
     Event::SandboxChanged {

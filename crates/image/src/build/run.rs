@@ -273,7 +273,7 @@ impl Run {
             binds: self.plan.request.setup.binds.clone(),
             egress_ports: self.plan.request.setup.egress_ports_with(&self.plan.recipe.egress_ports()),
             resources: self.plan.recipe.resources.to_sandbox(),
-            hostname: "greenroom-build".into(),
+            hostname: super::HOSTNAME.into(),
             env: self.env.clone(),
             is_background: true,
         };

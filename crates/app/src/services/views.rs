@@ -66,13 +66,17 @@ impl App {
     ) -> Result<Box<dyn SandboxStream>> {
         let handle = self.open(caller, Role::Viewer, session).await?;
         let sandbox = self.inner.ensure_sandbox(&handle).await?;
-        sandbox.connect(port).await.map_err(|error| match error {
-            Error::NotFound { .. } => {
-                Problem::new(ErrorCode::PortClosed, format!("Nothing in the sandbox listens on port {port}."))
-                    .hint("Start the program that serves it, or wait until its service is up.")
-            }
-            other => crate::problem_of_sandbox(other),
-        })
+        sandbox.connect(port).await.map_err(|error| unreached(port, error))
+    }
+}
+
+fn unreached(port: u16, error: Error) -> Problem {
+    match error {
+        Error::NotFound { .. } => {
+            Problem::new(ErrorCode::PortClosed, format!("Nothing in the sandbox listens on port {port}."))
+                .hint("Start the program that serves it, or wait until its service is up.")
+        }
+        other => crate::problem_of_sandbox(other),
     }
 }
 
@@ -85,4 +89,55 @@ fn ports(manifest: Option<&ImageManifest>, listening: &[u16]) -> Vec<PortView> {
     let view =
         |(port, name)| PortView { port, name, is_listening: listening.contains(&port), url: String::new() };
     all.into_iter().map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenroom_sandbox::fake::FakeProvider;
+    use greenroom_sandbox::{Base, ClaimSpec, Fence, Resources, SandboxProvider, Workspace};
+    use tokio::io::AsyncReadExt;
+
+    fn claim() -> ClaimSpec {
+        ClaimSpec {
+            id: "one".into(),
+            fence: Fence { session: "session".into(), epoch: 1, generation: 1 },
+            base: Base::HostRoot,
+            layers: vec![],
+            workspace: Workspace { directory: "/one".into(), begin_from: None },
+            binds: vec![],
+            env: vec![],
+            hostname: "one".into(),
+            egress_ports: vec![],
+            resources: Resources::default(),
+            is_background: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_is_told_apart_from_a_sandbox_that_is_gone() {
+        let provider = FakeProvider::default().with_port(3000, |mut inside| {
+            tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut inside, b"apples").await });
+        });
+        let sandbox = provider.claim(claim()).await.unwrap();
+        let mut said = String::new();
+        sandbox.connect(3000).await.unwrap().read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "apples");
+        let refused = |error: Option<Error>| unreached(3001, error.unwrap());
+        let closed = refused(sandbox.connect(3001).await.err());
+        assert_eq!(closed.code, ErrorCode::PortClosed);
+        assert!(closed.message.contains("3001") && closed.hint.is_some(), "{closed:?}");
+        provider.shutdown().await.unwrap();
+        let gone = refused(sandbox.connect(3001).await.err());
+        assert_ne!(gone.code, ErrorCode::PortClosed, "{gone:?}");
+    }
+
+    #[test]
+    fn ports_of_the_recipe_and_others_that_listen_are_listed_once_and_bounded() {
+        let found = ports(None, &[8000, 3000]);
+        assert_eq!(found.iter().map(|port| port.port).collect::<Vec<_>>(), [3000, 8000]);
+        assert!(found.iter().all(|port| port.is_listening && port.name.is_none()));
+        let many: Vec<u16> = (1..=1000).collect();
+        assert_eq!(ports(None, &many).len(), PORTS_LIMIT);
+    }
 }

@@ -14,6 +14,7 @@ mod history;
 mod image_room;
 mod lifecycle;
 mod outside;
+mod preview;
 mod real_repositories;
 mod restart;
 mod support;

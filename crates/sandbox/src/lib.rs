@@ -21,7 +21,7 @@ pub use spec::{
     SnapshotLayer, SnapshotMethod, TerminalEvent, TerminalInput, TerminalSize, TerminalSpec, Usage, Utf8Path,
     WatchEvent, Workspace,
 };
-pub use storage::{PlainFiles, Storage, StorageDriver, remove_tree};
+pub use storage::{PlainFiles, Storage, StorageDriver, remove_tree, remove_tree_at};
 
 use async_trait::async_trait;
 use std::path::Path;

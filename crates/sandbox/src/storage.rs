@@ -5,13 +5,15 @@
 //! What is durable when: nothing here is synced by itself. A layer is on the disk when `LayerStore::publish` returns; a
 //! workspace or a snapshot when `Storage::sync` has returned after its last write.
 
+mod removal;
 mod trash;
+
+pub use removal::{remove_tree, remove_tree_at};
 
 use crate::{Error, Result};
 use std::fmt::Debug;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trash::Trash;
@@ -37,6 +39,11 @@ pub trait StorageDriver: Send + Sync + Debug {
 
     /// Returns when everything written on the file system of `path` before the call is on the disk.
     fn sync(&self, path: &Path) -> io::Result<()>;
+
+    /// Bytes that a workspace or a snapshot takes of the disk; `None` where the file system keeps no count of them.
+    fn used_bytes(&self, _path: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// Any file system, with system calls that every one has.
@@ -94,6 +101,32 @@ impl Storage {
         self.inner.root.join("snapshots").join(name)
     }
 
+    /// What all workspaces take of the disk; `None` where the file system keeps no count. Blocking.
+    pub fn workspaces_bytes(&self) -> io::Result<Option<u64>> {
+        self.used_below(&self.inner.root.join("workspaces"))
+    }
+
+    /// The same of all snapshots: what a snapshot shares with its workspace is the workspace's.
+    pub fn snapshots_bytes(&self) -> io::Result<Option<u64>> {
+        let mut all = None;
+        for owner in self.inner.root.join("snapshots").read_dir()? {
+            // Deleted meanwhile.
+            let Ok(used) = self.used_below(&owner?.path()) else { continue };
+            all = used.map(|used| all.unwrap_or(0) + used).or(all);
+        }
+        Ok(all)
+    }
+
+    fn used_below(&self, parent: &Path) -> io::Result<Option<u64>> {
+        let mut all = None;
+        for entry in parent.read_dir()? {
+            if let Some(used) = self.inner.driver.used_bytes(&entry?.path()) {
+                all = Some(all.unwrap_or(0) + used);
+            }
+        }
+        Ok(all)
+    }
+
     /// Deletes a file or tree below the root: out of sight when this returns (a rename), freed in the background, also
     /// after a crash. What does not exist is deleted already.
     pub fn discard(&self, path: &Path) -> io::Result<()> {
@@ -121,38 +154,6 @@ impl Storage {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull,
             _ => Error::System { operation: "sync", path: self.root().display().to_string(), source },
         })
-    }
-}
-
-/// Removes a file or a directory with everything in it; one that is not there is fine. Trees hold directories without
-/// permissions (overlay's work directory, package caches made read-only), which only root removes as they are.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let metadata = match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata?,
-    };
-    if !metadata.is_dir() {
-        return fs::remove_file(path);
-    }
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_directories(path);
-            fs::remove_dir_all(path)
-        }
-        result => result,
-    }
-}
-
-fn open_directories(root: &Path) {
-    let mut pending = vec![root.to_owned()];
-    while let Some(directory) = pending.pop() {
-        // What cannot be opened is named by the removal that follows.
-        let _ = fs::set_permissions(&directory, Permissions::from_mode(0o700));
-        let entries = directory.read_dir().into_iter().flatten().flatten();
-        // `file_type` does not follow links, so this never leaves the tree.
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        pending.extend(directories.map(|entry| entry.path()));
     }
 }
 

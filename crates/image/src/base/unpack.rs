@@ -6,8 +6,8 @@
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
 use tar::{Archive, Entry, EntryType};
 
 const MOST_ENTRIES: u64 = 2_000_000;
@@ -254,14 +254,7 @@ fn remove_checked(parent: &OwnedFd, name: &str) -> io::Result<()> {
 
 /// File, link or whole tree; what is not there is gone already. Links in the tree are not followed.
 fn remove(parent: &OwnedFd, name: &str) -> io::Result<()> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
-            std::fs::remove_dir_all(path)
-        }
-        Err(error) => Err(error.into()),
-    }
+    greenroom_sandbox::remove_tree_at(parent, name)
 }
 
 fn reader(layer: &Path) -> io::Result<Archive<Box<dyn Read>>> {

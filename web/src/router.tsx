@@ -102,6 +102,8 @@ export const router = createRouter({
   routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, machine])]),
   defaultPreload: "intent",
   scrollRestoration: true,
+  // The page itself never scrolls: `main` does.
+  scrollToTopSelectors: ["#main"],
 });
 
 setSignedOutHandler(() => {

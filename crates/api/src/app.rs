@@ -1,6 +1,6 @@
 //! The application behind the routes: each use case is the `App`'s method of the same name.
 
-use crate::port::{BuildFrames, Frames, PreviewStream, Result, UseCases, WebSession};
+use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, UseCases, WebSession};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
@@ -105,12 +105,16 @@ impl UseCases for App {
         App::build_image(self, caller, name).await
     }
 
-    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>> {
+    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ListedImage>> {
         App::images(self, caller, name).await
     }
 
     async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView> {
         App::image(self, caller, id).await
+    }
+
+    async fn image_contents(&self, caller: &Person, id: ImageId) -> Result<ImageContents> {
+        App::image_contents(self, caller, id).await
     }
 
     async fn image_log(&self, caller: &Person, id: ImageId) -> Result<BuildFrames> {
@@ -141,6 +145,21 @@ impl UseCases for App {
         limit: u32,
     ) -> Result<Vec<SessionView>> {
         App::sessions(self, caller, repository, limit).await
+    }
+
+    async fn follow_sessions(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+    ) -> Result<SessionsFrames> {
+        let frames = App::follow_sessions(self, caller, repository).await?;
+        Ok(Box::pin(stream::unfold(frames, async |mut frames| match frames.next().await {
+            Ok(frame) => Some((frame, frames)),
+            Err(problem) => {
+                tracing::warn!(%problem, "the list of sessions cannot be followed");
+                None
+            }
+        })))
     }
 
     async fn create_session(

@@ -19,7 +19,7 @@ mod state;
 mod web;
 
 pub use openapi::openapi;
-pub use port::{BuildFrames, Frames, PreviewStream, UseCases, WebSession};
+pub use port::{BuildFrames, Frames, PreviewStream, SessionsFrames, UseCases, WebSession};
 pub use preview::{InvalidPreviewDomain, PreviewDomain};
 pub use serve::serve;
 pub use state::{ApiState, Settings};

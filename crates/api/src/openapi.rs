@@ -3,7 +3,7 @@
 //! What every route has in common (who may call it, how any route can fail) is added here, once.
 
 use crate::routes;
-use greenroom_wire::{BuildFrame, ClientFrame, ErrorBody, Frame};
+use greenroom_wire::{BuildFrame, ClientFrame, ErrorBody, Frame, SessionsFrame};
 use std::sync::LazyLock;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
             `X-Greenroom: 1`; a program uses a token.",
     ),
     servers((url = "/", description = "This server")),
-    components(schemas(ClientFrame, Frame, BuildFrame, ErrorBody)),
+    components(schemas(ClientFrame, Frame, BuildFrame, SessionsFrame, ErrorBody)),
     security(("cookie" = []), ("token" = [])),
     modifiers(&SecuritySchemes),
 )]

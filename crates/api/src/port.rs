@@ -6,10 +6,10 @@ use greenroom_app::GitService;
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession,
-    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, ImageView,
-    Machine, MachineResources, ModelTested, ModelView, PersonAdded, Receipt, RepositoryView, SecretView,
-    SessionEnvironment, SessionView, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
-    WarmRepository, WarmView,
+    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, ImageContents,
+    ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, PersonAdded, Receipt,
+    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
+    SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -36,6 +36,9 @@ pub type Frames = BoxStream<'static, Frame>;
 
 /// A build's log from its beginning; ends after `finished`.
 pub type BuildFrames = BoxStream<'static, BuildFrame>;
+
+/// The list of sessions, then its changes; ends when it cannot be read.
+pub type SessionsFrames = BoxStream<'static, SessionsFrame>;
 
 /// A byte stream to a port inside a sandbox.
 pub trait PreviewStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -70,8 +73,10 @@ pub trait UseCases: Send + Sync + 'static {
     async fn remove_secret(&self, caller: &Person, name: &RepositoryName, secret: &str) -> Result<()>;
     async fn warm(&self, caller: &Person, name: &RepositoryName, body: WarmRepository) -> Result<WarmView>;
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView>;
-    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>>;
+    async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ListedImage>>;
     async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView>;
+    /// `image_missing` unless it is a good one.
+    async fn image_contents(&self, caller: &Person, id: ImageId) -> Result<ImageContents>;
     async fn image_log(&self, caller: &Person, id: ImageId) -> Result<BuildFrames>;
 
     async fn models(&self, caller: &Person) -> Result<Vec<ModelView>>;
@@ -86,6 +91,11 @@ pub trait UseCases: Send + Sync + 'static {
         repository: Option<&RepositoryName>,
         limit: u32,
     ) -> Result<Vec<SessionView>>;
+    async fn follow_sessions(
+        &self,
+        caller: &Person,
+        repository: Option<&RepositoryName>,
+    ) -> Result<SessionsFrames>;
     async fn create_session(
         &self,
         caller: &Person,

@@ -55,6 +55,7 @@ fn plain() -> Routes {
         .routes(routes!(network::remove_secret))
         .routes(routes!(images::list, images::build))
         .routes(routes!(images::show))
+        .routes(routes!(images::contents))
         .routes(routes!(models::list, models::add))
         .routes(routes!(models::remove))
         .routes(routes!(models::test))
@@ -80,6 +81,7 @@ fn long() -> Routes {
 fn streams() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(images::log))
+        .routes(routes!(stream::sessions))
         .routes(routes!(stream::stream))
         .routes(routes!(socket::socket))
 }

@@ -15,6 +15,8 @@ struct Measured {
     free_bytes: u64,
     layers_bytes: u64,
     layers_limit_bytes: u64,
+    workspaces_bytes: Option<u64>,
+    snapshots_bytes: Option<u64>,
     snapshots: u64,
 }
 
@@ -34,6 +36,8 @@ impl Inner {
             free_bytes: measured.free_bytes,
             layers_bytes: measured.layers_bytes,
             layers_limit_bytes: measured.layers_limit_bytes,
+            workspaces_bytes: measured.workspaces_bytes,
+            snapshots_bytes: measured.snapshots_bytes,
             limit_per_sandbox_bytes: self.config.disk_per_sandbox,
             images: images as u64,
             snapshots: measured.snapshots,
@@ -52,6 +56,8 @@ impl Inner {
             free_bytes: space.f_bavail * space.f_frsize,
             layers_bytes: self.images.layers().total_bytes().map_err(|error| unmeasured(&error))?,
             layers_limit_bytes: self.layers_limit().map_err(|error| unmeasured(&error))?,
+            workspaces_bytes: self.storage.workspaces_bytes().map_err(|error| unmeasured(&error))?,
+            snapshots_bytes: self.storage.snapshots_bytes().map_err(|error| unmeasured(&error))?,
             snapshots: snapshots as u64,
         })
     }

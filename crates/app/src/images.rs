@@ -1,7 +1,9 @@
 //! Environment images: one build at a time for each repository, its log followed live, the newest good one used. `build`
-//! runs one, `schedule` decides when, `retention` what is kept, `quota` how much of the disk they take.
+//! runs one, `schedule` decides when, `retention` what is kept, `quota` how much of the disk they take; `contents` says what
+//! an image holds.
 
 mod build;
+mod contents;
 mod log;
 mod quota;
 mod retention;
@@ -23,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const LISTED: u32 = 50;
 const PROGRESS_EVENTS: usize = 256;
 /// Builds that may run at once.
 const BUILDS: usize = 2;
@@ -156,12 +157,6 @@ impl App {
         require(caller, Role::Member)?;
         let row = self.inner.repository_row(name).await?;
         self.start_build(&row).await
-    }
-
-    pub async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ImageView>> {
-        require(caller, Role::Viewer)?;
-        let row = self.inner.repository_row(name).await?;
-        Ok(self.inner.directory.images(row.id, LISTED).await?.into_iter().map(view_of).collect())
     }
 
     pub async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView> {

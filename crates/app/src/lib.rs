@@ -18,6 +18,7 @@ mod repositories;
 mod restore;
 mod secrets;
 mod services;
+mod session_list;
 mod sessions;
 mod snapshots;
 mod text;
@@ -32,6 +33,7 @@ pub use images::{BuildLogStream, ImageHistory};
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
 pub use pool::PoolLimits;
+pub use session_list::SessionsStream;
 pub use sessions::FrameStream;
 pub use snapshots::SNAPSHOTS_KEPT;
 pub use workspaces::problem_of_sandbox;
@@ -76,6 +78,7 @@ pub(crate) struct Inner {
     /// When the prompts that are being committed arrived, for the start timeline.
     pub(crate) arrivals: timeline::Arrivals,
     pub(crate) memories: turns::Memories,
+    pub(crate) list_changes: session_list::ListChanges,
     sessions: OnceLock<Registry>,
 }
 
@@ -104,6 +107,7 @@ impl App {
             boot,
             arrivals: timeline::Arrivals::default(),
             memories: turns::Memories::default(),
+            list_changes: session_list::ListChanges::default(),
             sessions: OnceLock::new(),
             config,
         });

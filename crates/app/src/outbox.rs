@@ -1,6 +1,7 @@
-//! Feeds the directory's session index. A summary is derived from the log, so a lost one is made again when the
+//! Feeds the directory's session index, and whoever follows it. A summary is derived from the log, so a lost one is made again when the
 //! session is next opened; per session the newest one wins, and the queue holds at most one of each.
 
+use crate::session_list::ListChange;
 use crate::{App, Inner, Result};
 use greenroom_directory::{SessionRow, SessionStatus};
 use greenroom_domain::event::TurnOutcome;
@@ -55,7 +56,13 @@ impl Outbox {
 impl Inner {
     pub(crate) async fn put_summary(&self, summary: &Summary) -> Result<()> {
         match row_of(summary) {
-            Some(row) => Ok(self.directory.put_session(row).await?),
+            Some(row) => {
+                let session = Arc::new(crate::sessions::view_of_row(row.clone()));
+                let repository = row.repository;
+                self.directory.put_session(row).await?;
+                self.list_changes.tell(ListChange::Changed { repository, session });
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! Sessions as people use them: create, prompt, watch, delete. Commands in their sandboxes are in `exec`.
 
 use crate::moments::Ending;
+use crate::session_list::ListChange;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::money::Budget;
@@ -16,7 +17,7 @@ use greenroom_wire::{
 use sha2::{Digest, Sha256};
 use std::time::Instant;
 
-const LISTED: u32 = 200;
+pub(crate) const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
 pub(crate) const TITLE_LIMIT: usize = 80;
 
@@ -141,7 +142,9 @@ impl App {
         self.inner.sessions().remove(id).await?;
         self.inner.memories.forget(id);
         self.inner.discard_files(id);
-        Ok(self.inner.directory.remove_session(id).await?)
+        self.inner.directory.remove_session(id).await?;
+        self.inner.list_changes.tell(ListChange::Removed { session: id });
+        Ok(())
     }
 
     pub(crate) async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
@@ -313,7 +316,7 @@ pub(crate) fn title_of(title: Option<&str>, prompt: Option<&str>) -> String {
     format!("{}…", &cut[..end])
 }
 
-fn view_of_row(row: SessionRow) -> SessionView {
+pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
     SessionView {
         id: row.id,
         repository: row.repository_name,

@@ -1,11 +1,11 @@
-//! The two event streams. A broken connection is made again from the last thing that arrived, so that whoever reads
+//! The event streams. A broken connection is made again from the last thing that arrived, so that whoever reads
 //! sees every entry once and in order; what cannot be resumed ends with an error.
 
 use crate::{Client, Error};
 use eventsource_stream::{EventStreamError, Eventsource};
 use futures::stream::{BoxStream, Stream, StreamExt};
-use greenroom_domain::{ImageId, SessionId};
-use greenroom_wire::{BuildFrame, Frame};
+use greenroom_domain::{ImageId, RepositoryName, SessionId};
+use greenroom_wire::{BuildFrame, Frame, SessionsFrame};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -56,6 +56,12 @@ impl Client {
         let feed = BuildFeed { image, delivered: 0, repeated: 0 };
         resuming(self.clone(), feed, Patience::default()).boxed()
     }
+
+    /// The list of sessions and its changes, for ever: the stream ends only with an error. A connection that was made
+    /// again begins with a `snapshot`, which replaces everything before it.
+    pub fn follow_sessions(&self, repository: Option<RepositoryName>) -> Follow<SessionsFrame> {
+        resuming(self.clone(), SessionsFeed { repository }, Patience::default()).boxed()
+    }
 }
 
 /// One stream's memory: where to go on, and what to do with a frame.
@@ -98,6 +104,26 @@ impl Feed for SessionFeed {
             Frame::Resume { .. } => Step::Reconnect,
             other => Step::Deliver(other),
         }
+    }
+}
+
+struct SessionsFeed {
+    repository: Option<RepositoryName>,
+}
+
+impl Feed for SessionsFeed {
+    type Frame = SessionsFrame;
+
+    fn url(&mut self, client: &Client) -> Url {
+        let mut url = client.address().route(&["sessions", "stream"]);
+        if let Some(name) = &self.repository {
+            url.query_pairs_mut().append_pair("repository", name.as_str());
+        }
+        url
+    }
+
+    fn accept(&mut self, frame: SessionsFrame) -> Step<SessionsFrame> {
+        Step::Deliver(frame)
     }
 }
 

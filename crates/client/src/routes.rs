@@ -87,12 +87,16 @@ impl Client {
         self.post(&["repositories", repository.as_str(), "images"], &json!({})).await
     }
 
-    pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<ImageView>, Error> {
+    pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<ListedImage>, Error> {
         self.get(&["repositories", repository.as_str(), "images"]).await
     }
 
     pub async fn image(&self, id: ImageId) -> Result<ImageView, Error> {
         self.get(&["images", &id.to_string()]).await
+    }
+
+    pub async fn image_contents(&self, id: ImageId) -> Result<ImageContents, Error> {
+        self.get(&["images", &id.to_string(), "contents"]).await
     }
 
     pub async fn egress(&self, repository: &RepositoryName) -> Result<EgressView, Error> {

@@ -198,6 +198,14 @@ pub(crate) fn charged(subvolume: &Path) -> io::Result<u64> {
     std::fs::read_to_string(counter)?.trim().parse().map_err(io::Error::other)
 }
 
+/// The same of every subvolume in a tree; `None` where nothing is counted.
+pub(crate) fn charged_below(path: &Path) -> Option<u64> {
+    let own = is_subvolume(path).then(|| path.to_owned());
+    let all = own.map_or_else(|| subvolumes_below(path), |own| vec![own]);
+    let counted = all.iter().filter_map(|subvolume| charged(subvolume).ok());
+    counted.reduce(|sum, one| sum + one)
+}
+
 fn uuid(bytes: [u8; 16]) -> String {
     let part = |range: std::ops::Range<usize>| -> String {
         bytes[range].iter().map(|byte| format!("{byte:02x}")).collect()

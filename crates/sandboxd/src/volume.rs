@@ -212,6 +212,10 @@ impl StorageDriver for OnBtrfs {
     fn sync(&self, path: &Path) -> io::Result<()> {
         PlainFiles.sync(path)
     }
+
+    fn used_bytes(&self, path: &Path) -> Option<u64> {
+        btrfs::charged_below(path)
+    }
 }
 
 fn ordinary_user() -> Reason {

@@ -1,7 +1,8 @@
 //! Frames of a session's stream, over WebSocket (one JSON text message each) and, from server to client, over SSE
 //! (`event:` is the frame's type; `id:` is the sequence number of an `entry`).
 
-use greenroom_domain::{BlockId, Command, CommandId, Entry, Problem};
+use crate::SessionView;
+use greenroom_domain::{BlockId, Command, CommandId, Entry, Problem, SessionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -63,6 +64,24 @@ pub enum Frame {
     },
     Error {
         problem: Problem,
+    },
+}
+
+/// Frames of the stream of sessions. A session's line is told as it is now: lines that nobody took in time are left out.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum SessionsFrame {
+    /// The first frame, and again for a reader who was too slow: all that a list shows, newest first. Replaces what the
+    /// reader has.
+    Snapshot {
+        sessions: Vec<SessionView>,
+    },
+    /// A new session, or a new line of one.
+    Changed {
+        session: Box<SessionView>,
+    },
+    Removed {
+        session: SessionId,
     },
 }
 

@@ -8,5 +8,5 @@ pub mod view;
 
 pub use body::*;
 pub use egress::*;
-pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt};
+pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt, SessionsFrame};
 pub use view::*;

@@ -93,6 +93,84 @@ pub struct ImageView {
     pub finished_at_ms: Option<i64>,
 }
 
+/// An image in a repository's list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ListedImage {
+    #[serde(flatten)]
+    pub image: ImageView,
+    /// All its layers, shared ones included; `None`: it is no good image.
+    pub size_bytes: Option<u64>,
+    /// `None`: it is being built.
+    pub kept: Option<ImageKept>,
+}
+
+/// Why an image is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "because")]
+pub enum ImageKept {
+    /// New sessions start from it.
+    Newest,
+    /// This many good ones are kept.
+    AmongNewest { of: u64 },
+    /// Files of a session, or a warm sandbox, may stand on it. It goes after a build that finds it unused.
+    InUse,
+    /// A failed build, whose log is kept until then.
+    ForItsLog { until_ms: i64 },
+}
+
+/// What a good image holds.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImageContents {
+    pub image: ImageId,
+    /// What its lowest layer lies on; `None`: the programs of the server's machine.
+    pub base: Option<String>,
+    /// All layers together.
+    pub size_bytes: u64,
+    /// Lowest first.
+    pub layers: Vec<LayerView>,
+    pub checks: Vec<CheckView>,
+    pub services: Vec<DeclaredService>,
+    pub ports: Vec<DeclaredPort>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LayerView {
+    pub step: String,
+    pub size_bytes: u64,
+    /// Good images of the repository that stand on it, this one included.
+    pub images: u64,
+}
+
+/// What a check of the recipe said when the image was built.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckView {
+    pub name: String,
+    pub is_optional: bool,
+    pub has_passed: bool,
+    /// For example `exit code 1`.
+    pub ended: String,
+    pub duration_ms: u64,
+}
+
+/// A service as the recipe declares it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeclaredService {
+    pub name: String,
+    pub run: String,
+    /// In words, for example `port 5432 listens`; `None`: it counts as up once it was started.
+    pub ready_when: Option<String>,
+    pub within_seconds: Option<u32>,
+    pub is_restarted: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeclaredPort {
+    pub port: u16,
+    pub name: String,
+    /// Opens as a page.
+    pub is_http: bool,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StepView {
     pub name: String,
@@ -356,6 +434,10 @@ pub struct DiskView {
     pub layers_bytes: u64,
     /// What image layers may take: beyond it old images are removed.
     pub layers_limit_bytes: u64,
+    /// What sandboxes of sessions and pools wrote; `None`: the file system keeps no count.
+    pub workspaces_bytes: Option<u64>,
+    /// Without what they share with workspaces.
+    pub snapshots_bytes: Option<u64>,
     /// `None`: not bounded on this machine.
     pub limit_per_sandbox_bytes: Option<u64>,
     pub images: u64,

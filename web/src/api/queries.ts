@@ -6,8 +6,8 @@ export const meQuery = queryOptions({ queryKey: ["me"], queryFn: ({ signal }) =>
 export const sessionsQuery = queryOptions({
   queryKey: ["sessions"],
   queryFn: ({ signal }) => api.sessions(signal),
-  // A session that runs changes its line; where none runs, somebody else has to begin one first.
-  refetchInterval: (query) => (query.state.data?.some((session) => session.status === "running") ? 5000 : 15_000),
+  // `sessions-stream.ts` keeps it as it is.
+  staleTime: 60_000,
 });
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>
@@ -29,6 +29,8 @@ export const imagesQuery = (name: string) =>
     queryFn: ({ signal }) => api.images(name, signal),
     refetchInterval: (query) => (query.state.data?.some((image) => image.state === "building") ? 2000 : 20_000),
   });
+export const imageContentsQuery = (id: string) =>
+  queryOptions({ queryKey: ["images", id, "contents"], queryFn: ({ signal }) => api.imageContents(id, signal), staleTime: 60_000 });
 export const egressQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "egress"], queryFn: ({ signal }) => api.egress(name, signal) });
 export const secretsQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "secrets"], queryFn: ({ signal }) => api.secrets(name, signal) });
 export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: ({ signal }) => api.models(signal) });

@@ -135,6 +135,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/images/{id}/contents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what an image holds
+         * @description Its layers with their sizes, the verdicts of its checks, the services and ports that its recipe declares.
+         */
+        get: operations["image_contents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/images/{id}/log": {
         parameters: {
             query?: never;
@@ -378,7 +398,7 @@ export interface paths {
         };
         /**
          * List a repository's images
-         * @description Newest first.
+         * @description Newest first, each with why it is kept.
          */
         get: operations["images"];
         put?: never;
@@ -473,6 +493,27 @@ export interface paths {
          * @description With its first prompt where one is given. The same key again answers the same session.
          */
         post: operations["create_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow the list of sessions
+         * @description Server-sent events, each a `SessionsFrame`: a `snapshot` first, then what changes. A client that reconnects begins with
+         *     a new snapshot, and so does one that reads too slowly.
+         */
+        get: operations["sessions_stream"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -890,6 +931,16 @@ export interface components {
             /** Format: int64 */
             updated_at_ms: number;
         };
+        /** @description What a check of the recipe said when the image was built. */
+        CheckView: {
+            /** Format: int64 */
+            duration_ms: number;
+            /** @description For example `exit code 1`. */
+            ended: string;
+            has_passed: boolean;
+            is_optional: boolean;
+            name: string;
+        };
         /** @description From client to server. Unknown fields and types are refused with an `error` frame; the connection stays. */
         ClientFrame: {
             /** Format: int64 */
@@ -960,6 +1011,23 @@ export interface components {
             /** @description What it is for, shown in lists. */
             name: string;
         };
+        DeclaredPort: {
+            /** @description Opens as a page. */
+            is_http: boolean;
+            name: string;
+            /** Format: int32 */
+            port: number;
+        };
+        /** @description A service as the recipe declares it. */
+        DeclaredService: {
+            is_restarted: boolean;
+            name: string;
+            /** @description In words, or the command that is asked; `None`: it counts as up once it was started. */
+            ready_when?: string | null;
+            run: string;
+            /** Format: int32 */
+            within_seconds?: number | null;
+        };
         /**
          * @description When a prompt that arrives during a turn is answered.
          * @enum {string}
@@ -986,9 +1054,19 @@ export interface components {
             snapshots: number;
             /**
              * Format: int64
+             * @description Without what they share with workspaces.
+             */
+            snapshots_bytes?: number | null;
+            /**
+             * Format: int64
              * @description Of the file system that sandboxes write to.
              */
             total_bytes: number;
+            /**
+             * Format: int64
+             * @description What sandboxes of sessions and pools wrote; `None`: the file system keeps no count.
+             */
+            workspaces_bytes?: number | null;
         };
         /** @description A host that an admin allows beside the defaults and the recipe. */
         EgressAddition: {
@@ -1370,8 +1448,42 @@ export interface components {
             is_ready: boolean;
             version: string;
         };
+        /** @description What a good image holds. */
+        ImageContents: {
+            /** @description What its lowest layer lies on; `None`: the programs of the server's machine. */
+            base?: string | null;
+            checks: components["schemas"]["CheckView"][];
+            image: components["schemas"]["ImageId"];
+            /** @description Lowest first. */
+            layers: components["schemas"]["LayerView"][];
+            ports: components["schemas"]["DeclaredPort"][];
+            services: components["schemas"]["DeclaredService"][];
+            /**
+             * Format: int64
+             * @description All layers together.
+             */
+            size_bytes: number;
+        };
         /** @description Id of a image */
         ImageId: string;
+        /** @description Why an image is still there. */
+        ImageKept: {
+            /** @enum {string} */
+            because: "newest";
+        } | {
+            /** @enum {string} */
+            because: "among_newest";
+            /** Format: int64 */
+            of: number;
+        } | {
+            /** @enum {string} */
+            because: "in_use";
+        } | {
+            /** @enum {string} */
+            because: "for_its_log";
+            /** Format: int64 */
+            until_ms: number;
+        };
         /** @enum {string} */
         ImageState: "building" | "ready" | "failed";
         ImageView: {
@@ -1385,6 +1497,25 @@ export interface components {
             started_at_ms: number;
             state: components["schemas"]["ImageState"];
             steps: components["schemas"]["StepView"][];
+        };
+        LayerView: {
+            /**
+             * Format: int64
+             * @description Good images of the repository that stand on it, this one included.
+             */
+            images: number;
+            /** Format: int64 */
+            size_bytes: number;
+            step: string;
+        };
+        /** @description An image in a repository's list. */
+        ListedImage: components["schemas"]["ImageView"] & {
+            kept?: components["schemas"]["ImageKept"] | null;
+            /**
+             * Format: int64
+             * @description All its layers, shared ones included; `None`: it is no good image.
+             */
+            size_bytes?: number | null;
         };
         LoginName: string;
         /** @description What this installation can do, and cannot. */
@@ -1629,6 +1760,20 @@ export interface components {
             /** Format: int64 */
             updated_at_ms: number;
             usage: components["schemas"]["Usage"];
+        };
+        /** @description Frames of the stream of sessions. A session's line is told as it is now: lines that nobody took in time are left out. */
+        SessionsFrame: {
+            sessions: components["schemas"]["SessionView"][];
+            /** @enum {string} */
+            type: "snapshot";
+        } | {
+            session: components["schemas"]["SessionView"];
+            /** @enum {string} */
+            type: "changed";
+        } | {
+            session: components["schemas"]["SessionId"];
+            /** @enum {string} */
+            type: "removed";
         };
         /** @description Replaces all additions. */
         SetEgress: {
@@ -2413,6 +2558,100 @@ export interface operations {
                 };
             };
             /** @description `image_missing` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    image_contents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["ImageId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImageContents"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `image_missing`: it is being built, or failed, or was removed */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -4039,7 +4278,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ImageView"][];
+                    "application/json": components["schemas"]["ListedImage"][];
                 };
             };
             /** @description `invalid_request` */
@@ -4780,6 +5019,101 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    sessions_stream: {
+        parameters: {
+            query?: {
+                /** @description Only sessions of this repository. */
+                repository?: components["schemas"]["RepositoryName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["SessionsFrame"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,5 +1,5 @@
 /** Numbers, times and names as people read them. Pure; the present moment is an argument. */
-import type { PoolView, SandboxStart, StartStage, TimelineMark, Usage } from "../api/types";
+import type { ImageKept, PoolView, SandboxStart, StartStage, TimelineMark, Usage } from "../api/types";
 
 export function ago(atMs: number, nowMs: number): string {
   const seconds = Math.max(0, Math.round((nowMs - atMs) / 1000));
@@ -28,6 +28,11 @@ export function count(value: number): string {
   return `${(value / 1_000_000).toFixed(1)}M`;
 }
 
+/** `1 file`, `2 files`, `12k files`. */
+export function counted(value: number, thing: string): string {
+  return `${count(value)} ${thing}${value === 1 ? "" : "s"}`;
+}
+
 /** Of memory and disk: powers of 1024 under the names people read. */
 export function bytes(value: number): string {
   const units = ["B", "KB", "MB", "GB", "TB"];
@@ -46,6 +51,28 @@ export function poolText(pool: Pick<PoolView, "ready" | "preparing" | "reserved"
   return parts.filter(Boolean).join(", ");
 }
 
+/** What a repository's warm sandboxes hold of the machine; empty where none is there or the machine does not count it. */
+export function poolCost(pool: Pick<PoolView, "memory_bytes" | "disk_bytes">): string {
+  const held = [typeof pool.memory_bytes === "number" && `${bytes(pool.memory_bytes)} of memory`, typeof pool.disk_bytes === "number" && `${bytes(pool.disk_bytes)} of disk`].filter(Boolean);
+  return held.length === 0 ? "" : `They hold ${held.join(" and ")}.`;
+}
+
+/** Why an image is still there. */
+export function keptText(kept: ImageKept, nowMs: number): string {
+  switch (kept.because) {
+    case "newest":
+      return "New sessions start from it";
+    case "among_newest":
+      return `Among the ${kept.of} newest good ones, which are kept`;
+    case "in_use":
+      return "Kept as long as a session's files may stand on it";
+    case "for_its_log":
+      return `Its log is kept for ${counted(Math.max(0, Math.ceil((kept.until_ms - nowMs) / DAY_MS)), "more day")}`;
+  }
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
 /** Empty when the model's price is not known: no data is not zero. */
 export function cost(microusd: number): string {
   if (microusd === 0) return "";
@@ -58,8 +85,8 @@ export function totalTokens(usage: Usage): number {
 }
 
 export function usageText(usage: Usage): string {
-  if (usage.requests === 0 && totalTokens(usage) === 0) return "";
-  return [`${count(totalTokens(usage))} tokens`, cost(usage.cost_microusd)].filter(Boolean).join(" · ");
+  if (totalTokens(usage) === 0) return cost(usage.cost_microusd);
+  return [counted(totalTokens(usage), "token"), cost(usage.cost_microusd)].filter(Boolean).join(" · ");
 }
 
 export const STAGE_NAMES: Record<StartStage, string> = {

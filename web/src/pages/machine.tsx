@@ -4,8 +4,8 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { machineQuery, machineResourcesQuery } from "../api/queries";
 import type { CapabilityView, DiskView, MachineResources, PoolView } from "../api/types";
-import { bytes, poolText } from "../lib/format";
-import { CopyButton, Empty, ErrorBox, Loading, useTitle } from "../ui/basics";
+import { bytes, counted as amount, poolCost, poolText } from "../lib/format";
+import { CopyButton, Empty, ErrorBox, Loading, useTitle, withCode } from "../ui/basics";
 import { Icon } from "../ui/icon";
 
 export function MachinePage() {
@@ -45,9 +45,10 @@ function Part({ title, children }: { title: string; children: ReactNode }) {
 function Now({ resources }: { resources: MachineResources }) {
   const { sandboxes, most_sandboxes, blanks, pools } = resources;
   const warm = pools.reduce((sum, pool) => sum + pool.ready, 0);
+  const memory = pools.reduce((sum, pool) => sum + (pool.memory_bytes ?? 0), 0);
   const facts: [string, string, string][] = [
     ["Sandboxes", `${sandboxes} of ${most_sandboxes}`, "run at this moment"],
-    ["Warm", String(warm), "started and synced, for whoever asks next"],
+    ["Warm", String(warm), `started and synced, for whoever asks next${memory > 0 ? `; ${bytes(memory)} of memory` : ""}`],
     ["Blanks", String(blanks), "started, without an image yet"],
   ];
   return (
@@ -63,20 +64,22 @@ function Now({ resources }: { resources: MachineResources }) {
   );
 }
 
+/** What the file system does not count is part of everything else. */
 function Disk({ disk }: { disk: DiskView }) {
   const used = Math.max(0, disk.total_bytes - disk.free_bytes);
-  const layers = Math.min(disk.layers_bytes, used);
-  const parts = [
-    { name: "Image layers", value: layers, look: "bg-accent" },
-    { name: "Everything else", value: used - layers, look: "bg-line-strong" },
-    { name: "Free", value: disk.free_bytes, look: "bg-transparent" },
-  ];
+  const kinds = [
+    { name: "Image layers", value: disk.layers_bytes, look: "bg-accent" },
+    { name: "Workspaces", value: disk.workspaces_bytes, look: "bg-lamp" },
+    { name: "Snapshots", value: disk.snapshots_bytes, look: "bg-merged" },
+  ].flatMap(({ value, ...kind }) => (typeof value === "number" ? [{ ...kind, value }] : []));
+  const counted = kinds.reduce((sum, kind) => sum + kind.value, 0);
+  const parts = [...kinds, { name: "Everything else", value: Math.max(0, used - counted), look: "bg-line-strong" }, { name: "Free", value: disk.free_bytes, look: "bg-transparent" }];
   const share = (value: number) => `${disk.total_bytes === 0 ? 0 : (value / disk.total_bytes) * 100}%`;
   return (
     <Part title="Disk">
       <div className="card px-4 py-3.5" data-testid="disk">
         <div role="img" aria-label={parts.map((part) => `${part.name}: ${bytes(part.value)}`).join(", ")} className="flex h-4 overflow-hidden rounded-full bg-sunken">
-          {parts.slice(0, 2).map((part) => (
+          {parts.slice(0, -1).map((part) => (
             <div key={part.name} className={part.look} style={{ width: share(part.value) }} />
           ))}
         </div>
@@ -89,15 +92,13 @@ function Disk({ disk }: { disk: DiskView }) {
           ))}
         </ul>
         <p className="mt-1.5 text-[13.5px] text-ink-2">
-          {plural(disk.images, "image")}, {plural(disk.snapshots, "snapshot")}. Image layers may take {bytes(disk.layers_limit_bytes)}; beyond it the oldest images that nobody uses go.{" "}
+          {bytes(disk.total_bytes)} in all. {amount(disk.images, "image")}, {amount(disk.snapshots, "snapshot")}. Image layers may take {bytes(disk.layers_limit_bytes)}; beyond it the oldest images that nobody uses go.{" "}
           {disk.limit_per_sandbox_bytes === null || disk.limit_per_sandbox_bytes === undefined ? "What one sandbox writes is not bounded on this machine." : `One sandbox may write ${bytes(disk.limit_per_sandbox_bytes)}.`}
         </p>
       </div>
     </Part>
   );
 }
-
-const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function Pools({ pools }: { pools: PoolView[] }) {
   return (
@@ -129,8 +130,7 @@ function PoolRow({ pool }: { pool: PoolView }) {
         <span className="block">{poolText(pool)}</span>
         <span className="block text-[13px] text-ink-3">
           {pool.starts === 0 ? "No session began in the last day." : `${pool.hits} of ${pool.starts} sessions of the last day found one.`} At least {pool.floor}, at most {pool.cap}.
-          {typeof pool.memory_bytes === "number" && ` Memory ${bytes(pool.memory_bytes)}.`}
-          {typeof pool.disk_bytes === "number" && ` Disk ${bytes(pool.disk_bytes)}.`}
+          {poolCost(pool) && ` ${poolCost(pool)}`}
         </span>
       </span>
     </li>
@@ -169,7 +169,7 @@ function Capability({ capability }: { capability: CapabilityView }) {
           {name}
           <span className="sr-only">{is_available ? ", available" : ", not available"}</span>
         </p>
-        <p className="wrap-anywhere text-[13.5px] text-ink-2">{detail}</p>
+        <p className="wrap-anywhere text-[13.5px] text-ink-2">{withCode(detail)}</p>
         {!is_available && remedy && (
           <div className="mt-1.5 flex flex-wrap items-center gap-2">
             <code className="output min-w-0 flex-1 basis-60 py-2!">{remedy}</code>

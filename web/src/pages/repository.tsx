@@ -4,12 +4,11 @@ import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { api } from "../api/client";
 import { imagesQuery, machineResourcesQuery, meQuery, repositoriesQuery, repositoryQuery } from "../api/queries";
-import type { ImageView, RepositoryView } from "../api/types";
-import { duration, poolText } from "../lib/format";
-import { Ago, Button, CopyButton, ErrorBox, Loading, ProblemBox, useTitle } from "../ui/basics";
-import { BuildLog } from "../ui/build-log";
+import type { RepositoryView } from "../api/types";
+import { poolCost, poolText } from "../lib/format";
+import { Button, CopyButton, ErrorBox, Loading, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
-import { ImageBadge } from "../ui/image-badge";
+import { Images } from "./repository-images";
 import { Network } from "./repository-network";
 
 const route = getRouteApi("/app/repositories/$name");
@@ -18,6 +17,7 @@ export function RepositoryPage() {
   const { name } = route.useParams();
   useTitle(name);
   const repository = useQuery(repositoryQuery(name));
+  const { image } = route.useSearch();
   const images = useQuery(imagesQuery(name));
   return (
     <div className="mx-auto max-w-4xl px-4 py-5 lg:px-8 lg:py-8">
@@ -27,7 +27,7 @@ export function RepositoryPage() {
       <ErrorBox error={repository.error ?? images.error} className="mb-4" />
       {!repository.data && !repository.error && <Loading what="the repository" />}
       {repository.data && <Top repository={repository.data} />}
-      {images.data && <Images name={name} images={images.data} />}
+      {images.data && <Images name={name} images={images.data} chosen={image} />}
       {repository.data && <Network name={name} />}
       {repository.data && <Removal name={name} />}
     </div>
@@ -89,71 +89,11 @@ function Pool({ name }: { name: string }) {
   return (
     <>
       <dt className="text-ink-3">Warm sandboxes</dt>
-      <dd data-testid="pool">{pool ? poolText(pool) : "None yet"}</dd>
+      <dd data-testid="pool">
+        {pool ? poolText(pool) : "None yet"}
+        {pool && poolCost(pool) && <span className="block text-[13px] text-ink-3">{poolCost(pool)}</span>}
+      </dd>
     </>
-  );
-}
-
-function Images({ name, images }: { name: string; images: ImageView[] }) {
-  const { image: chosen } = route.useSearch();
-  const sorted = [...images].sort((a, b) => b.started_at_ms - a.started_at_ms);
-  const shown = sorted.find((image) => image.id === chosen) ?? sorted[0];
-  return (
-    <section aria-label="Environment images" className="mt-7">
-      <h2 className="mb-2 text-xl">Environment images</h2>
-      {sorted.length === 0 && <p className="text-ink-2">None has been built yet.</p>}
-      {sorted.length > 1 && (
-        <ul className="card mb-4 max-h-60 divide-y divide-line overflow-y-auto">
-          {sorted.map((image) => (
-            <li key={image.id}>
-              <Link to="/repositories/$name" params={{ name }} search={{ image: image.id }} replace aria-current={image.id === shown?.id || undefined} className={`flex min-h-11 items-center gap-3 px-4 ${image.id === shown?.id ? "bg-accent-soft" : "hover:bg-raised"}`}>
-                <ImageBadge image={image} />
-                <code className="min-w-0 flex-1 truncate font-mono text-[13px]">{image.commit?.slice(0, 10) ?? "commit not known yet"}</code>
-                <Ago atMs={image.started_at_ms} className="text-[13px] text-ink-3" />
-              </Link>
-            </li>
-          ))}
-        </ul>
-      )}
-      {shown && <Image key={shown.id} image={shown} />}
-    </section>
-  );
-}
-
-function Image({ image }: { image: ImageView }) {
-  const took = image.finished_at_ms ? duration(image.finished_at_ms - image.started_at_ms) : undefined;
-  return (
-    <div className="space-y-4" data-testid="image" data-state={image.state}>
-      <p className="flex flex-wrap items-center gap-x-3 gap-y-1 text-sm text-ink-2">
-        <ImageBadge image={image} />
-        <span>
-          started <Ago atMs={image.started_at_ms} />
-          {took && `, took ${took}`}
-        </span>
-        {image.commit && <code className="font-mono text-[13px]">{image.commit.slice(0, 10)}</code>}
-      </p>
-      {image.problem && <ProblemBox problem={image.problem} />}
-      <Steps image={image} />
-      <BuildLog imageId={image.id} />
-    </div>
-  );
-}
-
-function Steps({ image }: { image: ImageView }) {
-  if (image.steps.length === 0) return null;
-  const longest = Math.max(1, ...image.steps.map((step) => step.duration_ms));
-  return (
-    <ol aria-label="Steps" className="card divide-y divide-line">
-      {image.steps.map((step, index) => (
-        <li key={`${index}:${step.name}`} className="grid grid-cols-[1fr_auto] items-center gap-x-4 px-4 py-2 sm:grid-cols-[minmax(10rem,1fr)_2fr_6rem]">
-          <span className="min-w-0 break-words">{step.name}</span>
-          <span aria-hidden="true" className="hidden h-2 rounded-full bg-sunken sm:block">
-            <span className={`block h-2 rounded-full ${step.is_reused ? "bg-line-strong" : "bg-accent/70"}`} style={{ width: `${Math.max(1, (step.duration_ms / longest) * 100)}%` }} />
-          </span>
-          <span className="text-right text-[13px] tabular-nums text-ink-3">{step.is_reused ? "used again" : duration(step.duration_ms)}</span>
-        </li>
-      ))}
-    </ol>
   );
 }
 

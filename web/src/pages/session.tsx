@@ -3,9 +3,8 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import * as Tabs from "@radix-ui/react-tabs";
 import { lazy, Suspense, useEffect } from "react";
-import { changeQuery, sessionDiffQuery, sessionsQuery } from "../api/queries";
+import { changeQuery, sessionDiffQuery } from "../api/queries";
 import { FileDiffs } from "../diff/diff";
-import type { SessionView } from "../api/types";
 import type { SessionTab } from "../router";
 import type { ConnectionState } from "../session/connection";
 import { Composer } from "../session/composer";
@@ -17,7 +16,6 @@ import { Button, ErrorBox, Loading, ProblemBox, Empty, useMedia, useSeconds, use
 import { Icon, type IconName } from "../ui/icon";
 
 const ChangeDetail = lazy(() => import("../ui/change-detail"));
-const LIST_LAG_MS = 500;
 const route = getRouteApi("/app/sessions/$id");
 
 const TABS: { value: SessionTab; label: string; icon: IconName }[] = [
@@ -69,25 +67,15 @@ function Session({ id }: { id: string }) {
   );
 }
 
-/** The lists and diffs beside the stream look again when a turn ends or the change moves. */
+/** The changes and diffs beside the stream look again when a turn ends or the change moves. */
 function useRefreshOnTurnEnd(id: string, state: SessionState): void {
   const queries = useQueryClient();
   const { running, change, isCaughtUp } = state;
   const isRunning = running !== null;
   useEffect(() => {
-    if (isCaughtUp) queries.setQueryData(sessionsQuery.queryKey, (sessions) => sessions?.map((session) => (session.id === id ? withRunning(session, isRunning) : session)));
     void queries.invalidateQueries({ queryKey: ["sessions", id, "diff"] });
     void queries.invalidateQueries({ queryKey: ["changes"] });
-    // The list follows the log a moment later.
-    const timer = setTimeout(() => void queries.invalidateQueries({ queryKey: sessionsQuery.queryKey, exact: true }), LIST_LAG_MS);
-    return () => clearTimeout(timer);
   }, [queries, id, isCaughtUp, isRunning, change?.id, change?.state]);
-}
-
-/** A failed session stays failed until the list says otherwise. */
-function withRunning(session: SessionView, isRunning: boolean): SessionView {
-  if (isRunning) return { ...session, status: "running" };
-  return session.status === "running" ? { ...session, status: "idle" } : session;
 }
 
 function Panel({ tab, id, state }: { tab: SessionTab; id: string; state: SessionState }) {

@@ -3,11 +3,11 @@ import { useMutation } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { api } from "../api/client";
-import { count, totalTokens, cost, usageText } from "../lib/format";
+import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Environment } from "./environment";
 import { Timeline } from "./items";
-import { outcomeText } from "./say";
+import { outcomeText, usedText } from "./say";
 import type { SessionState, Turn } from "./state";
 import { TodoList } from "./todo";
 
@@ -44,7 +44,7 @@ function Facts({ id, state }: { id: string; state: SessionState }) {
     ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],
     ["Model", state.model ?? "The default at each turn"],
     ["Asked by", people.length > 0 ? people.join(", ") : (state.author?.name ?? "–")],
-    ["Used", state.usage.requests === 0 ? "Nothing yet" : `${count(totalTokens(state.usage))} tokens (${count(state.usage.input_tokens)} in, ${count(state.usage.output_tokens)} out, ${count(state.usage.cache_read_tokens)} from cache) in ${state.usage.requests} requests`],
+    ["Used", usedText(state.usage)],
     ["Cost", state.usage.requests === 0 ? "–" : price || "Not known for this model"],
   ];
   return (

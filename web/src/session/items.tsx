@@ -6,7 +6,7 @@ import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
 import { ForkButton } from "./fork";
-import { outcomeText, syncedText } from "./say";
+import { keptText, outcomeText, syncedText } from "./say";
 import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
 import { ToolCard } from "./tool-card";
 
@@ -228,6 +228,7 @@ function ToldView({ item }: { item: ToldItem }) {
 function TurnEnd({ item, turn, noFork }: { item: TurnEndItem; turn: Turn | undefined; noFork: string | null }) {
   const { outcome } = item;
   const usage = usageText(item.usage);
+  const kept = turn ? keptText(turn) : "";
   return (
     <div data-testid="turn-end" data-outcome={outcome.kind} className="mt-4">
       {(outcome.kind === "failed" || outcome.kind === "budget_reached") && <ProblemBox problem={outcome.problem} />}
@@ -238,9 +239,9 @@ function TurnEnd({ item, turn, noFork }: { item: TurnEndItem; turn: Turn | undef
           {outcome.kind === "stopped" && "; what was done is kept"}
           {usage && ` · ${usage}`}
         </span>
-        {turn?.snapshot && !turn.snapshot.isDropped && (
+        {kept && (
           <span className="inline-flex items-center gap-1" data-testid="snapshot">
-            <span aria-hidden="true">·</span> files kept
+            <span aria-hidden="true">·</span> {kept}
           </span>
         )}
         {item.turn && <ForkButton turn={item.turn} refusal={noFork} />}

@@ -107,6 +107,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         sandbox: null,
         outcome: null,
         firstPrompt: event.prompts[0] ?? null,
+        hasWritten: false,
         snapshot: null,
       });
       draft.set({ running: event.turn });
@@ -291,6 +292,15 @@ function finishTool(draft: Draft, event: Extract<Event, { type: "tool_finished" 
     durationMs: event.duration_ms,
     output: EMPTY_TEXT,
   });
+  if (canWrite(item)) draft.changeTurn(event.turn, { hasWritten: true });
+}
+
+const READING = new Set(["read", "glob", "grep", "todo"]);
+
+/** A tool that this page does not know may. */
+function canWrite(tool: ToolItem): boolean {
+  const input = tool.input as { read_only?: unknown } | null;
+  return !READING.has(tool.name) && !(tool.name === "bash" && input?.read_only === true);
 }
 
 function endRetries(draft: Draft, turn: string): void {

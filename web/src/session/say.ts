@@ -1,8 +1,8 @@
 /** What a session's state is called in words. Pure. */
-import type { SandboxPhase, ToolDisplay, TurnOutcome } from "../api/types";
-import { firstLine, plainTerminal } from "../lib/format";
+import type { SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
-import type { SessionState, SyncedItem, ToolItem } from "./state";
+import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
 
 const PHASES: Record<SandboxPhase, string> = {
   waiting_for_image: "Waiting for the repository's first environment image",
@@ -89,6 +89,21 @@ function lastOrCount(text: string): string {
 function lastLine(text: string): string {
   const lines = plainTerminal(text.slice(-4000)).trimEnd().split("\n");
   return (lines.at(-1) ?? "").trim().slice(0, 110);
+}
+
+/** Which files the copy at a turn's end holds: those that the turn left, or only what services wrote meanwhile. */
+export function keptText(turn: Turn): string {
+  if (!turn.snapshot || turn.snapshot.isDropped) return "";
+  return turn.hasWritten ? "files kept" : "what services wrote is kept";
+}
+
+/** Of a session or a turn, with where its tokens went. */
+export function usedText(usage: Usage): string {
+  if (usage.requests === 0) return "Nothing yet";
+  // No data is not zero.
+  if (totalTokens(usage) === 0) return `${counted(usage.requests, "request")} to a model that counts no tokens`;
+  const kinds = `${count(usage.input_tokens)} in, ${count(usage.output_tokens)} out, ${count(usage.cache_read_tokens)} from cache`;
+  return `${counted(totalTokens(usage), "token")} (${kinds}) in ${counted(usage.requests, "request")}`;
 }
 
 export function syncedText(item: SyncedItem): string {

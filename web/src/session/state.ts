@@ -136,7 +136,9 @@ export interface Turn {
   sandbox: SandboxStart | null;
   outcome: TurnOutcome | null;
   firstPrompt: string | null;
-  /** The files as they were when it ended; `null`: it changed none. */
+  /** A tool of its could change files. */
+  hasWritten: boolean;
+  /** The files as they were when it ended; `null`: they had not changed. A service may have changed them. */
   snapshot: Snapshot | null;
 }
 

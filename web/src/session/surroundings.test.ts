@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { Author, Event, Frame, Usage } from "../api/types";
 import { bytes, poolText } from "../lib/format";
 import { reduceAll } from "./reduce";
-import { forkRefusal, phaseText, syncedText } from "./say";
-import { initialState, type SessionState, type SyncedItem } from "./state";
+import { forkRefusal, keptText, phaseText, syncedText, usedText } from "./say";
+import { initialState, type SessionState, type SyncedItem, type Turn } from "./state";
 import { AGAIN_MS, Pace } from "./warm";
 
 const ada: Author = { on_behalf_of: "per_ada", via: "person", name: "Ada", email: "ada@example.com" };
@@ -42,6 +42,22 @@ describe("snapshots", () => {
     expect(again.turns.get("t1")?.snapshot?.id).toBe("s2");
     expect(forkRefusal(again, "t1")).toBeNull();
     expect(fold(...turn("t1"), taken("s1", "t1", "out_of_memory")).turns.get("t1")?.snapshot).toBeNull();
+  });
+
+  it("files that only services wrote are not said to be the turn's", () => {
+    const begun: Event[] = turn("t1").slice(0, 2);
+    const ran = (name: string, input: object): Event[] => [
+      { type: "assistant_message", turn: "t1", content: [{ type: "tool_call", id: "c1", name, input }], blocks: [], usage, stop_reason: "tool_use", model: "m" },
+      { type: "tool_started", turn: "t1", call: "c1", name, title: name },
+      { type: "tool_finished", turn: "t1", call: "c1", outcome: "succeeded", text: "", duration_ms: 1 },
+    ];
+    const said = (...events: Event[]) => keptText(fold(...begun, ...events, taken("s1", "t1")).turns.get("t1") as Turn);
+    expect(said()).toBe("what services wrote is kept");
+    expect(said(...ran("read", { path: "a" }))).toBe("what services wrote is kept");
+    expect(said(...ran("bash", { command: "ls", read_only: true }))).toBe("what services wrote is kept");
+    expect(said(...ran("bash", { command: "make" }))).toBe("files kept");
+    expect(said(...ran("a_new_tool", {}))).toBe("files kept");
+    expect(keptText(fold(...turn("t1")).turns.get("t1") as Turn)).toBe("");
   });
 
   it("a snapshot of a turn that this page never saw is kept and harms nothing", () => {
@@ -103,4 +119,11 @@ it("a repository is warmed at the first keystroke and then once in a while", () 
 it("sizes and pools are told in words", () => {
   expect([0, 1023, 1536, 5 * 1024 ** 3, 250 * 1024 ** 2].map(bytes)).toEqual(["0 B", "1023 B", "1.5 KB", "5.0 GB", "250 MB"]);
   expect(poolText({ ready: 2, wanted: 3, preparing: 1, reserved: 0 })).toBe("2 ready of 3 wanted, 1 being prepared");
+});
+
+it("one request is one request", () => {
+  expect(usedText(usage)).toBe("2 tokens (1 in, 1 out, 0 from cache) in 1 request");
+  expect(usedText({ ...usage, requests: 2 })).toContain("in 2 requests");
+  expect(usedText({ ...usage, requests: 0 })).toBe("Nothing yet");
+  expect(usedText({ ...usage, input_tokens: 0, output_tokens: 0 })).toBe("1 request to a model that counts no tokens");
 });

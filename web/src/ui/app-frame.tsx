@@ -2,6 +2,7 @@
 import { useQuery, useSuspenseQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { meQuery, sessionsQuery } from "../api/queries";
+import { useSessionsStream } from "../api/sessions-stream";
 import type { SessionView } from "../api/types";
 import { AccountMenu } from "./account-menu";
 import { Ago } from "./basics";
@@ -16,6 +17,7 @@ const LINKS: { to: "/" | "/changes" | "/repositories"; label: string; icon: Icon
 
 export function AppFrame() {
   const { data } = useSuspenseQuery(meQuery);
+  useSessionsStream();
   const isSession = useLocation({ select: (location) => location.pathname.startsWith("/sessions/") });
   return (
     <div className="flex h-dvh flex-col lg:flex-row">

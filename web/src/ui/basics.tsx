@@ -81,7 +81,7 @@ export function SelectField({ label, value, choices, onChange, isLabelHidden, cl
 }
 
 /** Every second part lies between marks: a command to run, a name. */
-function withCode(text: string) {
+export function withCode(text: string) {
   return text.split("`").map((part, index) =>
     index % 2 === 0 ? (
       part

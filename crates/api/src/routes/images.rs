@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
 use greenroom_domain::{ImageId, RepositoryName};
-use greenroom_wire::{BuildFrame, ErrorBody, ImageView};
+use greenroom_wire::{BuildFrame, ErrorBody, ImageContents, ImageView, ListedImage};
 use http::StatusCode;
 
 /// Build an image
@@ -31,18 +31,18 @@ pub(super) async fn build(
 
 /// List a repository's images
 ///
-/// Newest first.
+/// Newest first, each with why it is kept.
 #[utoipa::path(get, path = "/repositories/{name}/images", operation_id = "images", tag = "images",
     params(("name" = RepositoryName, Path)),
     responses(
-        (status = 200, body = Vec<ImageView>),
+        (status = 200, body = Vec<ListedImage>),
         (status = 404, description = "`repository_unknown`", body = ErrorBody),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
     PathOf(name): PathOf<RepositoryName>,
-) -> Answer<Vec<ImageView>> {
+) -> Answer<Vec<ListedImage>> {
     Ok(Json(state.app.images(&caller.person, &name).await?))
 }
 
@@ -59,6 +59,23 @@ pub(super) async fn show(
     PathOf(id): PathOf<ImageId>,
 ) -> Answer<ImageView> {
     Ok(Json(state.app.image(&caller.person, id).await?))
+}
+
+/// Show what an image holds
+///
+/// Its layers with their sizes, the verdicts of its checks, the services and ports that its recipe declares.
+#[utoipa::path(get, path = "/images/{id}/contents", operation_id = "image_contents", tag = "images",
+    params(("id" = ImageId, Path)),
+    responses(
+        (status = 200, body = ImageContents),
+        (status = 404, description = "`image_missing`: it is being built, or failed, or was removed", body = ErrorBody),
+    ))]
+pub(super) async fn contents(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<ImageId>,
+) -> Answer<ImageContents> {
+    Ok(Json(state.app.image_contents(&caller.person, id).await?))
 }
 
 /// Follow a build's log

@@ -1,4 +1,4 @@
-//! A session's stream as server-sent events, for clients without WebSockets.
+//! A session's stream as server-sent events, for clients without WebSockets; and the list of sessions as it changes.
 
 use super::sse;
 use crate::ApiState;
@@ -7,8 +7,8 @@ use crate::extract::{Caller, PathOf, QueryOf};
 use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
-use greenroom_domain::{Problem, SessionId};
-use greenroom_wire::{ErrorBody, Frame};
+use greenroom_domain::{Problem, RepositoryName, SessionId};
+use greenroom_wire::{ErrorBody, Frame, SessionsFrame};
 use http::HeaderMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -45,6 +45,41 @@ pub(super) async fn stream(
     let after = last_event(&headers)?.unwrap_or(query.after);
     let frames = state.app.subscribe(&caller.person, id, after).await?;
     sse::answer(&state, caller, frames.map(|frame| event_of(&frame)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Shown {
+    /// Only sessions of this repository.
+    #[param(value_type = Option<RepositoryName>)]
+    repository: Option<RepositoryName>,
+}
+
+/// Follow the list of sessions
+///
+/// Server-sent events, each a `SessionsFrame`: a `snapshot` first, then what changes. A client that reconnects begins with
+/// a new snapshot, and so does one that reads too slowly.
+#[utoipa::path(get, path = "/sessions/stream", operation_id = "sessions_stream", tag = "sessions", params(Shown),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = SessionsFrame),
+        (status = 404, description = "`repository_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn sessions(
+    State(state): State<ApiState>,
+    caller: Caller,
+    QueryOf(shown): QueryOf<Shown>,
+) -> Result<Response, ApiError> {
+    let frames = state.app.follow_sessions(&caller.person, shown.repository.as_ref()).await?;
+    let events = frames.map(|frame| {
+        let name = match frame {
+            SessionsFrame::Snapshot { .. } => "snapshot",
+            SessionsFrame::Changed { .. } => "changed",
+            SessionsFrame::Removed { .. } => "removed",
+        };
+        sse::Event { name, id: None, data: sse::data_of(&frame) }
+    });
+    sse::answer(&state, caller, events)
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

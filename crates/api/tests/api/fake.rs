@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
 use greenroom_api::{
-    ApiState, BuildFrames, Frames, PreviewStream, Settings, UseCases, WebSession, router, serve,
+    ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession, router,
+    serve,
 };
 use greenroom_app::GitService;
 use greenroom_domain::{
@@ -36,6 +37,7 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 pub(crate) struct Fake {
     is_signed_out: AtomicBool,
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
+    lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
     pub(crate) commands: AtomicU64,
     pub(crate) received: Mutex<Vec<u8>>,
 }
@@ -44,6 +46,11 @@ impl Fake {
     /// To everyone who follows a session.
     pub(crate) fn publish(&self, frame: &Frame) {
         self.live.lock().unwrap().retain(|viewer| viewer.send(frame.clone()).is_ok());
+    }
+
+    /// To everyone who follows the list.
+    pub(crate) fn publish_line(&self, frame: &SessionsFrame) {
+        self.lists.lock().unwrap().retain(|reader| reader.send(frame.clone()).is_ok());
     }
 
     pub(crate) fn sign_everyone_out(&self) {
@@ -173,10 +180,13 @@ impl UseCases for Fake {
     async fn build_image(&self, _: &Person, _: &RepositoryName) -> Result<ImageView> {
         unused()
     }
-    async fn images(&self, _: &Person, _: &RepositoryName) -> Result<Vec<ImageView>> {
+    async fn images(&self, _: &Person, _: &RepositoryName) -> Result<Vec<ListedImage>> {
         unused()
     }
     async fn image(&self, _: &Person, _: ImageId) -> Result<ImageView> {
+        unused()
+    }
+    async fn image_contents(&self, _: &Person, _: ImageId) -> Result<ImageContents> {
         unused()
     }
     async fn image_log(&self, _: &Person, _: ImageId) -> Result<BuildFrames> {
@@ -197,6 +207,16 @@ impl UseCases for Fake {
     }
     async fn sessions(&self, _: &Person, _: Option<&RepositoryName>, _: u32) -> Result<Vec<SessionView>> {
         Ok(vec![session_view(session_id())])
+    }
+    async fn follow_sessions(&self, _: &Person, name: Option<&RepositoryName>) -> Result<SessionsFrames> {
+        if name.is_some_and(|name| name.as_str() != "sample") {
+            return Err(problem(ErrorCode::RepositoryUnknown));
+        }
+        let (reader, lines) = mpsc::unbounded_channel();
+        self.lists.lock().unwrap().push(reader);
+        let first = SessionsFrame::Snapshot { sessions: vec![session_view(session_id())] };
+        let lines = stream::unfold(lines, async |mut lines| Some((lines.recv().await?, lines)));
+        Ok(Box::pin(stream::iter([first]).chain(lines)))
     }
     async fn create_session(&self, _: &Person, _: &CommandId, _: CreateSession) -> Result<SessionView> {
         Ok(session_view(session_id()))

@@ -4,11 +4,15 @@ use crate::fake::{PAST, TestApp, app, body_of, by_token, entry, error_of};
 use axum::body::{Body, BodyDataStream};
 use futures::StreamExt;
 use greenroom_domain::ErrorCode;
+use greenroom_wire::SessionsFrame;
 use http::StatusCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
+const SESSION: &str = "ses_00000000010000000000000001";
 const STREAM: &str = "/api/v1/sessions/ses_00000000010000000000000001/stream";
+
+const LIST: &str = "/api/v1/sessions/stream";
 
 async fn open(app: &TestApp, query: &str, last_event: Option<&str>) -> BodyDataStream {
     let built = by_token("GET", &format!("{STREAM}{query}"));
@@ -102,4 +106,37 @@ async fn a_builds_log_ends_with_the_build() {
     let body = body_of(app.send(by_token("GET", path).body(Body::empty()).unwrap()).await).await;
     let text = String::from_utf8(body).unwrap();
     assert_eq!(text, "event: output\ndata: {\"type\":\"output\",\"text\":\"one\\ntwo\\n\"}\n\n");
+}
+
+#[tokio::test]
+async fn the_list_of_sessions_is_told_whole_and_then_as_it_changes() {
+    let app = app();
+    let response = app.send(by_token("GET", LIST).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut events = response.into_body().into_data_stream();
+    let first = read_until(&mut events, "\n\n").await;
+    assert!(first.starts_with("event: snapshot\n") && first.contains("\"sessions\":[{"), "{first}");
+    app.fake.publish_line(&SessionsFrame::Removed { session: SESSION.parse().unwrap() });
+    let next = read_until(&mut events, "\n\n").await;
+    assert_eq!(next, format!("event: removed\ndata: {{\"type\":\"removed\",\"session\":\"{SESSION}\"}}\n\n"));
+}
+
+#[tokio::test]
+async fn a_list_of_a_repository_that_is_not_there_is_refused_in_words() {
+    let app = app();
+    let asked = by_token("GET", &format!("{LIST}?repository=other")).body(Body::empty()).unwrap();
+    assert_eq!(error_of(app.send(asked).await).await.1.code, ErrorCode::RepositoryUnknown);
+    let asked = by_token("GET", &format!("{LIST}?since=1")).body(Body::empty()).unwrap();
+    assert_eq!(error_of(app.send(asked).await).await.1.code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_ends_for_who_was_signed_out() {
+    let app = app();
+    let response = app.send(by_token("GET", LIST).body(Body::empty()).unwrap()).await;
+    let mut events = response.into_body().into_data_stream();
+    read_until(&mut events, "snapshot").await;
+    app.fake.sign_everyone_out();
+    // Keep-alive comments until it is asked again whether they may look.
+    while timeout(Duration::from_secs(120), events.next()).await.expect("it ends").is_some() {}
 }

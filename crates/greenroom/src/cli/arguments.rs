@@ -33,6 +33,9 @@ pub(crate) enum Session {
         /// Only those of this repository
         #[arg(long)]
         repository: Option<RepositoryName>,
+        /// Go on with what changes, until Ctrl-C; with `--json` one line for each
+        #[arg(long)]
+        follow: bool,
     },
     /// Show one session
     Show { session: SessionId },

@@ -69,6 +69,22 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// Of memory and disk: powers of 1024 under the names people read.
+pub(crate) fn bytes(value: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
+    let mut size = value as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit < UNITS.len() - 1 {
+        size /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || size >= 100.0 {
+        format!("{size:.0} {}", UNITS[unit])
+    } else {
+        format!("{size:.1} {}", UNITS[unit])
+    }
+}
+
 pub(crate) fn dollars(microusd: u64) -> String {
     if microusd < 10_000 {
         format!("${:.4}", microusd as f64 / 1e6)

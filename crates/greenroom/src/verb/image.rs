@@ -5,9 +5,9 @@ use super::{Desk, now_ms};
 use crate::cli::Image;
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
-use crate::render::text::{ago, duration, one_line};
+use crate::render::text::{ago, bytes, duration, one_line};
 use greenroom_domain::{ImageId, RepositoryName};
-use greenroom_wire::{ImageState, ImageView};
+use greenroom_wire::{ImageKept, ImageState, ImageView, ListedImage};
 
 pub(crate) async fn perform(desk: &Desk, verb: Image) -> Result<Exit, Failure> {
     match verb {
@@ -34,8 +34,13 @@ async fn list(desk: &Desk, repository: &RepositoryName) -> Result<Exit, Failure>
     let images = desk.client.images(repository).await?;
     let now = now_ms();
     desk.out.document(&images, |images| {
-        let table = Table::new(&["IMAGE", "STATE", "COMMIT", "STARTED", "TOOK"], "No image yet.").right(&[4]);
-        table.rows(images, |image| cells(image, now)).text()
+        let table =
+            Table::new(&["IMAGE", "STATE", "COMMIT", "STARTED", "TOOK", "SIZE", "KEPT"], "No image yet.");
+        let row = |listed: &ListedImage| {
+            let size = listed.size_bytes.map_or(String::new(), bytes);
+            [cells(&listed.image, now), vec![size, kept(listed.kept, now)]].concat()
+        };
+        table.right(&[4, 5]).rows(images, row).text()
     })?;
     Ok(Exit::Done)
 }
@@ -55,6 +60,18 @@ async fn show(desk: &Desk, image: ImageId) -> Result<Exit, Failure> {
         format!("{id}  {state}  {commit}  {started}  {took}\n{reason}\n{}", steps.text())
     })?;
     Ok(Exit::Done)
+}
+
+fn kept(kept: Option<ImageKept>, now: i64) -> String {
+    match kept {
+        None => String::new(),
+        Some(ImageKept::Newest) => "new sessions start from it".to_owned(),
+        Some(ImageKept::AmongNewest { of }) => format!("among the newest {of}"),
+        Some(ImageKept::InUse) => "in use".to_owned(),
+        Some(ImageKept::ForItsLog { until_ms }) => {
+            format!("its log, {} more days", (until_ms - now).max(0) / (24 * 60 * 60 * 1000))
+        }
+    }
 }
 
 fn cells(image: &ImageView, now: i64) -> Vec<String> {

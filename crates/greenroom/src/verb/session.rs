@@ -8,14 +8,16 @@ use crate::render::diff;
 use crate::render::table::Table;
 use crate::render::text::{BOLD, ago, clean, one_line, paint};
 use crate::render::used;
+use futures::StreamExt;
 use greenroom_client::new_key;
 use greenroom_domain::{Command, Delivery, RepositoryName, SessionId};
-use greenroom_wire::{Exec, SessionStatus, SessionView};
+use greenroom_wire::{Exec, SessionStatus, SessionView, SessionsFrame};
 use serde_json::json;
 
 pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure> {
     match verb {
-        Session::List { repository } => list(desk, repository).await,
+        Session::List { repository, follow: true } => follow_list(desk, repository).await,
+        Session::List { repository, follow: false } => list(desk, repository).await,
         Session::Show { session } => show(desk, session).await,
         Session::Follow { session, after } => follow(desk, session, after).await,
         Session::Prompt { session, prompt, insert, detach } => {
@@ -42,23 +44,52 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
 async fn list(desk: &Desk, repository: Option<RepositoryName>) -> Result<Exit, Failure> {
     let mut sessions = desk.client.sessions().await?;
     sessions.retain(|session| repository.as_ref().is_none_or(|name| *name == session.repository));
-    let now = now_ms();
-    desk.out.document(&sessions, |sessions| {
-        let head = ["SESSION", "REPOSITORY", "STATUS", "BY", "UPDATED", "TITLE"];
-        let empty = "No session yet. Start one: greenroom run REPOSITORY \"what to do\"";
-        let table = Table::new(&head, empty).rows(sessions, |session| {
-            vec![
-                session.id.to_string(),
-                session.repository.to_string(),
-                status(session.status).to_owned(),
-                one_line(&session.created_by_name, 24),
-                ago(session.updated_at_ms, now),
-                one_line(&session.title, 60),
-            ]
-        });
-        table.text()
-    })?;
+    desk.out.document(&sessions, |sessions| table(sessions))?;
     Ok(Exit::Done)
+}
+
+fn table(sessions: &[SessionView]) -> String {
+    let now = now_ms();
+    let head = ["SESSION", "REPOSITORY", "STATUS", "BY", "UPDATED", "TITLE"];
+    let empty = "No session yet. Start one: greenroom run REPOSITORY \"what to do\"";
+    let table = Table::new(&head, empty).rows(sessions, |session| {
+        vec![
+            session.id.to_string(),
+            session.repository.to_string(),
+            status(session.status).to_owned(),
+            one_line(&session.created_by_name, 24),
+            ago(session.updated_at_ms, now),
+            one_line(&session.title, 60),
+        ]
+    });
+    table.text()
+}
+
+async fn follow_list(desk: &Desk, repository: Option<RepositoryName>) -> Result<Exit, Failure> {
+    let mut frames = desk.client.follow_sessions(repository);
+    loop {
+        let frame = tokio::select! {
+            frame = frames.next() => frame.expect("the list's stream ends with an error only")?,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        };
+        desk.out.json_line(&frame)?;
+        desk.out.text(&list_text(&frame))?;
+    }
+}
+
+/// The table once, then a line for each change.
+fn list_text(frame: &SessionsFrame) -> String {
+    match frame {
+        SessionsFrame::Snapshot { sessions } => table(sessions),
+        SessionsFrame::Changed { session } => format!(
+            "{}  {}  {}  {}\n",
+            session.id,
+            session.repository,
+            status(session.status),
+            one_line(&session.title, 60)
+        ),
+        SessionsFrame::Removed { session } => format!("{session}  is deleted\n"),
+    }
 }
 
 fn status(status: SessionStatus) -> &'static str {

@@ -1,11 +1,14 @@
 //! What is ready before the first prompt, and what need not wait for it: warm sandboxes, reservations, services, and
 //! reads before the newest commits have arrived.
 
-use crate::support::{Model, NO_STEPS, Server, call, git, outcomes, repository, session_body, until, write};
+use crate::support::{
+    Model, NO_STEPS, Server, both, call, command, git, may_mount, outcomes, repository, session_body, until,
+    write,
+};
 use greenroom_domain::event::{SandboxPhase, SandboxStart, ServicePhase, TurnOutcome};
-use greenroom_domain::{Entry, Event};
+use greenroom_domain::{Entry, Event, ImageId};
 use greenroom_model::testing::Turn;
-use greenroom_wire::{PoolView, WarmRepository, WarmState};
+use greenroom_wire::{ImageKept, ImageState, PoolView, WarmRepository, WarmState};
 use serde_json::json;
 use std::path::Path;
 
@@ -267,4 +270,70 @@ fn a_pool_of_a_killed_server_leaves_nothing() {
     assert_eq!((pool.hits, pool.starts), (0, 0));
     let session = server.ask("sample", "go");
     assert_eq!(made_from(&server.settled(session)), Some(SandboxStart::Warm));
+}
+
+#[test]
+fn an_image_says_what_it_holds_why_it_is_kept_and_what_its_recipe_declares() {
+    let server = Server::start();
+    let recipe = "[[steps]]\nname = \"fill\"\nrun = \"head -c 3000000 /dev/urandom > filled\"\ninputs = []\n\
+        [[checks]]\nname = \"good\"\nrun = \"test -s filled\"\n\
+        [[checks]]\nname = \"bad\"\nrun = \"exit 7\"\noptional = true\n\
+        [[services]]\nname = \"web\"\nrun = \"exec sleep 1000\"\nready = { port = 8000, within_seconds = 9 }\n\
+        [[ports]]\nport = 8000\nname = \"page\"\n";
+    server.add_repository("sample", &[(".greenroom/environment.toml", recipe), ("a.txt", "a\n")]);
+    let (client, name) = (server.client(), "sample".parse().unwrap());
+    let listed = server.wait(client.images(&name)).unwrap();
+    assert_eq!(listed.iter().map(|image| image.kept).collect::<Vec<_>>(), [Some(ImageKept::Newest)]);
+    let contents = server.wait(client.image_contents(listed[0].image.id)).unwrap();
+    assert_eq!(listed[0].size_bytes, Some(contents.size_bytes));
+    let layer = contents.layers.iter().find(|layer| layer.step == "fill").expect("the step's layer");
+    assert!((3_000_000..4_000_000).contains(&layer.size_bytes) && layer.images == 1, "{layer:?}");
+    let verdicts: Vec<_> = contents
+        .checks
+        .iter()
+        .map(|check| (check.name.as_str(), check.has_passed, check.ended.as_str()))
+        .collect();
+    assert_eq!(verdicts, [("good", true, "exit code 0"), ("bad", false, "exit code 7")]);
+    let [service] = &contents.services[..] else { panic!("{contents:?}") };
+    assert_eq!((service.ready_when.as_deref(), service.within_seconds), (Some("port 8000 listens"), Some(9)));
+    assert!(contents.ports.iter().any(|port| port.port == 8000 && port.name == "page"), "{contents:?}");
+    let unknown = server.wait(client.image_contents(ImageId::from_parts(1, 1))).unwrap_err();
+    assert!(unknown.to_string().contains("no such image"), "{unknown}");
+    // A build that failed is kept for its log, which says what went wrong.
+    let colleague = clone(&server, "sample");
+    let broken = "[[steps]]\nname = \"fail\"\nrun = \"echo it is broken; exit 3\"\ninputs = []\n";
+    advance(colleague.path(), &[(".greenroom/environment.toml", broken)]);
+    server.wait(client.build_image(&name)).unwrap();
+    let listed = until("the next build failed", || {
+        let listed = server.wait(client.images(&name)).unwrap();
+        (listed.len() == 2 && listed[0].image.state == ImageState::Failed).then_some(listed)
+    });
+    assert!(matches!(listed[0].kept, Some(ImageKept::ForItsLog { .. })), "{listed:?}");
+    assert_eq!((listed[0].size_bytes, listed[1].kept), (None, Some(ImageKept::Newest)));
+    let log =
+        command(server.data()).args(["image", "log", &listed[0].image.id.to_string()]).output().unwrap();
+    let log = both(&log);
+    assert!(log.contains("it is broken"), "{log}");
+}
+
+#[test]
+fn what_sandboxes_write_is_counted_by_kind() {
+    if !may_mount() {
+        return;
+    }
+    const WRITTEN: u64 = 20_000_000;
+    let server = Server::start();
+    let model = Model::new(|asked| match asked.step {
+        0 => call("bash", &json!({"command": format!("head -c {WRITTEN} /dev/urandom > big")})),
+        _ => Turn::text("Done."),
+    });
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "a\n")]);
+    let disk = || server.wait(server.client().machine_resources()).unwrap().disk;
+    assert!(disk().workspaces_bytes.is_none_or(|bytes| bytes < WRITTEN));
+    let session = server.ask("sample", "fill it");
+    server.settled(session);
+    // The file system's counters follow its own commits.
+    until("it is counted", || disk().workspaces_bytes.is_some_and(|bytes| bytes >= WRITTEN).then_some(()));
+    assert!(disk().snapshots_bytes.is_some(), "a turn that wrote was kept");
 }

@@ -2,6 +2,7 @@
 import type { Page } from "playwright-core";
 import { beforeAll, expect, it } from "vitest";
 import { choosePassword, expectComplaint, invite, PASSWORD, person, PHONE, served, visitor } from "./world/people";
+import { accessible } from "./world/access";
 import { fits, shoot } from "./world/shots";
 
 let cleo: Page;
@@ -49,6 +50,19 @@ it("a used link says so", async () => {
   await page.getByLabel("Password").fill(PASSWORD);
   await page.getByRole("button", { name: "Set password and sign in" }).click();
   await page.getByTestId("problem").waitFor();
+});
+
+it("what some people could not use is noticed", async () => {
+  await cleo.goto("/changes");
+  await cleo.getByRole("heading", { name: "Changes" }).waitFor();
+  await accessible(cleo, "as it is");
+  const spoil = (html: string) => cleo.evaluate((html) => document.querySelector("main")?.insertAdjacentHTML("beforeend", html), html);
+  await spoil('<p style="color:#999;background:#aaa">pale</p>');
+  await expect(accessible(cleo, "pale")).rejects.toThrow(/color-contrast/);
+  await cleo.reload();
+  await cleo.getByRole("heading", { name: "Changes" }).waitFor();
+  await spoil("<button></button>");
+  await expect(accessible(cleo, "nameless")).rejects.toThrow(/button-name/);
 });
 
 it("what is not there is said in words", async () => {

@@ -1,7 +1,7 @@
 /** What surrounds a conversation: a sandbox made ready while typing, a preview on its own origin, forks, the machine. */
 import type { Page } from "playwright-core";
 import { beforeAll, expect, it } from "vitest";
-import { expectComplaint, person, served } from "./world/people";
+import { admin, expectComplaint, person, served } from "./world/people";
 import { addRepository, farmShop } from "./world/repositories";
 import { shoot } from "./world/shots";
 
@@ -34,6 +34,15 @@ name = "Shop window"
 [[ports]]
 port = 8001
 name = "Closed shutter"
+
+[[checks]]
+name = "Prices add up"
+run = "python3 -m py_compile pricing.py"
+
+[[checks]]
+name = "Every test"
+run = "python3 -m unittest"
+optional = true
 `;
 let ada: Page;
 let origin: string;
@@ -81,11 +90,15 @@ it("a declared service is up and its page opens in a tab of its own, on another 
   await shoot(ada, "session-environment");
 });
 
-it("a port that nothing listens on says so", async () => {
+it("a port that nothing listens on says so, and the page opens by itself once something does", async () => {
   const port = ada.getByTestId("ports").getByRole("listitem").filter({ hasText: "Closed shutter" });
   const [page] = await Promise.all([ada.context().waitForEvent("page"), port.getByRole("link", { name: "Open" }).click()]);
   await page.getByRole("heading", { name: "Nothing listens on port 8001 yet" }).waitFor();
   await shoot(page, "preview-closed");
+  expectComplaint(/502/);
+  const id = new URL(origin).pathname.split("/").at(-1);
+  await admin(`/sessions/${id}/exec`, { command: "setsid python3 -m http.server 8001 --bind 127.0.0.1 >/dev/null 2>&1 </dev/null &" });
+  await page.getByRole("heading", { name: "Directory listing for /" }).waitFor();
   await page.close();
 });
 
@@ -111,11 +124,58 @@ it("an ended turn is forked into a session that says where it comes from", async
   await ada.waitForURL(origin);
 });
 
+it("a repository's page shows what its image holds, why it is kept, and what its recipe declares", async () => {
+  await ada.goto("/repositories/market");
+  await ada.getByTestId("image-kept").getByText("New sessions start from it").waitFor();
+  await ada.getByTestId("layers").getByRole("listitem").first().waitFor();
+  await ada.getByTestId("checks").locator("[data-passed=true]", { hasText: "Prices add up" }).waitFor();
+  await ada.getByTestId("checks").getByText("Failed: exit code 1; it is optional, so the image is good all the same").waitFor();
+  await ada.getByTestId("declared-services").getByText("Up when port 8000 listens, within 30 s.").waitFor();
+  await ada.getByTestId("declared-ports").getByText("Shop window").waitFor();
+  await shoot(ada, "repository-contents");
+});
+
+it("earlier builds stay with their logs and say why they are kept", async () => {
+  await ada.goto("/repositories/market");
+  await ada.getByRole("button", { name: "Rebuild image" }).click();
+  const images = ada.getByTestId("images").getByRole("listitem");
+  await expect.poll(() => images.count()).toBe(2);
+  await ada.locator("[data-testid=image][data-state=ready]").waitFor({ timeout: 40_000 });
+  await images.filter({ hasText: "Among the 3 newest good ones, which are kept" }).getByRole("link").click();
+  await ada.locator("[data-testid=build-log][data-state=finished]").waitFor();
+  await expect.poll(() => ada.getByTestId("build-log").innerText()).toContain("pricing");
+  await shoot(ada, "repository-earlier");
+});
+
+it("the list of sessions follows what others do, and is not asked for again and again", async () => {
+  const asked: string[] = [];
+  ada.on("request", (request) => new URL(request.url()).pathname === "/api/v1/sessions" && request.method() === "GET" && asked.push(request.url()));
+  await ada.goto("/");
+  await ada.getByTestId("sessions").getByRole("link").first().waitFor();
+  const before = await ada.getByTestId("sessions").getByRole("link").count();
+  const eve = await person("Eve Elder");
+  await eve.goto("/?repository=market");
+  await eve.getByLabel("Prompt").fill("hello from somebody else");
+  await eve.getByRole("button", { name: "Send" }).click();
+  const line = ada.getByTestId("sessions").getByRole("link", { name: /hello from somebody else/ });
+  await line.locator("[data-testid=session-status][data-status=idle]").waitFor();
+  expect(await ada.getByTestId("sessions").getByRole("link").count()).toBe(before + 1);
+  await eve.waitForURL("**/sessions/*");
+  await eve.getByRole("tab", { name: "Details" }).click();
+  await eve.locator("[data-testid=turn-end]").waitFor();
+  await eve.getByRole("button", { name: "Delete session" }).click();
+  await eve.getByRole("button", { name: "Delete for good" }).click();
+  await line.waitFor({ state: "detached" });
+  expect(asked.length, "once, before the stream was there").toBeLessThanOrEqual(1);
+});
+
 it("the machine's page shows what sandboxes hold, and a viewer may look", async () => {
   const viewer = await person("Vera Vale", { role: "viewer" });
+  await viewer.setViewportSize({ width: 1440, height: 500 });
   await viewer.goto("/settings");
   await viewer.getByRole("link", { name: /what the machine can do/ }).click();
   await viewer.getByTestId("sandboxes-now").getByText(/of \d+/).waitFor();
+  expect(await viewer.locator("#main").evaluate((main) => main.scrollTop), "a page begins at its top").toBe(0);
   await viewer.getByTestId("disk").getByText("Free").waitFor();
   await viewer.getByTestId("pools").getByText("market").waitFor();
   await viewer.getByTestId("capabilities").getByRole("listitem").first().waitFor();

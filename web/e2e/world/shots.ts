@@ -1,8 +1,12 @@
-/** Pictures of a page as it is now: at two widths and in both lights, kept in `artifacts/screenshots/`. */
+/**
+ * Pictures of a page as it is now: at two widths and in both lights, kept in `artifacts/screenshots/`. What is pictured
+ * must fit the screen and be usable by everybody.
+ */
 import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Page } from "playwright-core";
 import { expect } from "vitest";
+import { accessible } from "./access";
 
 const FOLDER = fileURLToPath(new URL("../../../artifacts/screenshots/", import.meta.url));
 const SIZES = [
@@ -18,6 +22,7 @@ export async function shoot(page: Page, name: string, sizes = SIZES): Promise<vo
     for (const light of ["light", "dark"] as const) {
       await page.emulateMedia({ colorScheme: light });
       await keepPicture(page, `${name}-${size.width}-${light}`);
+      await accessible(page, `${name}-${size.width}-${light}`);
     }
   }
   await page.emulateMedia({ colorScheme: null });

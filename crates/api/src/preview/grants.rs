@@ -87,7 +87,7 @@ impl Grants {
     }
 }
 
-fn secret() -> Result<String, getrandom::Error> {
+pub(super) fn secret() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))

@@ -9,6 +9,9 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLI
 use http::{HeaderMap, HeaderValue};
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+/// Asks until the program answers, and only then loads anew: whoever reads or hears the page is not interrupted.
+const WAITING: &str = "const again=async()=>{try{const answer=await fetch(location.href,{method:'HEAD',cache:'no-store'});\
+    if(answer.status!==502)return location.reload()}catch{}setTimeout(again,2000)};setTimeout(again,1000)";
 const STYLE: &str = "\
     :root{color-scheme:light dark}\
     body{margin:0;min-height:100vh;display:grid;place-items:center;background:light-dark(#f4f5ef,#0d1310);\
@@ -28,14 +31,20 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn of(problem: &Problem, address: Address, product: &str, wants_page: bool) -> Response {
+    // Without randomness the page stands still.
+    let waits = wants_page && problem.code == ErrorCode::PortClosed;
+    let nonce = if waits { super::grants::secret().ok() } else { None };
     let mut response = if wants_page {
-        Html(in_words(problem, address, product)).into_response()
+        Html(in_words(problem, address, product, nonce.as_deref())).into_response()
     } else {
         axum::Json(in_json(problem)).into_response()
     };
     *response.status_mut() = status_of(problem);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    let policy = nonce.and_then(|nonce| {
+        HeaderValue::try_from(format!("{POLICY}; connect-src 'self'; script-src 'nonce-{nonce}'")).ok()
+    });
+    headers.insert(CONTENT_SECURITY_POLICY, policy.unwrap_or(HeaderValue::from_static(POLICY)));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -48,23 +57,26 @@ fn in_json(problem: &Problem) -> ErrorBody {
     ErrorBody { error: ErrorView { code, message, hint, detail, request_id } }
 }
 
-fn in_words(problem: &Problem, address: Address, product: &str) -> String {
-    let is_closed = problem.code == ErrorCode::PortClosed;
+fn in_words(problem: &Problem, address: Address, product: &str, nonce: Option<&str>) -> String {
     let title = match problem.code {
         ErrorCode::PortClosed => format!("Nothing listens on port {} yet", address.port),
         ErrorCode::NotSignedIn => "This preview is not open to you".to_owned(),
         _ => "This preview cannot be shown".to_owned(),
     };
     // While a server inside is starting, the page finds it by itself.
-    let again = if is_closed { "<meta http-equiv=\"refresh\" content=\"3\">" } else { "" };
+    let waiting = nonce.map_or(String::new(), |nonce| {
+        format!(
+            "<p role=\"status\">This page opens by itself as soon as the program is up.</p><script nonce=\"{nonce}\">{WAITING}</script>"
+        )
+    });
     let hint = paragraph("p", problem.hint.as_deref());
     let detail = paragraph("pre", problem.detail.as_deref());
     let session = address.session;
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-        <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">{again}\
+        <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
         <title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>\
-        <p>{message}</p>{hint}{detail}<p><small>{code}</small></p>\
+        <p>{message}</p>{hint}{detail}{waiting}<p><small>{code}</small></p>\
         <a href=\"{product}/sessions/{session}?tab=details\">Go to the session</a></main>",
         title = escaped(&title),
         message = escaped(&problem.message),
@@ -100,8 +112,25 @@ mod tests {
     fn words_of_a_sandbox_are_text_never_markup() {
         let problem = Problem::new(ErrorCode::PortClosed, "<script>x</script>").hint("\"&").detail("<b>");
         let address = Address { session: SessionId::from_parts(1, 1), port: 3000 };
-        let page = in_words(&problem, address, "http://localhost:1");
-        assert!(!page.contains("<script>") && !page.contains("<b>") && page.contains("&quot;&amp;"));
-        assert!(page.contains("Nothing listens on port 3000 yet") && page.contains("refresh"));
+        let page = in_words(&problem, address, "http://localhost:1", None);
+        assert!(!page.contains("<script") && !page.contains("<b>") && page.contains("&quot;&amp;"));
+        assert!(page.contains("Nothing listens on port 3000 yet"));
+    }
+
+    #[test]
+    fn only_a_page_that_waits_runs_a_script_and_only_its_own() {
+        let address = Address { session: SessionId::from_parts(1, 1), port: 3000 };
+        let answer = |code, wants_page| {
+            of(&Problem::new(code, "No."), address, "http://localhost:1", wants_page).headers()
+                [CONTENT_SECURITY_POLICY]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (one, other) = (answer(ErrorCode::PortClosed, true), answer(ErrorCode::PortClosed, true));
+        assert!(one.contains("script-src 'nonce-") && one.starts_with(POLICY), "{one}");
+        assert_ne!(one, other, "a nonce is used once");
+        assert_eq!(answer(ErrorCode::PortClosed, false), POLICY);
+        assert_eq!(answer(ErrorCode::Deadline, true), POLICY);
     }
 }

@@ -1,8 +1,8 @@
 //! What an image holds and why it is still there, for people to see. Reads manifests; changes and decides nothing.
 
-use super::{internal, view_of};
+use super::view_of;
 use crate::images::retention::{ImageHistory, ROWS};
-use crate::{App, Inner, Result, require};
+use crate::{App, Result, require};
 use greenroom_directory::{ImageRow, ImageState};
 use greenroom_domain::{ImageId, Person, RepositoryName, Role};
 use greenroom_image::manifest::{CheckReport, ImageBase};
@@ -13,7 +13,6 @@ use greenroom_wire::{
     CheckView, DeclaredPort, DeclaredService, ImageContents, ImageKept, LayerView, ListedImage,
 };
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 const LISTED: usize = 50;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -52,15 +51,6 @@ impl App {
             }
         }
         Ok(contents(&manifest, &sizes, &users))
-    }
-}
-
-impl Inner {
-    async fn layer_sizes(self: &Arc<Self>) -> Result<HashMap<LayerKey, u64>> {
-        let layers = self.images.layers().clone();
-        let listed = tokio::task::spawn_blocking(move || layers.list()).await;
-        let listed = listed.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
-        Ok(listed.into_iter().map(|layer| (layer.key, layer.meta.size_bytes)).collect())
     }
 }
 

@@ -51,7 +51,7 @@ impl Inner {
         Ok(self.layer_sizes().await?.values().sum())
     }
 
-    async fn layer_sizes(&self) -> Result<HashMap<LayerKey, u64>> {
+    pub(super) async fn layer_sizes(&self) -> Result<HashMap<LayerKey, u64>> {
         let layers = self.images.layers.clone();
         let listed =
             tokio::task::spawn_blocking(move || layers.list()).await.map_err(|error| internal(&error))?;

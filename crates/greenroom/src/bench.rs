@@ -6,6 +6,7 @@ mod disk;
 mod image;
 mod library;
 mod peers;
+mod served;
 mod snapshot;
 mod start;
 mod stats;

@@ -52,7 +52,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         budget: settings.budget,
         max_sandboxes: settings.max_sandboxes as usize,
         pool: settings.pool,
-        blanks: greenroom_sandboxd::DEFAULT_BLANKS,
+        blanks: settings.blanks as usize,
         volume: VolumeSettings { size_bytes: settings.volume_bytes },
         sandbox_disk: settings.sandbox_disk_bytes,
         layers_limit: settings.layers_bytes,

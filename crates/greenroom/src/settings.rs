@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) log_format: LogFormat,
     pub(crate) max_sandboxes: u32,
+    /// At most 64.
+    pub(crate) blanks: u32,
     pub(crate) pool: PoolLimits,
     /// Limits of a turn where a session sets none.
     pub(crate) budget: Budget,
@@ -77,6 +79,7 @@ impl Settings {
             preview_domain: layer.preview_domain,
             log_format: layer.log.format.expect(all),
             max_sandboxes: layer.max_sandboxes.expect(all).get(),
+            blanks: layer.blanks.expect(all).into(),
             pool: layer.pool.complete().expect(all),
             volume_bytes: layer.volume_gib.map(layer::VolumeGib::bytes),
             sandbox_disk_bytes: gib(layer.sandbox_disk_gib.expect(all)),
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -156,6 +159,7 @@ mod tests {
             ("GREENROOM_VOLUME_GIB", "40"),
             ("GREENROOM_SANDBOX_DISK_GIB", "7"),
             ("GREENROOM_LAYERS_GIB", "30"),
+            ("GREENROOM_BLANKS", "8"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
@@ -194,6 +198,7 @@ mod tests {
         assert!(problem.message.starts_with("GREENROOM_MAX_SANDBOXES"), "{}", problem.message);
         assert!(env(&[("GREENROOM_PUBLIC_ORIGIN", "https://code.example/path")]).is_err());
         assert!(env(&[("GREENROOM_MAX_SANDBOXES", "0")]).is_err());
+        assert!(env(&[("GREENROOM_BLANKS", "65")]).is_err());
         assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
         let problem = file("volume_gib = 5000\n").unwrap_err();
         assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
 
 /// Blanks that may be asked for.
-pub(crate) const MAX_BLANKS: usize = 64;
+pub const MAX_BLANKS: usize = 64;
 const TMP_BYTES: u64 = 2 << 30;
 /// Carriers kept ready. Moving a process into a control group takes the kernel about 7 ms during which nothing on the
 /// machine can fork, but a second one right behind it almost nothing: so it is done in advance, by the batch, and not

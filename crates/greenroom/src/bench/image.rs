@@ -3,6 +3,7 @@
 //! commands of the parts that ran, on the machine itself, with caches as full as the image's were. The aim is a factor of
 //! at most two.
 
+use super::served::Knobs;
 use super::world::World;
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
@@ -84,7 +85,7 @@ pub(crate) async fn run(global: &Global, out: Output) -> Result<Exit, Failure> {
     let mut rows = Vec::new();
     for project in &PROJECTS {
         out.progress(&format!("{}…\n", project.name));
-        let world = World::start_empty(global, out, project.name).await?;
+        let world = World::start_empty(global, out, Knobs::usual(16).without_pool(), project.name).await?;
         let measured = measure(&world, project).await;
         world.stop().await;
         rows.extend(measured?);

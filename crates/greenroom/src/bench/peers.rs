@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What every row runs: it prints a nonce and reads a file.
+/// What every row runs: it prints a nonce and reads a file of one line, all in the shell itself.
 pub(crate) fn script(nonce: &str, file: &str) -> String {
-    format!("printf '%s\\n' {nonce}; cat {file}")
+    format!("read -r line < {file}; printf '%s\\n' {nonce} \"$line\"")
 }
 
 /// Bare clone3 and exec of the same script.

@@ -2,8 +2,9 @@
 //! public API and at the library, beside the floor and the peers that are installed.
 
 use super::library::Library;
+use super::served::Knobs;
 use super::stats::Report;
-use super::world::{Knobs, World};
+use super::world::World;
 use super::{disk, peers};
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
@@ -31,9 +32,9 @@ const FILES: &[(&str, &str)] = &[("tracked.txt", TRACKED)];
 
 pub(crate) async fn run(global: &Global, out: Output, n: u32, alive: &[u32]) -> Result<Exit, Failure> {
     out.progress("Building the image to measure with…\n");
-    let mut world = World::start(global, out, None, FILES).await?;
-    let mut report = Report::default();
     let most = alive.iter().max().copied().unwrap_or(0) as usize + BURST + 16;
+    let mut world = World::start(global, out, Knobs::usual(most).without_pool(), FILES).await?;
+    let mut report = Report::default();
     for count in alive {
         let mut part = Report::default();
         world = measure_over_http(world, out, n, *count, most, &mut part).await?;
@@ -64,7 +65,7 @@ async fn measure_over_http(
     report: &mut Report,
 ) -> Result<World, Failure> {
     let usual = Knobs::usual(most);
-    let world = world.another(Knobs { blanks: 0, ..usual.without_pool() }, FILES).await?;
+    let world = world.again(Knobs { blanks: 0, ..usual.without_pool() }).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("cold: a session's first command, nothing made in advance…\n");
     report.row("cold", starts(&world, n, Ready::Pause(PAUSE)).await?);
@@ -72,7 +73,7 @@ async fn measure_over_http(
     report.row("exec", execs(&world, running[0], n * 4).await?);
     end(&world, running).await?;
 
-    let world = world.another(usual.without_pool(), FILES).await?;
+    let world = world.again(usual.without_pool()).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("blank: the same with blanks…\n");
     report.row("blank", starts(&world, n, Ready::Pause(PAUSE)).await?);
@@ -84,7 +85,7 @@ async fn measure_over_http(
     }
     end(&world, running).await?;
 
-    let world = world.another(usual, FILES).await?;
+    let world = world.again(usual).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("warm: the same with a synced sandbox in the pool…\n");
     report.row("warm", starts(&world, n, Ready::Warm).await?);

@@ -32,7 +32,7 @@ pub(crate) async fn run(global: &Global, out: Output, n: u32) -> Result<Exit, Fa
         (".greenroom/skills/measured-release/SKILL.md", SKILL),
         ("tracked.txt", "x\n"),
     ];
-    let world = World::start(global, out, Some(provider), &files).await?;
+    let world = World::with_provider(global, out, provider, &files).await?;
     let measured = measure(&world, &server, n).await;
     world.stop().await;
     let report = measured?;

@@ -1,12 +1,11 @@
 //! A server of the benchmark's own, with one repository whose image is built.
 
+use super::served::{Knobs, Served};
 use crate::cli::Global;
 use crate::connection;
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::server::{self, Options, Server};
 use crate::verb::Desk;
-use greenroom_app::PoolLimits;
 use greenroom_client::{Address, Client, Credential};
 use greenroom_domain::{ErrorCode, Problem, RepositoryName};
 use greenroom_model::Provider;
@@ -16,84 +15,63 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What differs between servers that are measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Knobs {
-    pub(crate) blanks: usize,
-    pub(crate) pool: PoolLimits,
-    pub(crate) max_sandboxes: usize,
-}
-
-impl Knobs {
-    /// As `serve` has them, with room for what a benchmark starts.
-    pub(crate) fn usual(max_sandboxes: usize) -> Self {
-        Self { blanks: greenroom_sandboxd::DEFAULT_BLANKS, pool: PoolLimits::default(), max_sandboxes }
-    }
-
-    pub(crate) fn without_pool(self) -> Self {
-        Self { pool: PoolLimits { floor: 0, cap: 0, most: 0 }, ..self }
-    }
-
-    fn apply(self, options: Options) -> Options {
-        Options { blanks: self.blanks, pool: self.pool, max_sandboxes: self.max_sandboxes, ..options }
-    }
-}
-
 pub(crate) struct World {
     pub(crate) desk: Desk,
     pub(crate) repository: RepositoryName,
-    server: Server,
+    served: Served,
     data: PathBuf,
 }
 
 impl World {
+    /// A server in a process of its own, as people run it.
     pub(crate) async fn start(
         global: &Global,
         out: Output,
-        provider: Option<Arc<dyn Provider>>,
+        knobs: Knobs,
         files: &[(&str, &str)],
     ) -> Result<Self, Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let parent = global
-            .data
-            .clone()
-            .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
-        let data = parent.join(format!("bench-{now}"));
-        let server = server::start(Options::local(data.clone(), 0, provider)).await?;
-        let client = client_of(&server)?;
-        let repository = "bench".parse().expect("a valid name");
-        let world = Self { desk: Desk { client, out }, repository, server, data };
+        let world = Self::start_empty(global, out, knobs, "bench").await?;
         world.add_repository(files).await?;
         Ok(world)
     }
 
-    /// The same repository, built again behind another server with a data directory of its own.
-    pub(crate) async fn another(self, knobs: Knobs, files: &[(&str, &str)]) -> Result<Self, Failure> {
-        let next = self.data.with_extension(format!("{}-blanks", knobs.blanks));
-        let data = if next == self.data { self.data.with_extension("again") } else { next };
-        let Self { desk, repository, server, data: former } = self;
-        server.stop().await;
-        // Only what is left over.
-        let _ = std::fs::remove_dir_all(former);
-        let server = server::start(knobs.apply(Options::local(data.clone(), 0, None))).await?;
-        let client = client_of(&server)?;
-        let world = Self { desk: Desk { client, out: desk.out }, repository, server, data };
+    /// A server of this process, which answers with this provider.
+    pub(crate) async fn with_provider(
+        global: &Global,
+        out: Output,
+        provider: Arc<dyn Provider>,
+        files: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let data = directory(global);
+        let served = Served::here(&data, provider).await?;
+        let world = Self::over(served, data, out, "bench")?;
         world.add_repository(files).await?;
         Ok(world)
     }
 
     /// With nothing in it yet: the caller adds a repository itself.
-    pub(crate) async fn start_empty(global: &Global, out: Output, name: &str) -> Result<Self, Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let parent = global
-            .data
-            .clone()
-            .unwrap_or_else(|| connection::data_dir(None).with_file_name("greenroom-bench"));
-        let data = parent.join(format!("bench-{now}"));
-        let server = server::start(Options::local(data.clone(), 0, None)).await?;
-        let client = client_of(&server)?;
+    pub(crate) async fn start_empty(
+        global: &Global,
+        out: Output,
+        knobs: Knobs,
+        name: &str,
+    ) -> Result<Self, Failure> {
+        let data = directory(global);
+        Self::over(Served::process(&data, knobs).await?, data, out, name)
+    }
+
+    /// The same data behind another server.
+    pub(crate) async fn again(self, knobs: Knobs) -> Result<Self, Failure> {
+        let Self { desk, repository, served, data } = self;
+        served.stop().await?;
+        let served = Served::process(&data, knobs).await?;
+        Self::over(served, data, desk.out, repository.as_str())
+    }
+
+    fn over(served: Served, data: PathBuf, out: Output, name: &str) -> Result<Self, Failure> {
+        let client = client_with(&served.address, served.token.clone())?;
         let repository = name.parse().expect("a valid name");
-        Ok(Self { desk: Desk { client, out }, repository, server, data })
+        Ok(Self { desk: Desk { client, out }, repository, served, data })
     }
 
     async fn add_repository(&self, files: &[(&str, &str)]) -> Result<(), Failure> {
@@ -121,9 +99,8 @@ impl World {
 
     /// Where its repository is pushed to, with what that takes.
     pub(crate) fn push_url(&self) -> String {
-        let address = self.server.listening_on();
-        let host = address.trim_start_matches("http://");
-        format!("http://bench:{}@{host}/git/{}.git", self.server.local_token, self.repository)
+        let host = self.served.address.trim_start_matches("http://");
+        format!("http://bench:{}@{host}/git/{}.git", self.served.token, self.repository)
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -131,7 +108,9 @@ impl World {
     }
 
     pub(crate) async fn stop(self) {
-        self.server.stop().await;
+        if let Err(failure) = self.served.stop().await {
+            tracing::warn!(?failure, "the measured server did not stop");
+        }
         // The directory is this run's own; what cannot be removed is only disk space.
         let _ = std::fs::remove_dir_all(&self.data);
     }
@@ -149,16 +128,18 @@ impl World {
         };
         self.desk.client.add_person(&body).await?;
         let token = self.desk.client.create_token("bench", Some(login)).await?;
-        client_with(&self.server, token.secret)
+        client_with(&self.served.address, token.secret)
     }
 }
 
-fn client_of(server: &Server) -> Result<Client, Failure> {
-    client_with(server, server.local_token.clone())
+fn directory(global: &Global) -> PathBuf {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let beside = || connection::data_dir(None).with_file_name("greenroom-bench");
+    global.data.clone().unwrap_or_else(beside).join(format!("bench-{now}"))
 }
 
-fn client_with(server: &Server, token: String) -> Result<Client, Failure> {
-    let address: Address = server.listening_on().parse().map_err(|error| {
+fn client_with(address: &str, token: String) -> Result<Client, Failure> {
+    let address: Address = address.parse().map_err(|error| {
         Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
     })?;
     Ok(Client::new(address, Credential::Token(token))?)

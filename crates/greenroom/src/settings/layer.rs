@@ -6,7 +6,7 @@ use greenroom_app::PoolLimits;
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
-use greenroom_sandboxd::DEFAULT_DISK;
+use greenroom_sandboxd::{DEFAULT_BLANKS, DEFAULT_DISK, MAX_BLANKS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +31,9 @@ pub(crate) struct Layer {
     /// Most sandboxes that run at the same time; further sessions wait
     #[arg(long, value_name = "N")]
     pub(crate) max_sandboxes: Option<NonZeroU32>,
+    /// Started sandboxes without an image that are kept ready, at most 64; each holds about half a megabyte
+    #[arg(long, value_name = "N")]
+    pub(crate) blanks: Option<Blanks>,
     #[command(flatten)]
     pub(crate) pool: PoolLayer,
     /// Most GiB of the host's disk for the volume of workspaces, layers and snapshots, which grows and never shrinks; without it four fifths of what is free, at most 1024
@@ -200,6 +203,32 @@ impl FromStr for VolumeGib {
     }
 }
 
+/// As many blanks as can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub(crate) struct Blanks(u32);
+
+impl TryFrom<u32> for Blanks {
+    type Error = &'static str;
+    fn try_from(count: u32) -> Result<Self, &'static str> {
+        if count as usize <= MAX_BLANKS { Ok(Self(count)) } else { Err("expected 0 to 64 blanks") }
+    }
+}
+
+impl From<Blanks> for u32 {
+    fn from(blanks: Blanks) -> Self {
+        blanks.0
+    }
+}
+
+impl FromStr for Blanks {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count: u32 = text.parse().map_err(|_| format!("{text:?} is not a number of blanks"))?;
+        Self::try_from(count).map_err(str::to_owned)
+    }
+}
+
 impl Layer {
     pub(crate) fn defaults() -> Self {
         let Budget { tokens, cost_microusd, wall_ms, tool_calls } = Budget::default();
@@ -209,6 +238,7 @@ impl Layer {
             preview_domain: None,
             log: LogLayer { format: Some(LogFormat::Text) },
             max_sandboxes: NonZeroU32::new(16),
+            blanks: u32::try_from(DEFAULT_BLANKS).ok().and_then(|count| Blanks::try_from(count).ok()),
             pool: PoolLayer::of(PoolLimits::default()),
             volume_gib: None,
             sandbox_disk_gib: u32::try_from(DEFAULT_DISK >> 30).ok().and_then(NonZeroU32::new),
@@ -248,6 +278,7 @@ impl Layer {
             preview_domain: self.preview_domain.or(other.preview_domain),
             log: LogLayer { format: self.log.format.or(other.log.format) },
             max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
+            blanks: self.blanks.or(other.blanks),
             pool: self.pool.or(&other.pool),
             volume_gib: self.volume_gib.or(other.volume_gib),
             sandbox_disk_gib: self.sandbox_disk_gib.or(other.sandbox_disk_gib),

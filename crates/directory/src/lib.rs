@@ -48,10 +48,11 @@ impl Directory {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             let writer = schema::open_for_writing(&path)?;
+            let journal = schema::open_journal(&path)?;
             let readers = (0..READERS).map(|_| schema::open_for_reading(&path)).collect::<Result<_>>()?;
             Ok(Self {
-                writer: Worker::start("directory-writer", vec![writer])?,
-                readers: Worker::start("directory-reader", readers)?,
+                writer: Worker::writer("directory-writer", writer, journal)?,
+                readers: Worker::readers("directory-reader", readers)?,
             })
         });
         opened.await.map_err(|_| Error::Database("opening the directory panicked".into()))?

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -17,10 +17,25 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer's thread syncs the journal, after as many commits as are at hand.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// The file that committed transactions are in; it stays the same as long as the database is open. What the schema's
+/// own transaction wrote to it is durable when this returns.
+pub(crate) fn open_journal(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    let place = path.parent().unwrap_or(Path::new("."));
+    let opened = File::open(&name).and_then(|journal| {
+        journal.sync_all()?;
+        File::open(place)?.sync_all()?;
+        Ok(journal)
+    });
+    opened.map_err(|error| Error::Database(format!("opening {}: {error}", Path::new(&name).display())))
 }
 
 pub(crate) fn open_for_reading(path: &Path) -> Result<Connection> {

@@ -94,8 +94,8 @@ impl SessionDirectory for FileSessions {
     }
 }
 
-/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, the
-/// entries by their commit, and its place by the last sync.
+/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, its
+/// directory and the entries by their commit (SQLite syncs the directory of a new WAL), and its place by the last sync.
 fn create_file(
     root: &Path,
     directory: &Path,
@@ -131,8 +131,7 @@ pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
         ))
         .map_err(from_sql)?;
     connection.close().map_err(|(_, error)| from_sql(error))?;
-    std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))?;
-    sync_directory(directory)
+    std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
 }
 
 /// Whether a session was made there, not only begun.

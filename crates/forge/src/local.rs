@@ -9,13 +9,14 @@ mod import;
 mod pkt;
 mod policy;
 mod receive;
+mod refresh;
 mod scan;
 mod source;
 mod store;
 mod tree;
 mod upload;
 
-use crate::{Change, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Result};
+use crate::{Change, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Refreshed, Result};
 use async_trait::async_trait;
 use greenroom_domain::{BranchName, ChangeId, CommitHash, ErrorCode, Person, Problem, RepositoryId};
 use source::Source;
@@ -46,12 +47,15 @@ pub struct LocalForge {
     inner: Arc<Inner>,
 }
 
+type Locks = Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>;
+
 #[derive(Debug)]
 struct Inner {
     data: PathBuf,
     repositories: PathBuf,
     store: Store,
-    locks: Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Locks,
+    refreshes: Locks,
     fetches: Semaphore,
     pushes: Semaphore,
     known_secrets: scan::KnownSecrets,
@@ -68,7 +72,8 @@ impl LocalForge {
             store: Store::open(&data.join("forge.db"))?,
             data,
             repositories,
-            locks: Mutex::default(),
+            locks: Locks::default(),
+            refreshes: Locks::default(),
             fetches: Semaphore::new(MOST_FETCHES),
             pushes: Semaphore::new(MOST_PUSHES),
             known_secrets: scan::KnownSecrets::default(),
@@ -94,9 +99,11 @@ impl LocalForge {
     }
 
     fn lock(&self, id: RepositoryId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.inner.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        locks.entry(id).or_default().clone()
+        lock_in(&self.inner.locks, id)
+    }
+
+    fn lock_for_refresh(&self, id: RepositoryId) -> Arc<tokio::sync::Mutex<()>> {
+        lock_in(&self.inner.refreshes, id)
     }
 
     async fn store<T: Send + 'static>(
@@ -169,6 +176,20 @@ impl Forge for LocalForge {
         let recorded = branch.clone();
         self.store(move |store| store.add_repository(id, &recorded)).await?;
         Ok(branch)
+    }
+
+    async fn refresh(&self, id: RepositoryId, source: &str) -> Result<Refreshed> {
+        let repository = self.known(id).await?;
+        let source = Source::parse(source).map_err(Error::Refused)?;
+        self.check_source(Some(&source))?;
+        // The network is waited for without the lock, by one at a time.
+        let fetching = self.lock_for_refresh(id);
+        let _one = fetching.lock().await;
+        let fetched =
+            refresh::fetch_beside(&repository, &source).await.map_err(|error| self.or_disk_full(error))?;
+        let lock = self.lock(id);
+        let _held = lock.lock().await;
+        refresh::follow(&repository, &fetched).await.map_err(|error| self.or_disk_full(error))
     }
 
     async fn remove_repository(&self, id: RepositoryId) -> Result<()> {
@@ -305,6 +326,12 @@ impl Forge for LocalForge {
             )),
         }
     }
+}
+
+fn lock_in(locks: &Locks, id: RepositoryId) -> Arc<tokio::sync::Mutex<()>> {
+    let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
+    locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+    locks.entry(id).or_default().clone()
 }
 
 async fn permit(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>> {

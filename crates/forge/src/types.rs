@@ -88,6 +88,14 @@ pub struct FileDiff {
     pub is_truncated: bool,
 }
 
+/// What a look at a repository's source changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    pub moved: Vec<BranchName>,
+    /// With commits of their own in both places.
+    pub diverged: Vec<BranchName>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GitService {
     UploadPack,
@@ -152,6 +160,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     /// Makes the repository from a path or URL (mirrors its branches and tags); `None` makes an empty one. Answers the
     /// default branch. Repeating a finished call is harmless.
     async fn create_repository(&self, id: RepositoryId, source: Option<&str>) -> Result<BranchName>;
+    /// Fetches what is new at the place the repository was made from, which is given anew because no credential is kept here.
+    /// What moved both there and here stays as it is and is named.
+    async fn refresh(&self, id: RepositoryId, source: &str) -> Result<Refreshed>;
     async fn remove_repository(&self, id: RepositoryId) -> Result<()>;
     /// How many other people must approve a change before it can be merged: 1 unless set. With 0 a change may be merged
     /// unreviewed and is marked so. A forge with protection rules of its own refuses.

@@ -30,6 +30,7 @@ const SETTINGS: &[&str] = &[
     "core.quotePath=false",
     "core.attributesFile=/dev/null",
     "protocol.ext.allow=never",
+    "transfer.hideRefs=refs/greenroom/",
     "gc.auto=0",
     "maintenance.auto=false",
     "advice.objectNameWarning=false",

@@ -29,14 +29,29 @@ const PASSED_ON: &[&str] = &[
 const CREDENTIAL_HELPER: &str =
     r#"!f() { echo "username=$GREENROOM_GIT_USERNAME"; echo "password=$GREENROOM_GIT_PASSWORD"; }; f"#;
 
+const ALL: &[&str] = &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// What was tried, for whoever reads that it failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CloneWords {
+    Import,
+    Refresh,
+}
+
+impl CloneWords {
+    fn of(self, location: &str) -> String {
+        match self {
+            Self::Import => format!("{location} could not be cloned."),
+            Self::Refresh => format!("New commits could not be fetched from {location}."),
+        }
+    }
+}
+
 /// Builds at `directory` (which must be new) and answers the default branch.
 pub(crate) async fn import(directory: &Path, source: Option<&Source>) -> Result<BranchName> {
     init(directory).await?;
     let Some(source) = source else { return Ok(main_branch()) };
-    if let Some(path) = source.path() {
-        check_directory(path)?;
-    }
-    fetch(directory, source).await?;
+    fetch(directory, source, CloneWords::Import, &[], ALL).await?;
     let branch = match remote_head(directory, source).await? {
         Some(branch) => branch,
         None => likely_branch(directory).await?,
@@ -71,19 +86,28 @@ fn check_directory(path: &Path) -> Result<()> {
     ))
 }
 
-async fn fetch(directory: &Path, source: &Source) -> Result<()> {
+/// Answers when the objects are here. `refspecs` with a `+` take whatever the source has.
+pub(super) async fn fetch(
+    directory: &Path,
+    source: &Source,
+    words: CloneWords,
+    options: &[&str],
+    refspecs: &[&str],
+) -> Result<()> {
+    if let Some(path) = source.path() {
+        check_directory(path)?;
+    }
     let fetch =
         ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--refmap="];
-    let git = reach(Git::at(directory), source).args(fetch);
+    let git = reach(Git::at(directory), source).args(fetch).args(options);
     let git = with_upload_pack(git, source).args(["--"]).args([source.location()]);
-    let output = git.args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]).run().await;
-    succeeded(source, output).map(drop)
+    succeeded(source, words, git.args(refspecs).run().await).map(drop)
 }
 
 async fn remote_head(directory: &Path, source: &Source) -> Result<Option<BranchName>> {
     let git = reach(Git::at(directory), source).args(["ls-remote", "--quiet", "--symref"]);
     let git = with_upload_pack(git, source).args(["--"]).args([source.location()]).args(["HEAD"]);
-    let output = succeeded(source, git.run().await)?;
+    let output = succeeded(source, CloneWords::Import, git.run().await)?;
     let head = output.text();
     let named = head.lines().filter_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
     Ok(named.filter_map(|name| name.parse().ok()).next())
@@ -125,7 +149,7 @@ fn with_upload_pack(git: Git, source: &Source) -> Git {
     }
 }
 
-fn succeeded(source: &Source, output: Result<Output>) -> Result<Output> {
+fn succeeded(source: &Source, words: CloneWords, output: Result<Output>) -> Result<Output> {
     let said = match output {
         Ok(output) if output.status.success() => return Ok(output),
         Ok(output) => output.stderr,
@@ -133,7 +157,7 @@ fn succeeded(source: &Source, output: Result<Output>) -> Result<Output> {
         Err(other) => return Err(other),
     };
     Err(Error::Refused(
-        Problem::new(ErrorCode::CloneFailed, format!("{} could not be cloned.", source.location()))
+        Problem::new(ErrorCode::CloneFailed, words.of(&source.location()))
             .hint("Check that the path or URL is a git repository that the serving user can read.")
             .detail(without_credentials(source, &last_lines(&said))),
     ))

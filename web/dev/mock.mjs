@@ -101,9 +101,9 @@ const failed = image("failed", {
 });
 const building = image("building", { finished_at_ms: null, started_at_ms: now() - 9000, steps: [{ name: "clone", is_reused: false, duration_ms: 900 }] });
 const repositories = [
-  { id: "rep_1", name: "sample", source: "/srv/code/sample", default_branch: "main", required_approvals: 1, clone_path: "/git/sample.git", head: hash("a1b2c3d4"), image: good, build: null, added_at_ms: now() - 86_400_000 },
-  { id: "rep_2", name: "site", source: "https://git.example.com/team/site.git", default_branch: "main", required_approvals: 1, clone_path: "/git/site.git", head: hash("99"), image: good, build: failed, added_at_ms: now() - 86_400_000 },
-  { id: "rep_3", name: "ledger", source: "https://git.example.com/team/ledger.git", default_branch: "trunk", required_approvals: 0, clone_path: "/git/ledger.git", head: null, image: null, build: building, added_at_ms: now() - 9000 },
+  { id: "rep_1", name: "sample", source: "/srv/code/sample", default_branch: "main", required_approvals: 1, mirror: { refreshed_at_ms: now() - 600_000, problem: null, hook_made_at_ms: null }, clone_path: "/git/sample.git", head: hash("a1b2c3d4"), image: good, build: null, added_at_ms: now() - 86_400_000 },
+  { id: "rep_2", name: "site", source: "https://git.example.com/team/site.git", default_branch: "main", required_approvals: 1, mirror: { refreshed_at_ms: now() - 600_000, problem: null, hook_made_at_ms: null }, clone_path: "/git/site.git", head: hash("99"), image: good, build: failed, added_at_ms: now() - 86_400_000 },
+  { id: "rep_3", name: "ledger", source: "https://git.example.com/team/ledger.git", default_branch: "trunk", required_approvals: 0, mirror: { refreshed_at_ms: now() - 600_000, problem: null, hook_made_at_ms: null }, clone_path: "/git/ledger.git", head: null, image: null, build: building, added_at_ms: now() - 9000 },
 ];
 const models = [
   { name: "opus", provider: "anthropic", model: "claude-opus-4-5", base_url: null, has_key: true, is_default: true },

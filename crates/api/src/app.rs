@@ -4,7 +4,7 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::GitService;
+use greenroom_app::{GitService, HookCall};
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, RepositoryName, SessionId};
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -65,6 +65,18 @@ impl UseCases for App {
 
     async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()> {
         App::remove_repository(self, caller, name).await
+    }
+
+    async fn create_hook(&self, caller: &Person, name: &RepositoryName) -> Result<HookCreated> {
+        App::create_hook(self, caller, name).await
+    }
+
+    async fn remove_hook(&self, caller: &Person, name: &RepositoryName) -> Result<()> {
+        App::remove_hook(self, caller, name).await
+    }
+
+    async fn push_hook(&self, name: &RepositoryName, call: HookCall<'_>) -> Result<()> {
+        App::push_hook(self, name, call).await
     }
 
     async fn egress(&self, caller: &Person, name: &RepositoryName) -> Result<EgressView> {

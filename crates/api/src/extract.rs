@@ -64,7 +64,11 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read_bounded(body: Body, declared: Option<usize>, limit: usize) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn read_bounded(
+    body: Body,
+    declared: Option<usize>,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::with_capacity(declared.unwrap_or_default().min(limit));
     let mut is_too_large = declared.is_some_and(|declared| declared > limit);

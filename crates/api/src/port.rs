@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use greenroom_app::GitService;
+use greenroom_app::{GitService, HookCall};
 use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession,
-    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, ImageContents,
-    ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, PersonAdded, Receipt,
-    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
+    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, HookCreated,
+    ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, PersonAdded,
+    Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
     SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -64,6 +64,10 @@ pub trait UseCases: Send + Sync + 'static {
     async fn add_repository(&self, caller: &Person, body: AddRepository) -> Result<RepositoryView>;
     async fn repository(&self, caller: &Person, name: &RepositoryName) -> Result<RepositoryView>;
     async fn remove_repository(&self, caller: &Person, name: &RepositoryName) -> Result<()>;
+    async fn create_hook(&self, caller: &Person, name: &RepositoryName) -> Result<HookCreated>;
+    async fn remove_hook(&self, caller: &Person, name: &RepositoryName) -> Result<()>;
+    /// Nobody is signed in: the call proves itself. `hook_refused` when it does not.
+    async fn push_hook(&self, name: &RepositoryName, call: HookCall<'_>) -> Result<()>;
     async fn egress(&self, caller: &Person, name: &RepositoryName) -> Result<EgressView>;
     async fn set_egress(&self, caller: &Person, name: &RepositoryName, body: SetEgress)
     -> Result<EgressView>;

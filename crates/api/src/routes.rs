@@ -2,6 +2,7 @@
 
 mod changes;
 mod exec;
+mod hooks;
 mod images;
 mod machine;
 mod models;
@@ -37,6 +38,7 @@ fn public() -> Routes {
         .routes(routes!(machine::document))
         .routes(routes!(sign_in::with_password))
         .routes(routes!(sign_in::with_link))
+        .routes(routes!(hooks::push))
 }
 
 fn plain() -> Routes {
@@ -50,6 +52,7 @@ fn plain() -> Routes {
         .routes(routes!(repositories::list))
         .routes(routes!(repositories::show, repositories::remove))
         .routes(routes!(repositories::warm))
+        .routes(routes!(hooks::create, hooks::remove))
         .routes(routes!(network::egress, network::set_egress))
         .routes(routes!(network::secrets, network::add_secret))
         .routes(routes!(network::remove_secret))

@@ -22,6 +22,9 @@ const PREVIEW_REQUESTS: u32 = 256;
 /// Sign-ins at a time, of anybody: each costs memory and time for the password hash.
 const SIGN_INS: usize = 4;
 
+/// Each may hold a body.
+const HOOK_CALLS: usize = 16;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the server listens.
@@ -43,6 +46,7 @@ pub struct ApiState {
     pub(crate) streams: InFlight,
     pub(crate) git_exchanges: InFlight,
     pub(crate) sign_ins: Arc<Semaphore>,
+    pub(crate) hook_calls: Arc<Semaphore>,
     pub(crate) previews: Grants,
     pub(crate) preview_requests: InFlight,
 }
@@ -57,6 +61,7 @@ impl ApiState {
             streams: InFlight::new("open streams", STREAMS),
             git_exchanges: InFlight::new("git exchanges at the same time", GIT_EXCHANGES),
             sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
+            hook_calls: Arc::new(Semaphore::new(HOOK_CALLS)),
             previews: Grants::default(),
             preview_requests: InFlight::new("open requests to previews", PREVIEW_REQUESTS),
         }

@@ -10,6 +10,8 @@ mod bad_requests;
 mod fake;
 #[path = "api/git.rs"]
 mod git;
+#[path = "api/hooks.rs"]
+mod hooks;
 #[path = "api/inside.rs"]
 mod inside;
 #[path = "api/previews.rs"]

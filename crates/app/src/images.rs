@@ -15,7 +15,7 @@ pub use retention::ImageHistory;
 pub(crate) use uses::ImageUse;
 
 use crate::{App, AppConfig, Inner, Ports, Result, require};
-use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
+use greenroom_directory::{ImageRow, ImageState};
 use greenroom_domain::{ErrorCode, ImageId, Person, Problem, RepositoryId, RepositoryName, Role};
 use greenroom_image::{Builder, ImageManifest, LayerStore, SandboxSetup};
 use greenroom_wire::ImageView;
@@ -37,7 +37,16 @@ struct Running {
     written: watch::Receiver<u64>,
     /// Somebody asked meanwhile: the branch is looked at again when it is over. Any number of requests is one more build
     /// at most, of what is newest then.
-    is_wanted_again: bool,
+    wanted_again: Option<Look>,
+}
+
+/// Where a build finds what is newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// Here: whoever asks has looked at the source, or something moved on this server.
+    Here,
+    /// At the place that the repository was mirrored from, first.
+    AtSource,
 }
 
 #[derive(Debug)]
@@ -156,7 +165,7 @@ impl App {
     pub async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView> {
         require(caller, Role::Member)?;
         let row = self.inner.repository_row(name).await?;
-        self.start_build(&row).await
+        self.inner.start_build(&row, Look::AtSource).await
     }
 
     pub async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView> {
@@ -178,10 +187,6 @@ impl App {
             partial: vec![],
             is_over: false,
         })
-    }
-
-    pub(crate) async fn start_build(&self, repository: &RepositoryRow) -> Result<ImageView> {
-        self.inner.start_build(repository).await
     }
 
     /// Builds that a crash cut off are failed, and said to be.
@@ -241,7 +246,7 @@ impl Inner {
         let row = self.directory.repository(repository).await?.ok_or_else(|| {
             Problem::new(ErrorCode::RepositoryUnknown, "The session's repository was removed.")
         })?;
-        let build = self.start_build(&row).await?;
+        let build = self.start_build(&row, Look::Here).await?;
         if let Some(running) = self.images.running_build(repository) {
             wait_for_end(running.written).await;
         }

@@ -6,8 +6,10 @@ mod config;
 mod disk;
 mod exec;
 mod fork;
+mod hook;
 mod images;
 mod journal;
+mod mirror;
 mod models;
 mod moments;
 mod outbox;
@@ -29,6 +31,7 @@ mod workspaces;
 
 pub use config::{AppConfig, Ports};
 pub use greenroom_forge::GitService;
+pub use hook::HookCall;
 pub use images::{BuildLogStream, ImageHistory};
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
@@ -67,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) images: Images,
     pub(crate) models: Models,
+    pub(crate) mirrors: mirror::Mirrors,
+    pub(crate) expected: hook::Expected,
     pub(crate) workspaces: Workspaces,
     pub(crate) pool: Arc<pool::Pool>,
     pub(crate) warm_ups: warm::WarmUps,
@@ -96,6 +101,8 @@ impl App {
             warm_ups: warm::WarmUps::default(),
             images,
             models,
+            mirrors: mirror::Mirrors::new(),
+            expected: hook::Expected::default(),
             directory: ports.directory,
             vault: ports.vault,
             forge: ports.forge,

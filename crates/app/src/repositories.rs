@@ -1,5 +1,6 @@
 //! Repositories: registered once, mirrored into the forge, given an image.
 
+use crate::images::Look;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::RepositoryRow;
 use greenroom_domain::{ErrorCode, Person, Problem, RepositoryId, RepositoryName, Role};
@@ -33,7 +34,9 @@ impl App {
             let _ = inner.forge.remove_repository(id).await;
             return Err(error);
         }
-        self.start_build(&row).await?;
+        inner.keep_source(&row, &body.source)?;
+        inner.directory.put_refresh(id, Some(inner.now_ms()), None).await?;
+        inner.start_build(&row, Look::Here).await?;
         inner.pool_used(id, inner.now_ms());
         inner.repository_view(row).await
     }
@@ -77,6 +80,7 @@ impl App {
         self.inner.pool_forgets(row.id);
         self.inner.images.cancel_build_of(row.id).await;
         self.inner.forget_secrets(row.id).await?;
+        self.inner.forget_mirror(row.id)?;
         self.inner.forget_images(row.id).await?;
         self.inner.directory.remove_repository(row.id).await?;
         Ok(self.inner.forge.remove_repository(row.id).await?)
@@ -142,6 +146,7 @@ impl Inner {
         let build = newest.filter(|newest| image.as_ref().is_none_or(|image| image.id != newest.id));
         Ok(RepositoryView {
             head: self.forge.branch_head(row.id, &row.default_branch).await?,
+            mirror: self.mirror_view(row.id).await?,
             clone_path: format!("/git/{}.git", row.name),
             image: image.map(crate::images::view_of),
             build: build.map(crate::images::view_of),

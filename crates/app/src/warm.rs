@@ -82,7 +82,7 @@ impl Inner {
     ) -> Result<WarmState> {
         self.pool_used(repository.id, self.now_ms());
         let Some(image) = self.newest_image(repository.id).await? else {
-            self.start_build(&repository).await?;
+            self.start_build(&repository, crate::images::Look::Here).await?;
             return Ok(WarmState::WaitingForImage);
         };
         let warm_up = WarmUp { person: reservation.person, repository, branch, image };

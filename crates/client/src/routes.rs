@@ -78,6 +78,15 @@ impl Client {
         self.done(Method::DELETE, &["repositories", name.as_str()]).await
     }
 
+    /// Its secret is answered this once; an earlier one is of no use any more.
+    pub async fn create_hook(&self, repository: &RepositoryName) -> Result<HookCreated, Error> {
+        self.post(&["repositories", repository.as_str(), "hook"], &json!({})).await
+    }
+
+    pub async fn remove_hook(&self, repository: &RepositoryName) -> Result<(), Error> {
+        self.done(Method::DELETE, &["repositories", repository.as_str(), "hook"]).await
+    }
+
     /// Makes a sandbox ready for the caller's next session.
     pub async fn warm(&self, repository: &RepositoryName, body: &WarmRepository) -> Result<WarmView, Error> {
         self.post(&["repositories", repository.as_str(), "warm"], body).await

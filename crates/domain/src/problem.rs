@@ -49,6 +49,8 @@ error_codes! {
     NothingToPropose = "nothing_to_propose", 409;
     SessionBusy = "session_busy", 409;
     ChangeMoved = "change_moved", 409;
+    SourceDiverged = "source_diverged", 409;
+    HookRefused = "hook_refused", 401;
     Fenced = "fenced", 409;
     TooLarge = "too_large", 413;
     RecipeInvalid = "recipe_invalid", 422;

@@ -61,6 +61,7 @@ pub struct RepositoryView {
     pub name: RepositoryName,
     /// Where it was mirrored from, without credentials.
     pub source: String,
+    pub mirror: MirrorView,
     pub default_branch: BranchName,
     pub required_approvals: u32,
     /// Path of git's smart HTTP address on this server, for example `/git/sample.git`.
@@ -71,6 +72,30 @@ pub struct RepositoryView {
     /// The newest build, when it is not the image: running or failed.
     pub build: Option<ImageView>,
     pub added_at_ms: i64,
+}
+
+/// How a repository follows its source.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MirrorView {
+    /// When its branches were last fetched.
+    pub refreshed_at_ms: Option<i64>,
+    /// Why the last look failed, or which branches went apart.
+    pub problem: Option<Problem>,
+    /// When the push hook's secret was made; `None`: there is none.
+    pub hook_made_at_ms: Option<i64>,
+}
+
+/// A push hook's address and secret. Shown once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct HookCreated {
+    pub url: String,
+    pub secret: String,
+}
+
+impl std::fmt::Debug for HookCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HookCreated").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

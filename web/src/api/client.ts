@@ -13,6 +13,7 @@ import type {
   ErrorView,
   FileDiffView,
   ForkSession,
+  HookCreated,
   ImageContents,
   ImageView,
   ListedImage,
@@ -151,6 +152,8 @@ export const api = {
   repository: (name: string, signal?: AbortSignal) => get<RepositoryView>(`/repositories/${part(name)}`, signal),
   addRepository: (body: { name: string; source: string; required_approvals?: number }) =>
     post<RepositoryView>("/repositories", body),
+  createHook: (name: string) => post<HookCreated>(`/repositories/${part(name)}/hook`),
+  removeHook: (name: string) => remove(`/repositories/${part(name)}/hook`),
   removeRepository: (name: string) => remove(`/repositories/${part(name)}`),
   egress: (name: string, signal?: AbortSignal) => get<EgressView>(`/repositories/${part(name)}/egress`, signal),
   setEgress: (name: string, additions: EgressAddition[]) => request<EgressView>(`/repositories/${part(name)}/egress`, { method: "PUT", body: { additions } }),

@@ -118,6 +118,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hooks/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say that something was pushed
+         * @description For webhooks of a forge elsewhere: `X-Hub-Signature-256` is `sha256=` and the HMAC of the body under the hook's secret. The
+         *     repository's source is looked at soon after, and an image is built where it moved. Other events than `push` (in
+         *     `X-GitHub-Event`) are taken and change nothing. Calling again does no harm.
+         */
+        post: operations["push_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/images/{id}": {
         parameters: {
             query?: never;
@@ -384,6 +406,28 @@ export interface paths {
         put: operations["set_egress"];
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/repositories/{name}/hook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a push hook
+         * @description Answers where a forge elsewhere is to say that something was pushed, and the secret that it signs with. The secret is
+         *     shown this once; an earlier one is of no use any more.
+         */
+        post: operations["create_hook"];
+        /** Remove a push hook */
+        delete: operations["remove_hook"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1022,7 +1066,7 @@ export interface components {
         DeclaredService: {
             is_restarted: boolean;
             name: string;
-            /** @description In words, or the command that is asked; `None`: it counts as up once it was started. */
+            /** @description In words, for example `port 5432 listens`; `None`: it counts as up once it was started. */
             ready_when?: string | null;
             run: string;
             /** Format: int32 */
@@ -1118,7 +1162,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -1448,6 +1492,11 @@ export interface components {
             is_ready: boolean;
             version: string;
         };
+        /** @description A push hook's address and secret. Shown once. */
+        HookCreated: {
+            secret: string;
+            url: string;
+        };
         /** @description What a good image holds. */
         ImageContents: {
             /** @description What its lowest layer lies on; `None`: the programs of the server's machine. */
@@ -1536,6 +1585,20 @@ export interface components {
             pools: components["schemas"]["PoolView"][];
             /** Format: int64 */
             sandboxes: number;
+        };
+        /** @description How a repository follows its source. */
+        MirrorView: {
+            /**
+             * Format: int64
+             * @description When the push hook's secret was made; `None`: there is none.
+             */
+            hook_made_at_ms?: number | null;
+            problem?: components["schemas"]["Problem"] | null;
+            /**
+             * Format: int64
+             * @description When its branches were last fetched.
+             */
+            refreshed_at_ms?: number | null;
         };
         /** @enum {string} */
         ModelEffort: "low" | "medium" | "high";
@@ -1666,6 +1729,7 @@ export interface components {
             head?: components["schemas"]["CommitHash"] | null;
             id: components["schemas"]["RepositoryId"];
             image?: components["schemas"]["ImageView"] | null;
+            mirror: components["schemas"]["MirrorView"];
             name: components["schemas"]["RepositoryName"];
             /** Format: int32 */
             required_approvals: number;
@@ -2474,6 +2538,106 @@ export interface operations {
             };
             /** @description `origin_refused`, `not_allowed` */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    push_hook: {
+        parameters: {
+            query?: never;
+            header: {
+                "X-Hub-Signature-256": string;
+                "X-GitHub-Event"?: string | null;
+            };
+            path: {
+                name: components["schemas"]["RepositoryName"];
+            };
+            cookie?: never;
+        };
+        /** @description Whatever was signed; at most 4 MiB. */
+        requestBody: {
+            content: {
+                "text/plain": string;
+            };
+        };
+        responses: {
+            /** @description Done. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `hook_refused` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4216,6 +4380,192 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: components["schemas"]["RepositoryName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookCreated"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: components["schemas"]["RepositoryName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

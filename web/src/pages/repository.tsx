@@ -9,6 +9,7 @@ import { poolCost, poolText } from "../lib/format";
 import { Button, CopyButton, ErrorBox, Loading, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
 import { Images } from "./repository-images";
+import { Mirror } from "./repository-mirror";
 import { Network } from "./repository-network";
 
 const route = getRouteApi("/app/repositories/$name");
@@ -28,6 +29,7 @@ export function RepositoryPage() {
       {!repository.data && !repository.error && <Loading what="the repository" />}
       {repository.data && <Top repository={repository.data} />}
       {images.data && <Images name={name} images={images.data} chosen={image} />}
+      {repository.data && <Mirror repository={repository.data} />}
       {repository.data && <Network name={name} />}
       {repository.data && <Removal name={name} />}
     </div>

@@ -7,7 +7,7 @@ use greenroom_api::{
     ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession, router,
     serve,
 };
-use greenroom_app::GitService;
+use greenroom_app::{GitService, HookCall};
 use greenroom_domain::{
     ChangeId, Command, CommandId, Entry, ErrorCode, Event, ImageId, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
@@ -158,6 +158,18 @@ impl UseCases for Fake {
     }
     async fn remove_repository(&self, _: &Person, _: &RepositoryName) -> Result<()> {
         unused()
+    }
+    async fn create_hook(&self, _: &Person, _: &RepositoryName) -> Result<HookCreated> {
+        Err(problem(ErrorCode::NotAllowed))
+    }
+    async fn remove_hook(&self, _: &Person, _: &RepositoryName) -> Result<()> {
+        unused()
+    }
+    async fn push_hook(&self, _: &RepositoryName, call: HookCall<'_>) -> Result<()> {
+        match call.signature {
+            Some("sha256=good") if call.body == b"{}" => Ok(()),
+            _ => Err(problem(ErrorCode::HookRefused)),
+        }
     }
     async fn egress(&self, _: &Person, _: &RepositoryName) -> Result<EgressView> {
         unused()

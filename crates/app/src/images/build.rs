@@ -1,6 +1,6 @@
 //! One build from its request to its record.
 
-use super::{PROGRESS_EVENTS, Running, fingerprint, internal, view_of};
+use super::{Look, PROGRESS_EVENTS, Running, fingerprint, internal, view_of};
 use crate::{Inner, Result};
 use greenroom_broker::FORGE_HOST;
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
@@ -8,20 +8,28 @@ use greenroom_domain::{ErrorCode, ImageId};
 use greenroom_image::{BuildEvent, BuildRequest, Builder, ImageManifest};
 use greenroom_wire::{ImageView, StepView};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// What a build waits for the repository's source.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(30);
+
 impl Inner {
     /// Answers the running build where there is one, which then is followed by another if the branch moved meanwhile.
-    pub(crate) async fn start_build(self: &Arc<Self>, repository: &RepositoryRow) -> Result<ImageView> {
+    pub(crate) async fn start_build(
+        self: &Arc<Self>,
+        repository: &RepositoryRow,
+        look: Look,
+    ) -> Result<ImageView> {
         let (at, random) = self.id_parts();
         let image = ImageId::from_parts(at, random);
         let (written_to, written) = watch::channel(0);
         let cancel = CancellationToken::new();
-        let running = Running { image, cancel: cancel.clone(), written, is_wanted_again: false };
+        let running = Running { image, cancel: cancel.clone(), written, wanted_again: None };
         let known = self.images.with_running(|builds| match builds.get_mut(&repository.id) {
             Some(known) => {
-                known.is_wanted_again = true;
+                known.wanted_again = known.wanted_again.max(Some(look));
                 Some(known.image)
             }
             None => {
@@ -47,7 +55,7 @@ impl Inner {
             return Err(error.into());
         }
         let view = view_of(row.clone());
-        tokio::spawn(Arc::clone(self).build(repository.clone(), row, cancel, written_to));
+        tokio::spawn(Arc::clone(self).build(repository.clone(), row, look, cancel, written_to));
         Ok(view)
     }
 
@@ -56,9 +64,13 @@ impl Inner {
         self: Arc<Self>,
         repository: RepositoryRow,
         mut row: ImageRow,
+        look: Look,
         cancel: CancellationToken,
         written: watch::Sender<u64>,
     ) {
+        if look == Look::AtSource {
+            self.look_at_source(&repository, &cancel).await;
+        }
         let policy = BuildPolicy { app: Arc::clone(&self), image: row.id };
         let built = self.plan_and_run(&repository, &mut row, cancel, &written).await;
         drop(policy);
@@ -86,8 +98,19 @@ impl Inner {
         if let Err(problem) = self.keep_layers_within_limit().await {
             tracing::warn!(repository = %repository.name, %problem, "image layers take too much of the disk");
         }
-        if over.is_some_and(|over| over.is_wanted_again && !over.cancel.is_cancelled()) {
-            self.build_in_background(repository);
+        let again = over.filter(|over| !over.cancel.is_cancelled()).and_then(|over| over.wanted_again);
+        if let Some(look) = again {
+            self.build_in_background(repository, look);
+        }
+    }
+
+    /// Not for long: a build of what is here is better than none, and the look goes on.
+    async fn look_at_source(self: &Arc<Self>, repository: &RepositoryRow, cancel: &CancellationToken) {
+        let (inner, repository) = (Arc::clone(self), repository.clone());
+        let look = tokio::spawn(async move { inner.refresh_source(&repository, || ()).await });
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            _ = tokio::time::timeout(SOURCE_PATIENCE, look) => {}
         }
     }
 

@@ -1,9 +1,10 @@
 //! When images are built: every now and then, after a push, on demand. Only what would be another image is built, and a
 //! commit that failed is tried again ever more seldom.
 
-use crate::{App, Inner, Result, require};
+use super::Look;
+use crate::{Inner, Result};
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
-use greenroom_domain::{CommitHash, Person, RepositoryName, Role};
+use greenroom_domain::CommitHash;
 use greenroom_wire::ImageView;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,31 +14,29 @@ const LOOKED_AT: u32 = 16;
 /// A failing commit's pause is doubled this often at most.
 const DOUBLINGS: u32 = 6;
 
-impl App {
-    /// A forge says that something was pushed. Answers the build that this began or will be followed by one; `None`: the
-    /// newest image is of the default branch's head already. Any number of calls is one build after the running one.
-    pub async fn push_hook(&self, caller: &Person, name: &RepositoryName) -> Result<Option<ImageView>> {
-        require(caller, Role::Member)?;
-        let row = self.inner.repository_row(name).await?;
-        self.inner.build_if_behind(&row, Duration::ZERO).await
-    }
-}
-
 impl Inner {
     /// After something on this server moved a branch, where images are built without being asked for.
     pub(crate) fn branches_moved(self: &Arc<Self>, repository: RepositoryRow) {
         if self.config.image_schedule.is_some() {
-            self.build_in_background(repository);
+            self.build_in_background(repository, Look::Here);
         }
     }
 
-    pub(super) fn build_in_background(self: &Arc<Self>, repository: RepositoryRow) {
+    pub(super) fn build_in_background(self: &Arc<Self>, repository: RepositoryRow, look: Look) {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(problem) = inner.build_if_behind(&repository, Duration::ZERO).await {
-                tracing::warn!(repository = %repository.name, %problem, "a build after a push could not start");
+            if look == Look::AtSource {
+                inner.refresh_source(&repository, || ()).await;
             }
+            inner.build_if_behind_or_warn(&repository).await;
         });
+    }
+
+    /// Now, whatever failed before.
+    pub(crate) async fn build_if_behind_or_warn(self: &Arc<Self>, repository: &RepositoryRow) {
+        if let Err(problem) = self.build_if_behind(repository, Duration::ZERO).await {
+            tracing::warn!(repository = %repository.name, %problem, "a build after a push could not start");
+        }
     }
 
     /// Looks at every repository once per interval, until the app is gone. Repositories take turns over the interval, each
@@ -56,6 +55,7 @@ impl Inner {
             for (repository, pause) in repositories.into_iter().zip(pauses) {
                 tokio::time::sleep(pause).await;
                 let Some(app) = inner.upgrade() else { return };
+                app.refresh_source(&repository, || ()).await;
                 if let Err(problem) = app.build_if_behind(&repository, every).await {
                     tracing::warn!(repository = %repository.name, %problem, "a scheduled build could not start");
                 }
@@ -73,12 +73,12 @@ impl Inner {
             return Ok(None);
         };
         if self.images.running_build(repository.id).is_some() {
-            return self.start_build(repository).await.map(Some);
+            return self.start_build(repository, Look::Here).await.map(Some);
         }
         let history = self.directory.images(repository.id, LOOKED_AT).await?;
         let is_current = self.is_newest_current(&history).await;
         if is_due(&history, &head, is_current, patience, self.now_ms()) {
-            return self.start_build(repository).await.map(Some);
+            return self.start_build(repository, Look::Here).await.map(Some);
         }
         Ok(None)
     }

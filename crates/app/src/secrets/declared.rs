@@ -83,9 +83,9 @@ impl Inner {
         let mut known: Vec<Vec<u8>> = vec![];
         for name in self.vault.names().unwrap_or_default().iter().filter(|name| *name != trust::CERTIFICATE) {
             if let Ok(Some(secret)) = self.vault.get(name)
-                && let Some(text) = secret.text()
+                && let Some(text) = secret.text().and_then(|text| crate::mirror::unpushable(name, text))
             {
-                known.extend(greenroom_broker::forms(text, None));
+                known.extend(greenroom_broker::forms(&text, None));
             }
         }
         known.extend(self.config.registry.credentials.iter().flat_map(|one| one.forms()));

@@ -200,6 +200,14 @@ pub(crate) enum Repository {
     List,
     /// Remove a repository with its images
     Remove { name: RepositoryName },
+    /// Make the secret with which a forge elsewhere says that something was pushed; it is shown once
+    #[command(after_help = HOOK_HELP)]
+    Hook {
+        name: RepositoryName,
+        /// Let nobody say so any more
+        #[arg(long)]
+        remove: bool,
+    },
     /// What its sandboxes may reach
     #[command(subcommand)]
     Egress(Egress),
@@ -262,6 +270,10 @@ pub(crate) struct SecretAdd {
     #[arg(long)]
     pub(crate) placeholder: bool,
 }
+
+const HOOK_HELP: &str = "\
+At a forge elsewhere (GitHub: Settings, Webhooks) give the address and the secret, content type application/json, and the
+push event. Its host must reach this server.";
 
 const REPOSITORY_HELP: &str = "\
 Examples:

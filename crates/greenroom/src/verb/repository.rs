@@ -17,6 +17,19 @@ pub(crate) async fn perform(desk: &Desk, verb: Repository) -> Result<Exit, Failu
             add(desk, &AddRepository { name, source, required_approvals }, wait).await
         }
         Repository::List => list(desk).await,
+        Repository::Hook { name, remove: true } => {
+            desk.client.remove_hook(&name).await?;
+            desk.out
+                .document(&json!({ "removed": name }), |_| format!("{name} has no push hook any more.\n"))?;
+            Ok(Exit::Done)
+        }
+        Repository::Hook { name, remove: false } => {
+            let hook = desk.client.create_hook(&name).await?;
+            desk.out.document(&hook, |hook| {
+                format!("Address: {}\nSecret (shown once): {}\n", hook.url, hook.secret)
+            })?;
+            Ok(Exit::Done)
+        }
         Repository::Egress(verb) => {
             super::secret::egress(desk, verb).await?;
             Ok(Exit::Done)

@@ -13,6 +13,7 @@ mod git_http;
 mod history;
 mod image_room;
 mod lifecycle;
+mod mirror;
 mod outside;
 mod preview;
 mod real_repositories;

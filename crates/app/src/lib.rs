@@ -50,7 +50,7 @@ use images::Images;
 use models::Models;
 use restore::Boot;
 use snapshots::Snapshots;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use workspaces::Workspaces;
 
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -59,6 +59,19 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 #[derive(Clone, Debug)]
 pub struct App {
     inner: Arc<Inner>,
+}
+
+/// For what lives below the app and tells it something: the app owns it, so it must not own the app.
+#[derive(Clone, Debug)]
+pub struct WeakApp {
+    inner: Weak<Inner>,
+}
+
+impl WeakApp {
+    /// `None`: the app is gone.
+    pub fn upgrade(&self) -> Option<App> {
+        self.inner.upgrade().map(|inner| App { inner })
+    }
 }
 
 #[derive(Debug)]
@@ -142,9 +155,14 @@ impl App {
         self.inner.before_shutdown().await;
         self.inner.sessions().close().await;
         self.inner.images.cancel_builds().await;
+        self.inner.workspaces.forget_all();
         if let Err(error) = self.inner.sandboxes.shutdown().await {
             tracing::warn!(%error, "sandboxes did not end in order");
         }
+    }
+
+    pub fn downgrade(&self) -> WeakApp {
+        WeakApp { inner: Arc::downgrade(&self.inner) }
     }
 
     /// What this machine can enforce.

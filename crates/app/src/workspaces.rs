@@ -141,27 +141,42 @@ impl Workspaces {
 
     /// Takes the entry away if it is still of this generation.
     fn forget(&self, session: SessionId, generation: u64) -> Option<Entry> {
-        self.with(|entries| match entries.get(&session) {
-            Some(entry) if entry.generation == generation => entries.remove(&session),
-            _ => None,
+        self.with(|entries| take(entries, session, generation))
+    }
+
+    /// The same; until the guard is dropped, the session's next sandbox waits for the end of this one. Of all who see a
+    /// sandbox end, by their own doing or not, exactly one gets it, and tells why.
+    fn end(&self, session: SessionId, generation: u64) -> Option<(Entry, watch::Sender<()>)> {
+        self.with(|entries| {
+            // Before a next one can begin: that takes the same lock.
+            let entry = take(entries, session, generation)?;
+            let (guard, ended) = watch::channel(());
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of those that have ended already nobody has to know.
+            ending.retain(|_, ended| ended.has_changed().is_ok());
+            ending.insert(session, ended);
+            Some((entry, guard))
         })
     }
 
-    /// Until the guard is dropped, the session's next sandbox waits for the end of this one.
-    fn ends(&self, session: SessionId) -> watch::Sender<()> {
-        let (guard, ended) = watch::channel(());
-        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of those that have ended already nobody has to know.
-        ending.retain(|_, ended| ended.has_changed().is_ok());
-        ending.insert(session, ended);
-        guard
+    /// The server stops: the ends that follow are nobody's to tell.
+    pub(crate) fn forget_all(&self) {
+        self.with(HashMap::clear);
     }
 
+    /// Until the session's last sandbox has ended, and what its end brings is done.
     async fn wait_for_the_last_one(&self, session: SessionId) {
-        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned();
         if let Some(mut ended) = ending {
             while ended.changed().await.is_ok() {}
         }
+    }
+}
+
+fn take(entries: &mut HashMap<SessionId, Entry>, session: SessionId, generation: u64) -> Option<Entry> {
+    match entries.get(&session) {
+        Some(entry) if entry.generation == generation => entries.remove(&session),
+        _ => None,
     }
 }
 
@@ -236,8 +251,10 @@ impl Inner {
                 return;
             }
         }
-        let _ending = self.workspaces.ends(session);
-        let Some(entry) = self.workspaces.forget(session, generation) else { return };
+        let Some((entry, _ending)) = self.workspaces.end(session, generation) else {
+            // Somebody else ended it, or it ended by itself; whoever saw that first keeps its files and tells.
+            return self.workspaces.wait_for_the_last_one(session).await;
+        };
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox was ended: {reason}."));
         entry.slot.send_replace(Slot::Failed(problem));
         self.policies.revoke(&session.to_string(), generation);
@@ -281,10 +298,7 @@ impl Inner {
         ready.services.stop();
         self.policies.revoke(&handle.id().to_string(), generation);
         // Held while its last files are kept: the next sandbox waits for that.
-        let ending = self.workspaces.ends(handle.id());
-        if self.workspaces.forget(handle.id(), generation).is_none() {
-            return;
-        }
+        let Some((_entry, _ending)) = self.workspaces.end(handle.id(), generation) else { return };
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox ended: {reason}."))
             .hint("Its files are kept; the next command starts it again.");
         let lost = Event::SandboxChanged {
@@ -295,7 +309,6 @@ impl Inner {
         };
         let _ = handle.record(vec![lost]).await;
         self.sandbox_was_lost(&handle, &ready.sandbox, &reason).await;
-        drop(ending);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::data_dir::DataDir;
 use greenroom_api::{ApiState, PreviewDomain, Settings as ApiSettings};
-use greenroom_app::{App, AppConfig, FirstAdmin, PoolLimits, Ports, SandboxPolicies, Trust};
+use greenroom_app::{App, AppConfig, FirstAdmin, PoolLimits, Ports, SandboxPolicies, Trust, WeakApp};
 use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog, Outside};
 use greenroom_directory::Directory;
@@ -12,7 +12,7 @@ use greenroom_domain::{ErrorCode, Problem};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
-use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeError, VolumeSettings};
+use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeEnd, VolumeError, VolumeSettings};
 use greenroom_session::SystemClock;
 use greenroom_vault::Vault;
 use std::net::SocketAddr;
@@ -23,6 +23,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+/// What a stop waits for the last users of the data directory's volume.
+const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a server is started with; `serve` reads it from settings, the demo and the benchmarks make it.
 #[derive(Clone, Debug)]
@@ -80,6 +83,7 @@ pub(crate) struct Server {
     pub(crate) local_token: String,
     address: SocketAddr,
     data: DataDir,
+    volume: VolumeEnd,
     stopping: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -93,7 +97,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
         .public_origin
         .as_ref()
         .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
-    let app = open_app(&data, &options, &origin).await?;
+    let (app, volume) = open_app(&data, &options, &origin).await?;
     app.ensure_admin(admin_from_system()).await?;
     let local_token = app.renew_local_token().await?;
     data.write_run_file("local-token", &local_token)?;
@@ -104,7 +108,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone());
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
-    Ok(Server { app, origin, local_token, address, data, stopping, serving })
+    Ok(Server { app, origin, local_token, address, data, volume, stopping, serving })
 }
 
 impl Server {
@@ -113,19 +117,27 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Lets plain requests finish, ends streams and sandboxes. Turns go on after the next start.
+    /// Lets plain requests finish, ends streams and sandboxes. Turns go on after the next start. Nothing of the data
+    /// directory is in use when this returns: its volume is unmounted, and another server may have it.
     pub(crate) async fn stop(self) {
-        self.stopping.cancel();
-        self.app.shutdown().await;
-        if let Ok(Err(error)) = self.serving.await {
+        let Self { app, data, volume, stopping, serving, .. } = self;
+        stopping.cancel();
+        app.shutdown().await;
+        if let Ok(Err(error)) = serving.await {
             tracing::warn!(%error, "the listener ended with an error");
         }
-        self.data.remove_run_file("local-token");
-        self.data.remove_run_file("address");
+        data.remove_run_file("local-token");
+        data.remove_run_file("address");
+        drop(app);
+        if tokio::time::timeout(UNMOUNT_DEADLINE, volume.wait()).await.is_err() {
+            tracing::warn!(
+                "something still uses the data directory's volume; it is unmounted when this process ends"
+            );
+        }
     }
 }
 
-async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App, Problem> {
+async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(App, VolumeEnd), Problem> {
     let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(data.path())?);
     let policies = SandboxPolicies::default();
     let denials = Arc::new(Denials::default());
@@ -141,6 +153,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
     let mut tools = greenroom_sandboxd::host_tool_binds();
     tools.binds.push(own_source(data.path()).await?);
     let volume = open_volume(data.path(), &options.volume).await?;
+    let volume_end = volume.end();
     let storage = volume.storage().map_err(|error| unusable_storage(&error))?;
     let blanks = options.blanks;
     let disk = options.sandbox_disk;
@@ -177,8 +190,8 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<App
         clock: Arc::new(SystemClock),
     };
     let app = App::start(config, ports).await?;
-    denials.app.set(app.clone()).expect("set once, here");
-    Ok(app)
+    denials.app.set(app.downgrade()).expect("set once, here");
+    Ok((app, volume_end))
 }
 
 async fn open_volume(data: &Path, settings: &VolumeSettings) -> Result<Volume, Problem> {
@@ -218,15 +231,15 @@ async fn open_directory(data: &Path) -> Result<Directory, Problem> {
     Ok(Directory::open(&data.join("greenroom.db")).await?)
 }
 
-/// Hands what the broker refused to the session it concerns. The broker exists before the app does.
+/// Hands what the broker refused to the session it concerns. The broker exists before the app does, and is the app's.
 #[derive(Debug, Default)]
 struct Denials {
-    app: OnceLock<App>,
+    app: OnceLock<WeakApp>,
 }
 
 impl DenyLog for Denials {
     fn denied(&self, denial: Denial) {
-        let Some(app) = self.app.get().cloned() else { return };
+        let Some(app) = self.app.get().and_then(WeakApp::upgrade) else { return };
         tokio::spawn(async move { app.record_denial(denial).await });
     }
 }
@@ -266,3 +279,6 @@ fn git_config(key: &str) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,5 +39,5 @@ pub use floor::floor_exec;
 pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use stock::MAX_BLANKS;
 pub use tools::{HostTools, host_tool_binds};
-pub use volume::{Volume, VolumeError, VolumeSettings, enter_private_mounts};
+pub use volume::{Volume, VolumeEnd, VolumeError, VolumeSettings, enter_private_mounts};
 pub use workspace::DEFAULT_DISK;

@@ -20,6 +20,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 const FILE: &str = "volume.btrfs";
 const MOUNT_POINT: &str = "volume";
@@ -43,6 +44,19 @@ struct Inner {
     root: PathBuf,
     kind: Kind,
     limits: Result<(), Reason>,
+    /// Dropped after `Inner::drop` has run: fields go last.
+    gone: watch::Sender<()>,
+}
+
+/// Waits for the last clone of a volume without being one.
+#[derive(Debug)]
+pub struct VolumeEnd(watch::Receiver<()>);
+
+impl VolumeEnd {
+    /// Until the volume is unmounted. Wait with a deadline: whoever keeps a clone keeps it mounted.
+    pub async fn wait(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -158,12 +172,16 @@ impl Volume {
     }
 
     fn new(root: PathBuf, kind: Kind, limits: Result<(), Reason>) -> Self {
-        Self { inner: Arc::new(Inner { root, kind, limits }) }
+        Self { inner: Arc::new(Inner { root, kind, limits, gone: watch::Sender::default() }) }
     }
 
     /// Where its directories lie; exists as long as a clone does.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    pub fn end(&self) -> VolumeEnd {
+        VolumeEnd(self.inner.gone.subscribe())
     }
 
     /// Keeps the volume mounted.

@@ -48,6 +48,23 @@ fn a_volume_is_made_once_and_found_again() {
     assert!(!data.path().join("volume.new").exists());
 }
 
+#[tokio::test]
+async fn the_end_of_a_volume_comes_with_its_last_clone() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(volume) = volume(data.path()) else { return };
+    let storage = volume.storage().unwrap();
+    let mut end = std::pin::pin!(volume.end().wait());
+    drop(volume);
+    tokio::select! {
+        biased;
+        () = &mut end => panic!("the storage still uses it"),
+        () = std::future::ready(()) => {}
+    }
+    drop(storage);
+    tokio::time::timeout(contract::PATIENCE, end).await.expect("in time");
+    assert!(!data.path().join("volume/layers").exists());
+}
+
 #[test]
 fn nobody_outside_sees_the_mount() {
     let data = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ mod services;
 mod session_list;
 mod sessions;
 mod snapshots;
+#[cfg(test)]
+mod testing;
 mod text;
 mod timeline;
 mod turns;

@@ -140,3 +140,6 @@ impl Pool {
         self.limits.most > 0 && !self.with(|state| state.is_off)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,16 +25,17 @@ pub(crate) struct WarmUps {
 }
 
 impl WarmUps {
-    fn may_reserve(&self, person: PersonId) -> bool {
+    fn may_reserve(&self, person: PersonId, now: Instant) -> bool {
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < RATE_WINDOW;
         let mut all = self.by_person.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= PEOPLE_LIMIT {
-            all.retain(|_, made| made.iter().any(|at| at.elapsed() < RATE_WINDOW));
+            all.retain(|_, made| made.iter().any(is_recent));
         }
         let made = all.entry(person).or_default();
-        made.retain(|at| at.elapsed() < RATE_WINDOW);
+        made.retain(is_recent);
         let may = made.len() < RATE;
         if may {
-            made.push(Instant::now());
+            made.push(now);
         }
         may
     }
@@ -95,10 +96,13 @@ impl Inner {
             return Err(Problem::new(ErrorCode::InvalidRequest, message)
                 .hint("Leave the branch out to begin at the default one."));
         }
-        if !self.warm_ups.may_reserve(reservation.person) {
+        if !self.warm_ups.may_reserve(reservation.person, Instant::now()) {
             return Ok(WarmState::Unavailable);
         }
         let manifest = self.manifest(image).await?;
         Ok(self.pool_reserves(warm_up, manifest, reservation, PER_PERSON))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -351,3 +351,6 @@ impl SandboxWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,10 @@ impl Inner {
     }
 
     async fn tend_pool(self: &Arc<Self>) -> Result<()> {
+        self.tend_under(pressure().await).await
+    }
+
+    pub(super) async fn tend_under(self: &Arc<Self>, pressure: Pressure) -> Result<()> {
         let facts = self.facts().await?;
         let kept = self.end_stale(&facts);
         for seen in &kept {
@@ -133,7 +137,7 @@ impl Inner {
                 self.follow_again(seen.number);
             }
         }
-        self.even_out(&facts, kept, pressure().await).await
+        self.even_out(&facts, kept, pressure).await
     }
 
     /// Of every repository that is used or has entries.

@@ -185,7 +185,7 @@ class Session {
     await this.call(turn, "grep", "total", { pattern: "total\\(" }, "succeeded", "src/cart.rs:15: pub fn total(&self) -> u64 {", null, 9);
     if (stopped()) return;
     await this.call(turn, "edit", "src/cart.rs", { path: "src/cart.rs" }, "succeeded", "edited", { kind: "diff", path: "src/cart.rs", diff: PATCH }, 6);
-    this.append({ type: "egress_denied", host: "telemetry.example.net", port: 443 });
+    this.append({ type: "egress_denied", host: "telemetry.example.net", port: 443, reason: "not_allowed" });
     this.append({ type: "todo_changed", turn, items: [{ text: "Run the tests and read the failure", status: "done" }, { text: "Make the total saturate", status: "in_progress" }, { text: "Open a change", status: "pending" }] });
     await this.call(turn, "bash", "cargo test", { command: "cargo test" }, "succeeded", "exit 0", { kind: "command", command: "cargo test", exit_code: 0, output: "running 3 tests\n...\ntest result: ok. 3 passed; 0 failed\n", is_truncated: false }, 2400);
     if (stopped()) return;
@@ -289,7 +289,7 @@ const routes = [
   ["POST", "/sign-out", (r) => ((r.cookie = ""), undefined)],
   ["GET", "/machine", () => ({ mode: "root", capabilities: [{ name: "user namespaces", is_available: true, detail: "Sandboxes have their own users." }, { name: "memory limit", is_available: false, detail: "Control groups cannot be written here; a watchdog ends what grows too large.", remedy: "systemd-run --user --scope -p Delegate=yes greenroom serve" }] })],
   ["GET", "/machine/resources", () => ({
-    sandboxes: 5, most_sandboxes: 16, blanks: 4,
+    sandboxes: 5, most_sandboxes: 16, blanks: 3, blanks_wanted: 4,
     pools: [
       { repository: "sample", floor: 1, cap: 6, wanted: 3, ready: 2, preparing: 1, reserved: 1, hits: 17, starts: 21, memory_bytes: 186e6, disk_bytes: 42e6 },
       { repository: "ledger", floor: 0, cap: 6, wanted: 0, ready: 0, preparing: 0, reserved: 0, hits: 0, starts: 0, memory_bytes: null, disk_bytes: null },

@@ -9,6 +9,7 @@ pub use trust::Trust;
 
 use crate::Result;
 use async_trait::async_trait;
+use denials::Unowned;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_broker::{
     AllowRule, Injection, InjectionTarget, PolicySource, PushGrant, RepositoryGrant, SandboxPolicy,
@@ -16,7 +17,7 @@ use greenroom_broker::{
 };
 use greenroom_directory::RepositoryRow;
 use greenroom_domain::state::Origin as SessionOrigin;
-use greenroom_domain::{ErrorCode, ImageId, Problem, RepositoryId};
+use greenroom_domain::{ErrorCode, ImageId, Problem, RepositoryId, SessionId};
 use greenroom_sandbox::{Fence, Origin};
 use greenroom_session::SessionHandle;
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ struct Grant {
     generation: u64,
     policy: SandboxPolicy,
     session: Option<SessionHandle>,
+    unowned: Unowned,
     repository: RepositoryId,
     /// Names of declared secrets that it may use; empty: all of its repository.
     secrets: Vec<String>,
@@ -91,17 +93,19 @@ impl SandboxPolicies {
             injections: vec![],
         };
         let (session, repository) = (Some(handle.clone()), origin.repository);
-        let grant = Grant { generation, policy, session, repository, secrets: secrets.to_vec() };
+        let unowned = Unowned::Drops;
+        let grant = Grant { generation, policy, session, unowned, repository, secrets: secrets.to_vec() };
         self.insert(handle.id().to_string(), grant);
     }
 
-    /// A sandbox of nobody's yet, or one that only reads: it fetches its repository and pushes nothing.
+    /// A sandbox of nobody's yet, or one that only reads for a session: it fetches its repository and pushes nothing.
     pub(crate) fn grant_scratch(
         &self,
         fence: &Fence,
         repository: &RepositoryRow,
         allow: Vec<AllowRule>,
         secrets: &[String],
+        reads_for: Option<SessionId>,
     ) {
         let policy = SandboxPolicy {
             session: None,
@@ -111,7 +115,9 @@ impl SandboxPolicies {
             injections: vec![],
         };
         let (generation, repository) = (fence.generation, repository.id);
-        let grant = Grant { generation, policy, session: None, repository, secrets: secrets.to_vec() };
+        let unowned = reads_for.map_or(Unowned::Keeps(vec![]), Unowned::Tells);
+        let secrets = secrets.to_vec();
+        let grant = Grant { generation, policy, session: None, unowned, repository, secrets };
         self.insert(fence.session.clone(), grant);
     }
 
@@ -125,7 +131,9 @@ impl SandboxPolicies {
         };
         let fence = greenroom_image::build_fence(image);
         let (generation, repository) = (fence.generation, repository.id);
-        self.insert(fence.session, Grant { generation, policy, session: None, repository, secrets: vec![] });
+        let unowned = Unowned::Drops;
+        let grant = Grant { generation, policy, session: None, unowned, repository, secrets: vec![] };
+        self.insert(fence.session, grant);
     }
 
     /// Takes a grant away, unless a later sandbox of the same session has its own by now.

@@ -11,7 +11,7 @@
 
 use crate::{
     authority::Authority,
-    denial::{Denial, Denials, DenyLog, DenyReason},
+    denial::{Denial, Denials, DenyLog},
     dial::{DialError, Dialer},
     dns,
     host::{AllowRule, Host, HostPattern, Verdict, verdict},
@@ -25,7 +25,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use greenroom_domain::SessionId;
+use greenroom_domain::{DenyReason, SessionId};
 use greenroom_forge::Forge;
 use greenroom_sandbox::{EgressHandler, EgressStream, Origin};
 use std::{

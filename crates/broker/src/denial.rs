@@ -1,6 +1,6 @@
 //! What was refused, told to the session once: a program that retries must not fill its log.
 
-use greenroom_domain::SessionId;
+use greenroom_domain::{DenyReason, SessionId};
 use greenroom_sandbox::Origin;
 use std::{
     collections::{HashMap, HashSet},
@@ -24,36 +24,6 @@ pub struct Denial {
     pub host: String,
     pub port: u16,
     pub reason: DenyReason,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DenyReason {
-    /// No rule allows it.
-    NotAllowed,
-    /// A rule allows the name, which leads to a private network, to this machine or nowhere public.
-    PrivateAddress,
-    /// TLS without a server name, so there is nothing to check.
-    NoServerName,
-    /// A port that carries no name, or bytes that are neither TLS nor HTTP.
-    UnknownProtocol,
-    /// TLS inside a tunnel that names another host than the tunnel did.
-    OtherName,
-    /// A repository or service of the forge that the session has no part in.
-    Repository,
-}
-
-impl DenyReason {
-    /// Ends the sentence "HOST:PORT was refused: …".
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "it is not on the allow-list",
-            Self::PrivateAddress => "its name leads to an address that is not public",
-            Self::NoServerName => "TLS without a server name cannot be checked",
-            Self::UnknownProtocol => "what is spoken there carries no name that could be checked",
-            Self::OtherName => "the server name is another than the tunnel's",
-            Self::Repository => "this sandbox has no part in that repository",
-        }
-    }
 }
 
 /// Called at most once per destination and ten minutes, and at most thirty times per sandbox in them. Must not block.

@@ -4,7 +4,6 @@
 
 use crate::{
     broker::{self, Guest, Inner},
-    denial::DenyReason,
     dial::DialError,
     forward::{self, Failure, Upstream},
     git::{self, Answer},
@@ -14,6 +13,7 @@ use crate::{
     policy::SandboxPolicy,
 };
 use bytes::Bytes;
+use greenroom_domain::DenyReason;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};

@@ -26,8 +26,9 @@ pub mod trust;
 
 pub use authority::{Authority, AuthorityError, AuthorityPem};
 pub use broker::Broker;
-pub use denial::{Denial, DenyLog, DenyReason};
+pub use denial::{Denial, DenyLog};
 pub use dial::{Resolver, SystemResolver};
+pub use greenroom_domain::DenyReason;
 pub use host::{AllowRule, Host, HostPattern};
 pub use http::FORGE_HOST;
 pub use inject::{Inject, Injection, InjectionTarget, PLACEHOLDER_PREFIX, SecretText, forms};

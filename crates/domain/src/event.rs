@@ -3,8 +3,8 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, ImageId, PersonId, Problem, PromptId,
-    RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
+    Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId, Problem,
+    PromptId, RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -171,9 +171,13 @@ pub enum Event {
         state: ServicePhase,
         problem: Option<Problem>,
     },
+    /// By the session's sandbox, by the warm one that it was before, or by a reader.
     EgressDenied {
         host: String,
         port: u16,
+        /// `None` in logs of before there were reasons.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<DenyReason>,
     },
     StartTimeline {
         turn: TurnId,

@@ -2,6 +2,7 @@
 //! stable codes. Owns no I/O: no clock, randomness, database, network or environment is reachable from here.
 
 pub mod command;
+pub mod egress;
 pub mod event;
 pub mod id;
 pub mod message;
@@ -12,6 +13,7 @@ pub mod problem;
 pub mod state;
 
 pub use command::{Command, CommandId, Delivery};
+pub use egress::DenyReason;
 pub use event::{Durability, Entry, Event};
 pub use id::*;
 pub use name::{BranchName, CommitHash, LoginName, RepositoryName};

@@ -50,6 +50,11 @@ pub trait SandboxProvider: Send + Sync + std::fmt::Debug {
         Err(unavailable("be started in advance"))
     }
 
+    /// How many of them stand ready now.
+    fn ready_blanks(&self) -> usize {
+        0
+    }
+
     /// Ids of sandboxes that are alive, in no order.
     async fn list(&self) -> Result<Vec<String>>;
 

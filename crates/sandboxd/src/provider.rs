@@ -191,6 +191,10 @@ impl SandboxProvider for LocalProvider {
         self.shared.stock.set_blanks(count).await
     }
 
+    fn ready_blanks(&self) -> usize {
+        self.shared.stock.ready_blanks()
+    }
+
     async fn list(&self) -> Result<Vec<String>> {
         Ok(self.shared.registry.alive().iter().map(|sandbox| sandbox.name().to_owned()).collect())
     }

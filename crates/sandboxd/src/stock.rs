@@ -141,6 +141,10 @@ impl Stock {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn ready_blanks(&self) -> usize {
+        self.shelf().blanks.iter().filter(|blank| blank.is_alive()).count()
+    }
+
     pub(crate) fn begin_claim(self: &Arc<Self>) -> Claiming {
         self.claims.fetch_add(1, Ordering::Relaxed);
         Claiming(Arc::clone(self))

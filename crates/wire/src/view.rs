@@ -424,8 +424,9 @@ pub enum WarmState {
 pub struct MachineResources {
     pub sandboxes: u64,
     pub most_sandboxes: u64,
-    /// Started sandboxes without an image.
+    /// Started sandboxes without an image that stand ready now, and how many are to.
     pub blanks: u64,
+    pub blanks_wanted: u64,
     pub pools: Vec<PoolView>,
     pub disk: DiskView,
 }

@@ -1077,6 +1077,8 @@ export interface components {
          * @enum {string}
          */
         Delivery: "queue" | "insert";
+        /** @enum {string} */
+        DenyReason: "not_allowed" | "private_address" | "no_server_name" | "unknown_protocol" | "other_name" | "repository";
         DiskView: {
             /** Format: int64 */
             free_bytes: number;
@@ -1332,6 +1334,7 @@ export interface components {
             host: string;
             /** Format: int32 */
             port: number;
+            reason?: components["schemas"]["DenyReason"] | null;
             /** @enum {string} */
             type: "egress_denied";
         } | {
@@ -1576,9 +1579,11 @@ export interface components {
         MachineResources: {
             /**
              * Format: int64
-             * @description Started sandboxes without an image.
+             * @description Started sandboxes without an image that stand ready now, and how many are to.
              */
             blanks: number;
+            /** Format: int64 */
+            blanks_wanted: number;
             disk: components["schemas"]["DiskView"];
             /** Format: int64 */
             most_sandboxes: number;

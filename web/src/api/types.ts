@@ -59,6 +59,7 @@ export type SnapshotView = Schemas["SnapshotView"];
 export type WarmView = Schemas["WarmView"];
 export type EgressAddition = Schemas["EgressAddition"];
 export type EgressSource = Schemas["EgressSource"];
+export type DenyReason = Schemas["DenyReason"];
 export type EgressView = Schemas["EgressView"];
 export type SecretInjection = Schemas["SecretInjection"];
 export type AddSecret = Schemas["AddSecret"];

@@ -43,13 +43,13 @@ function Part({ title, children }: { title: string; children: ReactNode }) {
 }
 
 function Now({ resources }: { resources: MachineResources }) {
-  const { sandboxes, most_sandboxes, blanks, pools } = resources;
+  const { sandboxes, most_sandboxes, blanks, blanks_wanted, pools } = resources;
   const warm = pools.reduce((sum, pool) => sum + pool.ready, 0);
   const memory = pools.reduce((sum, pool) => sum + (pool.memory_bytes ?? 0), 0);
   const facts: [string, string, string][] = [
     ["Sandboxes", `${sandboxes} of ${most_sandboxes}`, "run at this moment"],
     ["Warm", String(warm), `started and synced, for whoever asks next${memory > 0 ? `; ${bytes(memory)} of memory` : ""}`],
-    ["Blanks", String(blanks), "started, without an image yet"],
+    ["Blanks", `${blanks} of ${blanks_wanted}`, "started, without an image yet"],
   ];
   return (
     <dl className="grid grid-cols-3 gap-2.5" data-testid="sandboxes-now">

@@ -7,7 +7,7 @@ import type { PortView, ServicePhase, SessionEnvironment, SnapshotReason } from 
 import { bytes } from "../lib/format";
 import { Ago, Badge, Button, ErrorBox, ProblemBox } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
-import { phaseText } from "./say";
+import { denyText, phaseText } from "./say";
 import type { Denied, Service, SessionState } from "./state";
 
 export function Environment({ id, state }: { id: string; state: SessionState }) {
@@ -160,7 +160,7 @@ function DeniedHosts({ repository, denied }: { repository: string; denied: Denie
   const isAdmin = me?.person.role === "admin";
   return (
     <Part title="Refused connections">
-      <p className="mb-2 text-ink-2">Not on the repository's allow-list.{!isAdmin && " An administrator can add to it."}</p>
+      {!isAdmin && <p className="mb-2 text-ink-2">An administrator can add to the repository's allow-list.</p>}
       <ul className="card divide-y divide-line" data-testid="denied">
         {denied.map((host) => (
           <DeniedHost key={`${host.host}:${host.port}`} repository={repository} denied={host} isAdmin={isAdmin} />
@@ -188,13 +188,15 @@ function DeniedHost({ repository, denied, isAdmin }: { repository: string; denie
         <code className="min-w-0 flex-1 wrap-anywhere font-mono text-[13px]">
           {denied.host}:{denied.port}
         </code>
+        {denied.reason !== null && <span className="text-[13px] text-ink-3">{denyText(denied.reason)}</span>}
         {denied.times > 1 && <span className="text-[13px] text-ink-3">{denied.times} times</span>}
         {isAllowed ? (
           <Badge look="bg-accent-soft text-accent" icon="check">
             Allowed now
           </Badge>
         ) : (
-          isAdmin && (
+          isAdmin &&
+          (denied.reason ?? "not_allowed") === "not_allowed" && (
             <Button isBusy={allow.isPending} onClick={() => allow.mutate()}>
               Allow for {repository}
             </Button>

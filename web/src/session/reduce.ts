@@ -2,7 +2,8 @@
  * Folds the frames of a session's stream into its state. Pure: no clock, no network. Entries are applied once, by their
  * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
  */
-import type { Content, Entry, Event, Frame, Usage } from "../api/types";
+import type { Content, DenyReason, Entry, Event, Frame, Usage } from "../api/types";
+import { denyText } from "./say";
 import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
 import {
   type BlockItem,
@@ -168,8 +169,8 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
     case "service_changed":
       return applyService(draft, event, base);
     case "egress_denied":
-      countDenied(draft, event.host, event.port);
-      return draft.put(notice(base, "warn", `A connection to ${event.host}:${event.port} was refused: it is not on this repository's allow-list.`));
+      countDenied(draft, event.host, event.port, event.reason ?? null);
+      return draft.put(notice(base, "warn", `A connection to ${event.host}:${event.port} was refused${event.reason == null ? "" : `: ${denyText(event.reason)}`}.`));
     case "start_timeline":
       return draft.changeTurn(event.turn, { marks: event.marks, sandbox: event.sandbox ?? null });
     case "change_opened":
@@ -353,10 +354,10 @@ function applyService(draft: Draft, event: Extract<Event, { type: "service_chang
   draft.put({ ...notice(base, "warn", `The service “${event.name}” is not running.`), problem });
 }
 
-function countDenied(draft: Draft, host: string, port: number): void {
+function countDenied(draft: Draft, host: string, port: number, reason: DenyReason | null): void {
   const key = `${host}:${port}`;
   const times = (draft.now.denied.get(key)?.times ?? 0) + 1;
-  draft.set({ denied: new Map(draft.now.denied).set(key, { host, port, times }) });
+  draft.set({ denied: new Map(draft.now.denied).set(key, { host, port, reason, times }) });
 }
 
 function interruptedText(openCalls: number): string {

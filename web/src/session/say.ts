@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { DenyReason, SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -15,6 +15,17 @@ const PHASES: Record<SandboxPhase, string> = {
   failed: "Sandbox failed",
 };
 export const phaseText = (phase: SandboxPhase): string => PHASES[phase] ?? phase;
+
+/** Ends the sentence "HOST:PORT was refused: …", as the command line does. */
+const DENIALS: Record<DenyReason, string> = {
+  not_allowed: "it is not on the allow-list",
+  private_address: "its name leads to an address that is not public",
+  no_server_name: "TLS without a server name cannot be checked",
+  unknown_protocol: "what is spoken there carries no name that could be checked",
+  other_name: "the server name is another than the tunnel's",
+  repository: "this sandbox has no part in that repository",
+};
+export const denyText = (reason: DenyReason): string => DENIALS[reason] ?? reason;
 
 export function outcomeText(outcome: TurnOutcome): string {
   switch (outcome.kind) {

@@ -3,6 +3,7 @@ import type {
   Author,
   ChangeStatus,
   Delivery,
+  DenyReason,
   ForkPoint,
   Problem,
   SandboxPhase,
@@ -122,6 +123,8 @@ export interface Service {
 export interface Denied {
   host: string;
   port: number;
+  /** The last one; `null` in old logs. */
+  reason: DenyReason | null;
   times: number;
 }
 

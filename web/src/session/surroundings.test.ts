@@ -107,8 +107,12 @@ it("a sandbox that brings files back says so", () => {
 });
 
 it("refused hosts are counted, each once", () => {
-  const state = fold({ type: "egress_denied", host: "a.example", port: 443 }, { type: "egress_denied", host: "a.example", port: 443 }, { type: "egress_denied", host: "a.example", port: 80 });
-  expect([...state.denied.values()]).toEqual([{ host: "a.example", port: 443, times: 2 }, { host: "a.example", port: 80, times: 1 }]);
+  const state = fold({ type: "egress_denied", host: "a.example", port: 443 }, { type: "egress_denied", host: "a.example", port: 443, reason: "private_address" }, { type: "egress_denied", host: "a.example", port: 80, reason: "not_allowed" });
+  expect([...state.denied.values()]).toEqual([
+    { host: "a.example", port: 443, reason: "private_address", times: 2 },
+    { host: "a.example", port: 80, reason: "not_allowed", times: 1 },
+  ]);
+  expect(state.items.get("e2")).toMatchObject({ text: "A connection to a.example:443 was refused: its name leads to an address that is not public." });
 });
 
 it("a repository is warmed at the first keystroke and then once in a while", () => {

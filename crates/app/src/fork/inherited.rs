@@ -107,7 +107,7 @@ mod tests {
             duration_ms: 1,
         };
         let events = vec![
-            Event::EgressDenied { host: "a".into(), port: 1 },
+            Event::EgressDenied { host: "a".into(), port: 1, reason: None },
             prompt(1),
             start(1),
             prompt(2),

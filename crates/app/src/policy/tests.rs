@@ -31,7 +31,7 @@ fn policies() -> SandboxPolicies {
 async fn policy_of(policies: &SandboxPolicies, number: u128, secrets: &[String]) -> SandboxPolicy {
     let session = format!("scratch-{number}");
     let fence = Fence { session: session.clone(), epoch: 1, generation: 1 };
-    policies.grant_scratch(&fence, &row(number), vec![], secrets);
+    policies.grant_scratch(&fence, &row(number), vec![], secrets, None);
     let destination = "198.18.0.1:443".parse().unwrap();
     let origin = Origin { sandbox: "s".into(), session, generation: 1, destination };
     policies.policy(&origin).await.expect("it was granted")

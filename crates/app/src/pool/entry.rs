@@ -91,7 +91,7 @@ impl Inner {
     async fn make_warm(&self, making: &Making, fence: &Fence) -> Result<Warm> {
         let manifest = &making.manifest;
         let allow = crate::policy::allowed(&manifest.egress_allow, &self.config.registry)?;
-        self.policies.grant_scratch(fence, &making.repository, allow, &manifest.secrets);
+        self.policies.grant_scratch(fence, &making.repository, allow, &manifest.secrets, None);
         let workspace = Workspace { directory: self.storage.workspace(&fence.session), begin_from: None };
         let spec = self.spec_of(manifest, fence.session.clone(), fence.clone(), workspace)?;
         let sandbox = self.sandboxes.claim(spec).await.map_err(problem_of_sandbox)?;

@@ -5,7 +5,7 @@ use crate::workspaces::claim::Wanted;
 use crate::workspaces::{Ready, Stages, sync};
 use crate::{Inner, Result};
 use greenroom_domain::event::SandboxStart;
-use greenroom_domain::{CommitHash, PersonId};
+use greenroom_domain::{CommitHash, Event, PersonId};
 use greenroom_sandbox::{Error, Identity, Sandbox};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,6 +102,7 @@ impl Inner {
             env: self.env_of(&warm.manifest),
         };
         let rebound = self.sandboxes.rebind(warm.sandbox.id(), identity).await;
+        let denials = self.policies.take_denials(&warm.fence.session);
         self.policies.revoke(&warm.fence.session, warm.fence.generation);
         let sandbox = match rebound {
             Ok(sandbox) => sandbox,
@@ -116,7 +117,7 @@ impl Inner {
             }
         };
         let claimed = Instant::now();
-        match self.move_in(wanted, &warm, &sandbox).await {
+        match self.move_in(wanted, &warm, &sandbox, denials).await {
             Ok(()) => {}
             Err(problem) => {
                 warm.services.stop();
@@ -135,11 +136,13 @@ impl Inner {
         wanted: &Wanted<'_>,
         warm: &Warm,
         sandbox: &Arc<dyn Sandbox>,
+        denials: Vec<Event>,
     ) -> Result<()> {
         let services = warm.services.hand_over(Arc::clone(sandbox), wanted.handle);
+        let more = [services, denials].concat();
         let (branch, told) = tokio::join!(
             sync::start_branch(sandbox, warm.commit(), &wanted.origin.branch),
-            self.landed(wanted, &warm.landing, services)
+            self.landed(wanted, &warm.landing, more)
         );
         branch.and(told)
     }

@@ -175,3 +175,31 @@ async fn one_that_dies_in_the_pool_is_replaced() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_warm_sandbox_was_refused_is_told_by_the_session_it_becomes() {
+    use greenroom_broker::{Denial, DenyReason};
+    let world = World::start(Bounds::pool(1, 1, 4)).await;
+    let row = world.add_repository("sample").await;
+    world.wait_for_ready(&[&row], &[1]).await;
+    let warm = world.inner().pool.with(|state| state.entries.values().next().and_then(Entry::warm)).unwrap();
+    let denial = Denial {
+        sandbox: warm.sandbox.id().to_owned(),
+        owner: warm.fence.session.clone(),
+        session: None,
+        host: "telemetry.test".into(),
+        port: 443,
+        reason: DenyReason::NotAllowed,
+    };
+    world.app.record_denial(denial).await;
+    let session = world.session(&world.admin, &row).await;
+    world.use_sandbox(&world.admin, session).await;
+    assert!(was_warm(&world, session).await);
+    let told = Event::EgressDenied {
+        host: "telemetry.test".into(),
+        port: 443,
+        reason: Some(DenyReason::NotAllowed),
+    };
+    let log = world.log(session).await;
+    assert_eq!(log.iter().filter(|entry| entry.event == told).count(), 1, "{log:#?}");
+}

@@ -14,7 +14,8 @@ impl App {
         Ok(MachineResources {
             sandboxes: (inner.workspaces.count() + inner.pool.count()) as u64,
             most_sandboxes: inner.config.max_sandboxes as u64,
-            blanks: inner.config.blanks as u64,
+            blanks: inner.sandboxes.ready_blanks() as u64,
+            blanks_wanted: inner.config.blanks as u64,
             pools: inner.pool_views().await?,
             disk: inner.disk_view().await?,
         })

@@ -97,7 +97,8 @@ impl Inner {
         let workspace = Workspace { directory: reader.directory(self), begin_from: None };
         let spec = self.spec_of(&reader.manifest, name, fence.clone(), workspace)?;
         if let Some(repository) = self.directory.repository(reader.manifest.repository).await? {
-            self.policies.grant_scratch(&fence, &repository, allow, &reader.manifest.secrets);
+            let (secrets, session) = (&reader.manifest.secrets, Some(reader.session));
+            self.policies.grant_scratch(&fence, &repository, allow, secrets, session);
         }
         self.sandboxes.claim(spec).await.map_err(super::problem_of_sandbox)
     }

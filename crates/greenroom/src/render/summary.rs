@@ -44,9 +44,10 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             let line = paint(WARN, format!("The service {} failed.", one_line(name, 60)));
             failure.as_ref().map_or(line.clone(), |failure| format!("{line}\n{}", problem(failure)))
         }
-        Event::EgressDenied { host, port } => {
+        Event::EgressDenied { host, port, reason } => {
             let host = one_line(host, TITLE_CHARS);
-            paint(WARN, format!("Network: {host}:{port} was refused: not allowed, or on a private network."))
+            let why = reason.map_or(String::new(), |reason| format!(": {}", reason.words()));
+            paint(WARN, format!("Network: {host}:{port} was refused{why}."))
         }
         Event::ChangeOpened { number, title, branch, author, .. } => {
             let author = one_line(&author.name, 60);

@@ -4,7 +4,7 @@
 
 use crate::outside::Outside;
 use crate::support::{Model, Server, both, call, command, path_text, repository, until};
-use greenroom_domain::Event;
+use greenroom_domain::{DenyReason, Event};
 use greenroom_model::testing::Turn;
 use serde_json::json;
 use std::fs::File;
@@ -238,7 +238,10 @@ fn secrets_reach_their_hosts_and_nothing_that_a_sandbox_or_a_person_can_see() {
     assert!(server.exec(session, late).output.contains("GET /late"));
     let denials = || {
         let entries = server.entries(session);
-        let is_it = |event: &Event| matches!(event, Event::EgressDenied { host, port: 443 } if host == "late.canary.test");
+        let is_it = |event: &Event| {
+            matches!(event, Event::EgressDenied { host, port: 443, reason: Some(DenyReason::NotAllowed) }
+                if host == "late.canary.test")
+        };
         entries.iter().filter(|entry| is_it(&entry.event)).count()
     };
     until("the refusal is told", || (denials() == 1).then_some(()));

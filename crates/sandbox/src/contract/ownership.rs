@@ -131,6 +131,7 @@ pub async fn a_given_sandbox_keeps_its_processes_and_changes_its_names(subject: 
 pub async fn claims_work_with_and_without_blanks(subject: &Subject) {
     for blanks in [0, 2] {
         subject.provider.set_blanks(blanks).await.expect("are made");
+        assert_eq!(subject.provider.ready_blanks(), blanks);
         for _ in 0..3 {
             let mut spec = subject.spec();
             spec.hostname = "greenroom".into();

@@ -2,8 +2,9 @@
 //! sandbox wrote. It bounds what a machine's crash can take to the call that ran. Made by the provider's own snapshot, so
 //! it walks only the upper; two exist at most, while the younger is being made; a `SnapshotTaken` replaces both.
 //!
-//! It runs beside the turn and delays nothing: one copy at a time, later calls are covered by the next one, and where
-//! copies are slow (plain directories) they take at most a tenth of the time.
+//! It runs beside the turn and delays nothing: one copy at a time, two of all sessions, because each is a commit of
+//! the whole volume; later calls are covered by the next one, and where copies are slow (plain directories) they take at
+//! most a tenth of the time.
 
 use crate::snapshots::{Description, check, read_description, unwritten, write_description};
 use crate::{Inner, Result};
@@ -20,7 +21,9 @@ const CHEAP: Duration = Duration::from_millis(50);
 /// The part of the time that slower ones may take is one in this many.
 const SHARE: u32 = 10;
 /// The request that follows the call leaves first.
-const REQUEST_FIRST: Duration = Duration::from_millis(20);
+pub(crate) const REQUEST_FIRST: Duration = Duration::from_millis(20);
+/// People's commands come in a row, the first ones of a session right behind its start: one copy for all of them.
+pub(crate) const PEOPLE_FIRST: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Whether a session's journal is being written, and has to be again.
@@ -31,8 +34,8 @@ pub(crate) struct Pace {
 }
 
 impl Inner {
-    /// A call that may have changed files has finished, and what follows it is on its way.
-    pub(crate) fn write_journal(self: &Arc<Self>, handle: &SessionHandle) {
+    /// A call that may have changed files has finished, and what follows it is on its way: not before `pause` is over.
+    pub(crate) fn write_journal(self: &Arc<Self>, handle: &SessionHandle, pause: Duration) {
         let track = self.snapshots.track(handle.id());
         {
             let mut pace = track.journal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +53,7 @@ impl Inner {
             };
             while is_due() {
                 let Some(app) = app.upgrade() else { return };
-                tokio::time::sleep(REQUEST_FIRST).await;
+                tokio::time::sleep(pause).await;
                 let begun = Instant::now();
                 if let Err(problem) = app.journal_once(&handle).await {
                     tracing::debug!(session = %handle.id(), %problem, "the journal was not written");
@@ -67,6 +70,8 @@ impl Inner {
     async fn journal_once(self: &Arc<Self>, handle: &SessionHandle) -> Result<()> {
         let session = handle.id();
         let track = self.snapshots.track(session);
+        // Never closed.
+        let _turn = self.snapshots.journals.acquire().await;
         let _one = track.turn.lock().await;
         let Some(sandbox) = self.workspaces.ready_sandbox(session) else { return Ok(()) };
         if !self.snapshots.is_changed(session) {
@@ -81,11 +86,16 @@ impl Inner {
         let number = earlier.last().map_or(1, |(number, _)| number + 1);
         let path = directory.join(format!("{PREFIX}{number}"));
         let made = async {
-            sandbox.snapshot(&path).await.map_err(crate::problem_of_sandbox)?;
-            self.storage.sync().await.map_err(crate::problem_of_sandbox)?;
+            let copied = sandbox.snapshot(&path).await.map_err(crate::problem_of_sandbox)?;
+            if !copied.is_durable() {
+                self.storage.sync().await.map_err(crate::problem_of_sandbox)?;
+            }
             // Says that the copy is whole; only ever read after a crash of the machine, and then it is there or not.
-            write_description(&beside(&path), &description).map_err(unwritten)?;
-            self.storage.sync().await.map_err(crate::problem_of_sandbox)
+            let whole = beside(&path);
+            tokio::task::spawn_blocking(move || write_durably(&whole, &description))
+                .await
+                .map_err(|error| unwritten(io::Error::other(error)))?
+                .map_err(unwritten)
         };
         let result = made.await;
         let superseded = if result.is_ok() { earlier } else { vec![(number, path)] };
@@ -120,6 +130,12 @@ impl Inner {
             Some((path, description))
         })
     }
+}
+
+fn write_durably(path: &Path, description: &Description) -> io::Result<()> {
+    write_description(path, description)?;
+    std::fs::File::open(path)?.sync_all()?;
+    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Moments in the life of a session's files at which something of them may have to be kept. The life cycle calls these;
 //! what is kept, and how, is `snapshots`' and `journal`'s. Nothing here may delay the model's next request.
 
+use crate::journal::{PEOPLE_FIRST, REQUEST_FIRST};
 use crate::restore::Files;
 use crate::snapshots::unsaved_turn;
 use crate::{Inner, Result};
@@ -80,7 +81,7 @@ impl Inner {
     /// A turn is about to commit these events, results of tool calls among them. Must return at once.
     pub(crate) fn turn_commits(self: &Arc<Self>, session: &SessionHandle, _turn: TurnId, events: &[Event]) {
         if self.snapshots.observe(session.id(), events) {
-            self.write_journal(session);
+            self.write_journal(session, REQUEST_FIRST);
         }
     }
 
@@ -93,7 +94,7 @@ impl Inner {
     pub(crate) fn person_wrote(self: &Arc<Self>, session: &SessionHandle) {
         // Again: a copy may have been made in the middle of it.
         self.snapshots.touch(session.id());
-        self.write_journal(session);
+        self.write_journal(session, PEOPLE_FIRST);
     }
 
     /// The sandbox is ended when this returns, unless somebody began to use it meanwhile.

@@ -35,7 +35,11 @@ pub const SNAPSHOTS_KEPT: usize = 50;
 pub(crate) struct Snapshots {
     pub(crate) shelf: Shelf,
     by_session: Mutex<HashMap<SessionId, Arc<Track>>>,
+    /// Journals that are written at the same time, of all sessions.
+    pub(crate) journals: tokio::sync::Semaphore,
 }
+
+const JOURNALS_AT_ONCE: usize = 2;
 
 /// One session's files, since it was last used in this process.
 #[derive(Debug)]
@@ -83,7 +87,8 @@ impl Track {
 
 impl Snapshots {
     pub(crate) fn open(storage: Storage) -> io::Result<Self> {
-        Ok(Self { shelf: Shelf::open(storage)?, by_session: Mutex::default() })
+        let journals = tokio::sync::Semaphore::new(JOURNALS_AT_ONCE);
+        Ok(Self { shelf: Shelf::open(storage)?, by_session: Mutex::default(), journals })
     }
 
     pub(crate) fn track(&self, session: SessionId) -> Arc<Track> {

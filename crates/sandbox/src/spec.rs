@@ -201,7 +201,7 @@ pub struct SnapshotLayer {
     pub directory: PathBuf,
 }
 
-/// What `Sandbox::snapshot` made. Equal to the sandbox's files at one instant; not yet synced to the disk.
+/// What `Sandbox::snapshot` made. Equal to the sandbox's files at one instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub layer: SnapshotLayer,
@@ -211,12 +211,19 @@ pub struct Snapshot {
     pub total_us: u64,
 }
 
+impl Snapshot {
+    /// Whether it is on the disk already; otherwise after `Storage::sync`.
+    pub fn is_durable(&self) -> bool {
+        self.method == SnapshotMethod::Subvolume
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotMethod {
-    /// By the file system, whatever the size.
+    /// By the file system, whatever the size: a transaction of its own, committed when it is taken.
     Subvolume,
-    /// Files were copied while processes ran, and the remainder while they stood still.
+    /// Files were copied while processes ran, and the remainder while they stood still. Not synced.
     Copy,
 }
 

@@ -1,8 +1,9 @@
 //! Session files made in advance: making one takes four times as long as moving one into place, and a sync of its own.
 
 use crate::log::LogError;
-use crate::sqlite_log::{from_io, is_session, make_empty};
-use std::io::ErrorKind;
+use crate::sqlite_log::{FILE, from_io, is_session, make_empty};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 /// Each takes 24 KB.
 const KEPT: usize = 64;
+/// Made before the server starts; the others soon afterwards.
+const FIRST: usize = 8;
 /// After a session was made, so that its first command does not share the disk with spares.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -19,6 +22,8 @@ pub(crate) struct Spares {
     ready: Mutex<Vec<PathBuf>>,
     next: AtomicU64,
     is_refilling: AtomicBool,
+    /// An empty session file's bytes.
+    template: Vec<u8>,
 }
 
 impl Spares {
@@ -27,9 +32,17 @@ impl Spares {
         let root = sessions.join(".spare");
         crate::remove_tree(&root)?;
         std::fs::create_dir(&root)?;
-        let spares =
-            Self { root, ready: Mutex::default(), next: AtomicU64::new(0), is_refilling: false.into() };
-        spares.fill();
+        let first = root.join("template");
+        make_empty(&first).map_err(std::io::Error::other)?;
+        let template = std::fs::read(first.join(FILE))?;
+        let spares = Self {
+            root,
+            ready: Mutex::default(),
+            next: AtomicU64::new(0),
+            is_refilling: false.into(),
+            template,
+        };
+        spares.fill(FIRST);
         Ok(spares)
     }
 
@@ -62,22 +75,25 @@ impl Spares {
             tokio::time::sleep(PAUSE).await;
             let filled = Arc::clone(&spares);
             // What was not made is made by whoever needs it, who then hears the error.
-            let _ = tokio::task::spawn_blocking(move || filled.fill()).await;
+            let _ = tokio::task::spawn_blocking(move || filled.fill(KEPT)).await;
             spares.is_refilling.store(false, Ordering::Relaxed);
         });
     }
 
-    fn fill(&self) {
-        while self.ready().len() < KEPT {
+    fn fill(&self, count: usize) {
+        while self.ready().len() < count {
             let Ok(spare) = self.make() else { return };
             self.ready().push(spare);
         }
     }
 
+    /// Synced, but not its place, which changes.
     fn make(&self) -> Result<PathBuf, LogError> {
         let path = self.root.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        make_empty(&path)?;
-        Ok(path)
+        let made = std::fs::create_dir(&path)
+            .and_then(|()| File::create_new(path.join(FILE)))
+            .and_then(|mut file| file.write_all(&self.template).and_then(|()| file.sync_all()));
+        made.map(|()| path).map_err(|error| from_io(&error))
     }
 
     fn ready(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Receipts kept per session; older ones are forgotten.
 const RECEIPTS_KEPT: i64 = 10_000;
 
-const FILE: &str = "session.db";
+pub(crate) const FILE: &str = "session.db";
 /// Of whoever makes a session.
 const FIRST_EPOCH: u64 = 1;
 
@@ -36,11 +36,12 @@ pub struct FileSessions {
 }
 
 impl FileSessions {
-    /// `root` is made when missing.
+    /// `root` is made when missing. Within a tokio runtime.
     pub fn open(root: impl Into<PathBuf>) -> std::io::Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root)?;
         let spares = Arc::new(Spares::open(&root)?);
+        Spares::refill(&spares);
         Ok(Self { root, spares })
     }
 
@@ -119,8 +120,8 @@ fn create_file(
     Ok((connection, FIRST_EPOCH, entries))
 }
 
-/// An empty session file, for its first owner. An empty SQLite file would drop its WAL, so this one is whole and
-/// synced, and has none.
+/// An empty session file, for its first owner: with its schema, and without a WAL. (SQLite drops the WAL of a file that
+/// is empty itself.) Not synced.
 pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
     std::fs::create_dir(directory).map_err(|error| from_io(&error))?;
     let path = directory.join(FILE);
@@ -130,8 +131,7 @@ pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
             "pragma synchronous = off; pragma journal_mode = wal; begin immediate; {SCHEMA} commit;"
         ))
         .map_err(from_sql)?;
-    connection.close().map_err(|(_, error)| from_sql(error))?;
-    std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
+    connection.close().map_err(|(_, error)| from_sql(error))
 }
 
 /// Whether a session was made there, not only begun.

@@ -4,7 +4,7 @@
 mod support;
 
 use greenroom_sandbox::contract;
-use support::with_subject;
+use support::{mode, with_subject};
 
 macro_rules! promises {
     ($($name:ident),* $(,)?) => {
@@ -176,6 +176,46 @@ async fn as_an_ordinary_user_the_same_promises_hold() {
         .env("GREENROOM_TEST_AS_USER", "1");
     let output = tokio::time::timeout(contract::PATIENCE * 3, tests.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// In a mount namespace without version 1: as on a machine that has only the unified tree, with what controllers that has.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_version_two_of_control_groups_alone_the_same_promises_hold() {
+    const PROMISES: [&str; 8] = [
+        "groups_are_made_where_the_machine_has_them",
+        "a_run_gives_its_output_and_exit_code",
+        "a_cancelled_run_takes_its_grandchildren_along",
+        "a_frozen_sandbox_stands_still_until_the_thaw",
+        "a_snapshot_of_a_busy_sandbox_is_one_instant",
+        "a_given_sandbox_keeps_its_processes_and_changes_its_names",
+        "claims_work_with_and_without_blanks",
+        "what_a_sandbox_uses_is_counted_where_that_is_possible",
+    ];
+    let has_v2 = std::fs::read_to_string("/proc/self/mounts").unwrap().contains(" cgroup2 ");
+    if !has_v2 || std::env::var_os("GREENROOM_TEST_AS_USER").is_some() || std::fs::read_dir("/root").is_err()
+    {
+        return;
+    }
+    let mut tests = tokio::process::Command::new("unshare");
+    let script = r#"umount -a -t cgroup && exec "$0" "$@""#;
+    tests.args(["--mount", "/bin/sh", "-c", script]).arg(std::env::current_exe().unwrap());
+    tests.args(["--test-threads", "2", "--exact"]).args(PROMISES).kill_on_drop(true);
+    let output = tokio::time::timeout(contract::PATIENCE * 2, tests.output()).await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains(&format!("{} passed", PROMISES.len())), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_made_where_the_machine_has_them() {
+    if std::env::var_os("GREENROOM_TEST_AS_USER").is_some() || mode() == greenroom_sandboxd::Mode::User {
+        return;
+    }
+    with_subject(async |subject| {
+        let sandbox = subject.claim().await;
+        assert!(support::groups_of(std::process::id()) > 0);
+        sandbox.destroy().await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

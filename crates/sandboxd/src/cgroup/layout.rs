@@ -276,4 +276,88 @@ mod tests {
         assert!(layout.describe(Controller::Memory).is_err() && !layout.is_none());
         assert!(Layout::read("", "").is_none());
     }
+
+    /// The kernel's own version 2 tree, whatever else it has: freezing, telling and killing are part of every group there.
+    fn kernels_version_two() -> Option<Layout> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let is_v2 = |line: &&str| mount_of(line, "cgroup2").is_some();
+        let lines: Vec<&str> = mounts.lines().filter(is_v2).take(1).collect();
+        let layout = Layout::read(&lines.join("\n"), "0::/\n").probed();
+        if !layout.has(Controller::Freezer) {
+            println!("left out: no group of version 2 can be made here");
+            return None;
+        }
+        Some(layout)
+    }
+
+    /// A process that never rests by itself.
+    struct Busy(std::process::Child);
+
+    impl Busy {
+        fn start() -> Self {
+            Self(std::process::Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id() as i32
+        }
+
+        fn is_running(&self) -> bool {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+            stat[stat.rfind(')').unwrap() + 1..].trim_start().starts_with('R')
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn is_populated(directory: &Path) -> bool {
+        fs::read_to_string(directory.join("cgroup.events")).unwrap().lines().any(|line| line == "populated 1")
+    }
+
+    #[tokio::test]
+    async fn the_kernels_version_two_stops_a_group_and_lets_it_go_on() {
+        let Some(layout) = kernels_version_two() else { return };
+        let group = layout.create().unwrap().unwrap();
+        let directory = group.directories()[0].clone();
+        assert!(!is_populated(&directory));
+        let mut busy = Busy::start();
+        group.attach(busy.pid()).unwrap();
+        assert!(is_populated(&directory));
+        assert_eq!(group.members(), [busy.pid()]);
+        group.freeze().await.unwrap();
+        // It would run at each of these looks.
+        assert!((0..1000).all(|_| !busy.is_running()));
+        group.thaw().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !busy.is_running() {
+            assert!(std::time::Instant::now() < deadline, "it stands still after the thaw");
+            std::thread::yield_now();
+        }
+        busy.0.kill().unwrap();
+        busy.0.wait().unwrap();
+        assert!(!is_populated(&directory));
+        group.remove().await;
+        assert!(!directory.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_server_left_frozen_in_version_two_is_ended_and_removed() {
+        let Some(layout) = kernels_version_two() else { return };
+        let group = layout.group(&format!("{PREFIX}4194303-{}-0", std::process::id()));
+        let directory = group.directories()[0].clone();
+        fs::create_dir(&directory).unwrap();
+        let mut busy = Busy::start();
+        group.attach(busy.pid()).unwrap();
+        group.freeze().await.unwrap();
+        // Whoever reaps it must not be this test, or the group would wait for it.
+        let reaped = tokio::task::spawn_blocking(move || busy.0.wait());
+        layout.sweep().await;
+        assert!(!directory.exists());
+        assert!(reaped.await.unwrap().unwrap().code().is_none(), "it was killed");
+    }
 }

@@ -88,4 +88,7 @@ pub trait SessionDirectory: Send + Sync + std::fmt::Debug {
 
     /// Removes the session with all that belongs to it. Repeating it is harmless.
     async fn remove(&self, session: SessionId) -> Result<(), LogError>;
+
+    /// When this returns nothing is made in the background any more, and another process may have the directory.
+    async fn close(&self) {}
 }

@@ -122,6 +122,7 @@ impl Registry {
                 handle.close().await;
             }
         }
+        self.directory.close().await;
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {

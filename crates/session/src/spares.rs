@@ -24,6 +24,9 @@ pub(crate) struct Spares {
     is_refilling: AtomicBool,
     /// An empty session file's bytes.
     template: Vec<u8>,
+    is_closed: AtomicBool,
+    /// Held while spares are made in the background.
+    filling: tokio::sync::Mutex<()>,
 }
 
 impl Spares {
@@ -40,6 +43,8 @@ impl Spares {
             ready: Mutex::default(),
             next: AtomicU64::new(0),
             is_refilling: false.into(),
+            is_closed: false.into(),
+            filling: tokio::sync::Mutex::default(),
             template,
         };
         spares.fill(FIRST);
@@ -73,6 +78,7 @@ impl Spares {
         let spares = Arc::clone(spares);
         tokio::spawn(async move {
             tokio::time::sleep(PAUSE).await;
+            let _filling = spares.filling.lock().await;
             let filled = Arc::clone(&spares);
             // What was not made is made by whoever needs it, who then hears the error.
             let _ = tokio::task::spawn_blocking(move || filled.fill(KEPT)).await;
@@ -81,10 +87,16 @@ impl Spares {
     }
 
     fn fill(&self, count: usize) {
-        while self.ready().len() < count {
+        while self.ready().len() < count && !self.is_closed.load(Ordering::Acquire) {
             let Ok(spare) = self.make() else { return };
             self.ready().push(spare);
         }
+    }
+
+    /// Nothing is made in the background once this has returned.
+    pub(crate) async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        drop(self.filling.lock().await);
     }
 
     /// Synced, but not its place, which changes.

@@ -79,6 +79,10 @@ impl SessionDirectory for FileSessions {
         created
     }
 
+    async fn close(&self) {
+        self.spares.close().await;
+    }
+
     async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError> {
         let directory = self.directory(session);
         blocking(move || {

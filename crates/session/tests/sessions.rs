@@ -380,3 +380,15 @@ async fn a_log_that_begins_with_another_sessions_turns_runs_none_of_them_again()
     assert_eq!((running.turn(), state.last_turn), (turn(2), Some(turn(1))));
     assert!(world.turns.lock().await.try_recv().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_registry_makes_nothing_more_in_the_directory() {
+    let world = World::new();
+    let spares = || world.directory.path().join(".spare").read_dir().unwrap().count();
+    let before = spares();
+    world.create().await;
+    world.registry.close().await;
+    // By then the spare that the session took would have been made again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(spares(), before - 1);
+}

@@ -42,6 +42,8 @@ pub struct AppConfig {
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
     pub image_history: crate::ImageHistory,
+    /// Registries that recipes may name for a base, beside the well-known ones.
+    pub image_registries: Vec<greenroom_image::RegistryHost>,
     /// Where people reach this server, for links in answers.
     pub public_url: String,
     /// Version of the runtime that images and snapshots must match.

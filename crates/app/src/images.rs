@@ -81,6 +81,7 @@ impl Images {
             sandboxes: Arc::clone(&ports.sandboxes),
             layers: layers.clone(),
             clock: Arc::new(move || clock.now_ms()),
+            registries: greenroom_image::Registries::with(config.image_registries.clone()),
             base_fingerprint: fingerprint(&toolchains).await?,
         };
         Ok(Self {

@@ -62,6 +62,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
             good: settings.images_kept as usize,
             failed_days: settings.failed_builds_kept_days,
         },
+        image_registries: settings.image_registries,
         provider: None,
     })
 }

@@ -46,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) snapshots_kept: usize,
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
+    pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
 }
@@ -68,6 +69,7 @@ impl Options {
             snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
+            image_registries: Vec::new(),
             provider,
         }
     }
@@ -172,6 +174,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(Ap
         snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
         image_history: options.image_history,
+        image_registries: options.image_registries,
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,

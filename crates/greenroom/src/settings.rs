@@ -48,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) image_schedule_minutes: u32,
     pub(crate) images_kept: u32,
     pub(crate) failed_builds_kept_days: u32,
+    pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
 }
 
 /// Flags of `greenroom serve`.
@@ -88,6 +89,7 @@ impl Settings {
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             images_kept: layer.images_kept.expect(all).get(),
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
+            image_registries: layer.image_registries.unwrap_or_default(),
             budget: layer.budget.complete().expect(all),
         }
     }
@@ -150,7 +152,8 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -164,6 +167,7 @@ mod tests {
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
             ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),
+            ("GREENROOM_IMAGE_REGISTRIES", "registry.example.com,127.0.0.1:5000"),
             ("GREENROOM_LOG_FORMAT", "json"),
             ("GREENROOM_POOL_FLOOR", "2"),
             ("GREENROOM_POOL_CAP", "3"),

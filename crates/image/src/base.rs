@@ -6,7 +6,10 @@
 mod archive;
 mod debian;
 mod oci;
+mod registries;
 mod unpack;
+
+pub use registries::{NotARegistry, Registries, RegistryHost};
 
 use crate::key::{KeyHasher, LayerKey};
 use crate::recipe::RecipeBase;
@@ -45,7 +48,12 @@ pub(crate) struct Facts {
 
 /// Finds out which base this is now: a tag may have moved, a file may have been replaced. `None` for the host's root.
 /// `bases` is `<data>/bases`, `now_ms` renews a suite from time to time.
-pub(crate) async fn find(base: &RecipeBase, bases: &Path, now_ms: i64) -> Result<Option<Wanted>, Problem> {
+pub(crate) async fn find(
+    base: &RecipeBase,
+    bases: &Path,
+    registries: &Registries,
+    now_ms: i64,
+) -> Result<Option<Wanted>, Problem> {
     const RENEWED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
     let hasher = KeyHasher::new("base").part("version", "1");
     let wanted = match base {
@@ -59,7 +67,7 @@ pub(crate) async fn find(base: &RecipeBase, bases: &Path, now_ms: i64) -> Result
             Wanted { key: hasher.part("archive", facts).finish(), source: Source::Archive(path) }
         }
         RecipeBase::Oci { reference } => {
-            let found = oci::find(reference).await.map_err(|reason| {
+            let found = oci::find(reference, registries).await.map_err(|reason| {
                 unavailable(base, &reason)
                     .hint("The server itself fetches it, through its own proxy settings.")
             })?;

@@ -32,6 +32,7 @@ pub use failure::BuildFailure;
 pub use plan::{BuildPlan, RecipeSource};
 pub use progress::BuildEvent;
 
+use crate::base::Registries;
 use crate::manifest::ImageManifest;
 use crate::store::LayerStore;
 use greenroom_domain::{BranchName, ErrorCode, ImageId, Problem, RepositoryId, RepositoryName};
@@ -56,6 +57,8 @@ pub struct Builder {
     pub sandboxes: Arc<dyn SandboxProvider>,
     pub layers: LayerStore,
     pub clock: Clock,
+    /// Asked for bases of the form `oci:`.
+    pub registries: Registries,
     /// Of the host's root (`crate::base_fingerprint`), taken anew before each build.
     pub base_fingerprint: String,
 }

@@ -61,7 +61,7 @@ pub fn detect(paths: &[String], read: Read<'_>) -> Detected {
             Ecosystem::Go => go::part(&place),
             Ecosystem::Java => java::part(&place),
             Ecosystem::Ruby => ruby::part(&place),
-            Ecosystem::Php => php::part(&place),
+            Ecosystem::Php => php::part(&place, read),
         };
         detected.recipe.steps.extend(part.steps);
         detected.recipe.checks.extend(part.checks);
@@ -76,7 +76,8 @@ pub fn detect(paths: &[String], read: Read<'_>) -> Detected {
 
 /// The files that `detect` would read of these paths: a caller whose reading is slow or asynchronous fetches them first.
 pub fn wanted(paths: &[String]) -> Vec<String> {
-    const READ: [&str; 5] = ["package.json", "pnpm-lock.yaml", "yarn.lock", "pyproject.toml", "setup.cfg"];
+    const READ: [&str; 6] =
+        ["package.json", "pnpm-lock.yaml", "yarn.lock", "pyproject.toml", "setup.cfg", "composer.json"];
     let mut wanted = Vec::new();
     for (_, place) in places(paths) {
         wanted.extend(READ.iter().filter(|name| place.has(name)).map(|name| place.path(name)));

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod recipe;
 pub mod store;
 
+pub use base::{NotARegistry, Registries, RegistryHost};
 pub use blob::{BlobDigest, BlobStore, FileBlobs};
 pub use build::{
     BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, HOSTNAME, SandboxSetup, WORKSPACE,

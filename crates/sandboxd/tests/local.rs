@@ -130,6 +130,27 @@ async fn host_tools_run_inside() {
     .await;
 }
 
+/// Those that an installation of a further package triggers need them.
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_of_the_host_find_the_directories_of_their_state() {
+    let lists = "cat /var/lib/dpkg/info/*.list | grep '^/var/' | sort -u";
+    let on_host = std::process::Command::new("sh").args(["-c", lists]).output().unwrap();
+    let on_host = String::from_utf8(on_host.stdout).unwrap();
+    let mine = |path: &&str| std::fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
+    let wanted: Vec<&str> = on_host.lines().filter(mine).collect();
+    with_subject(async |subject| {
+        let sandbox = subject.claim().await;
+        let script =
+            format!("for d in {}; do test -d $d || echo $d is missing; done; echo looked", wanted.join(" "));
+        assert_eq!(contract::run(&*sandbox, &script).await, "looked\n");
+        let contents =
+            "find /var/lib -mindepth 2 ! -type d ! -path '/var/lib/dpkg/*' ! -path '/var/lib/apt/*'";
+        assert_eq!(contract::run(&*sandbox, contents).await, "", "they are empty");
+        sandbox.destroy().await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "started by what_the_server_ignores_is_not_ignored_inside"]
 async fn signals_of_a_program() {

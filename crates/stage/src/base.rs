@@ -6,6 +6,8 @@
 //! /usr/local and /opt the files keep ids that are not mapped inside, so that the kernel itself refuses what is not
 //! readable by everyone, at any time; a skeleton of their directories on top makes them writable.
 
+mod packages;
+
 use crate::sys::{At, Outcome};
 use rustix::fs::{Gid, Uid};
 use std::fs::{self, DirBuilder, Metadata, Permissions};
@@ -142,6 +144,7 @@ pub(crate) fn write_skeleton(root: &Path, ids: IdRange) -> Outcome<()> {
     for (target, name) in [("/run", "var/run"), ("/run/lock", "var/lock")] {
         symlink(target, root.join(name)).at("symlink", name)?;
     }
+    packages::write(root, ids)?;
     let mut left = MAX_ETC_ENTRIES;
     copy_readable(Path::new("/etc"), &root.join("etc"), ids, &mut left)?;
     write_identity(&root.join("etc"), "greenroom", ids)

@@ -6,6 +6,7 @@ use greenroom_app::PoolLimits;
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
+use greenroom_image::RegistryHost;
 use greenroom_sandboxd::{DEFAULT_BLANKS, DEFAULT_DISK, MAX_BLANKS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,6 +58,9 @@ pub(crate) struct Layer {
     /// Days that failed builds and their logs are kept
     #[arg(long, value_name = "DAYS")]
     pub(crate) failed_builds_kept_days: Option<u32>,
+    /// Registries that a recipe's `oci:` base may name beside the well-known ones, such as registry.example.com:5000
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    pub(crate) image_registries: Option<Vec<RegistryHost>>,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
@@ -247,6 +251,7 @@ impl Layer {
             image_schedule_minutes: Some(30),
             images_kept: NonZeroU32::new(3),
             failed_builds_kept_days: Some(14),
+            image_registries: None,
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -287,6 +292,7 @@ impl Layer {
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             images_kept: self.images_kept.or(other.images_kept),
             failed_builds_kept_days: self.failed_builds_kept_days.or(other.failed_builds_kept_days),
+            image_registries: self.image_registries.or(other.image_registries),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),

@@ -1,10 +1,10 @@
 //! Images of registries. The server fetches them itself, through the proxy of its own environment and with the
-//! certificates that it trusts. A recipe is untrusted text, so only well-known registries are asked: any other name could
-//! be a machine of the network that only the server reaches.
+//! certificates that it trusts.
 
 use super::Layers;
 use super::archive::{Config, architecture};
-use oci_client::client::{ClientConfig, ClientProtocol};
+use super::registries::Registries;
+use oci_client::client::ClientConfig;
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
@@ -12,18 +12,6 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-const REGISTRIES: [&str; 10] = [
-    "docker.io",
-    "index.docker.io",
-    "registry-1.docker.io",
-    "ghcr.io",
-    "quay.io",
-    "mcr.microsoft.com",
-    "gcr.io",
-    "public.ecr.aws",
-    "registry.gitlab.com",
-    "registry.k8s.io",
-];
 const FIND_LIMIT: Duration = Duration::from_secs(60);
 const FETCH_LIMIT: Duration = Duration::from_secs(30 * 60);
 const MOST_LAYERS: usize = 128;
@@ -37,19 +25,14 @@ pub(super) struct Found {
     pub(super) digest: String,
     layers: Vec<OciDescriptor>,
     env: Vec<(String, String)>,
+    registries: Registries,
 }
 
-pub(super) async fn find(reference: &str) -> Result<Found, String> {
+pub(super) async fn find(reference: &str, registries: &Registries) -> Result<Found, String> {
     let reference: Reference =
         reference.parse().map_err(|_| format!("{reference:?} is not the name of an image"))?;
-    if !REGISTRIES.contains(&reference.registry()) {
-        return Err(format!(
-            "{} is not among the registries that are asked ({})",
-            reference.registry(),
-            REGISTRIES.join(", ")
-        ));
-    }
-    let client = client();
+    registries.check(reference.registry())?;
+    let client = client(registries);
     let auth = RegistryAuth::Anonymous;
     let pull = client.pull_manifest_and_config(&reference, &auth);
     let pulled = tokio::time::timeout(FIND_LIMIT, pull).await;
@@ -62,13 +45,13 @@ pub(super) async fn find(reference: &str) -> Result<Found, String> {
     }
     let env = serde_json::from_str::<Config>(&config).map(|config| config.env()).unwrap_or_default();
     let reference = reference.clone_with_digest(digest.clone());
-    Ok(Found { reference, digest, layers: manifest.layers, env })
+    Ok(Found { reference, digest, layers: manifest.layers, env, registries: registries.clone() })
 }
 
 impl Found {
     pub(super) async fn fetch(&self, scratch: &Path) -> Result<Layers, String> {
         let fetch = async {
-            let client = client();
+            let client = client(&self.registries);
             client
                 .auth(&self.reference, &RegistryAuth::Anonymous, oci_client::RegistryOperation::Pull)
                 .await
@@ -94,7 +77,7 @@ impl Found {
     }
 }
 
-fn client() -> Client {
+fn client(registries: &Registries) -> Client {
     // The first provider of the process stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let variable = |name: &str| {
@@ -102,7 +85,7 @@ fn client() -> Client {
         value.ok().filter(|value| !value.is_empty())
     };
     Client::new(ClientConfig {
-        protocol: ClientProtocol::Https,
+        protocol: registries.protocol(),
         platform_resolver: Some(Box::new(|entries| {
             let is_ours = |entry: &&oci_client::manifest::ImageIndexEntry| {
                 entry.platform.as_ref().is_some_and(|platform| {
@@ -123,12 +106,16 @@ fn client() -> Client {
 
 #[cfg(test)]
 mod tests {
+    use super::Registries;
+
     #[tokio::test]
-    async fn only_well_known_registries_are_asked() {
+    async fn a_name_in_a_recipe_leads_to_no_machine_of_the_servers_network() {
+        let registries = Registries::default();
+        let find = |name| super::find(name, &registries);
         for name in ["169.254.169.254/x", "localhost:5000/x", "registry.internal/x", "127.0.0.1/a/b:c"] {
-            let reason = super::find(name).await.unwrap_err();
+            let reason = find(name).await.unwrap_err();
             assert!(reason.contains("is not among the registries"), "{reason}");
         }
-        assert!(super::find("A B").await.unwrap_err().contains("not the name of an image"));
+        assert!(find("A B").await.unwrap_err().contains("not the name of an image"));
     }
 }

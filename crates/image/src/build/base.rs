@@ -40,7 +40,8 @@ impl Run {
 
     async fn unpacked(&mut self, wanted: &RecipeBase, log: &mut BuildLog) -> Result<LayerKey, Problem> {
         let layers = self.builder.layers.clone();
-        let found = base::find(wanted, &layers.bases(), (self.builder.clock)()).await;
+        let found =
+            base::find(wanted, &layers.bases(), &self.builder.registries, (self.builder.clock)()).await;
         let found = match found {
             Ok(found) => found.expect("the host's root is no part"),
             Err(problem) => return self.previous_base(wanted, problem, log).await,

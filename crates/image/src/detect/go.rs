@@ -9,7 +9,7 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 pub(super) fn part(place: &Place<'_>) -> Part {
     let mut part = Part::default();
-    part.steps.push(GO.step(place, &["go.mod"]));
+    part.steps.push(GO.step(place));
     if !place.has("vendor/modules.txt") {
         let inputs = place.inputs(&["go.mod", "go.sum", "go.work", "go.work.sum", "**/go.mod", "**/go.sum"]);
         part.steps.push(step(place.name("go dependencies"), place.script("go mod download\n"), inputs));

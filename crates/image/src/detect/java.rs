@@ -28,7 +28,7 @@ fn maven(place: &Place<'_>) -> Part {
     );
     Part {
         steps: vec![
-            if has_wrapper { JAVA } else { MAVEN }.step(place, &["pom.xml"]),
+            if has_wrapper { JAVA } else { MAVEN }.step(place),
             step(place.name("java dependencies"), place.script(&resolve), place.inputs(&inputs)),
         ],
         checks: vec![
@@ -55,10 +55,9 @@ fn gradle(place: &Place<'_>) -> Part {
         "**/gradle.lockfile",
         "buildSrc/**",
     ];
-    let marker = ["build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts"];
     Part {
         steps: vec![
-            if has_wrapper { JAVA } else { GRADLE }.step(place, &marker),
+            if has_wrapper { JAVA } else { GRADLE }.step(place),
             step(place.name("java dependencies"), run("dependencies"), place.inputs(&inputs)),
         ],
         checks: vec![

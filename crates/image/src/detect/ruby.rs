@@ -28,7 +28,7 @@ pub(super) fn part(place: &Place<'_>) -> Part {
     };
     let mut part = Part {
         steps: vec![
-            RUBY.step(place, &["Gemfile", "gems.rb", ".ruby-version"]),
+            RUBY.step(place),
             step(place.name("ruby dependencies"), place.script(run), place.inputs(&inputs)),
         ],
         env: BTreeMap::from([("BUNDLE_PATH".to_owned(), "/opt/bundle".to_owned())]),

@@ -40,6 +40,21 @@ fn checks_of_a_detected_recipe_never_fail_the_build() {
 }
 
 #[test]
+fn a_toolchain_is_not_installed_again_for_another_dependency() {
+    let project =
+        of(&[("go.mod", ""), ("pom.xml", ""), ("Gemfile", ""), ("composer.json", ""), (".go-version", "1")]);
+    let toolchains: Vec<_> =
+        project.recipe.steps.iter().filter(|step| step.name.ends_with("toolchain")).collect();
+    assert_eq!(toolchains.len(), 4);
+    for step in toolchains {
+        let globs: Vec<_> = step.inputs.iter().map(|glob| crate::recipe::glob(glob).unwrap()).collect();
+        let has = |path: &str| globs.iter().any(|glob| glob.is_match(path));
+        assert!([".go-version", ".tool-versions", ".ruby-version"].into_iter().all(has), "{step:?}");
+        assert!(!["go.mod", "pom.xml", "Gemfile", "composer.json"].into_iter().any(has), "{step:?}");
+    }
+}
+
+#[test]
 fn the_lockfile_chooses_the_node_installer() {
     let package = ("package.json", r#"{"dependencies":{"a":"1"}}"#);
     for (lock, text, expected) in [
@@ -123,6 +138,9 @@ fn java_ruby_and_php_are_found_with_their_tools() {
     let php = of(&[("composer.json", ""), ("phpunit.xml.dist", "")]);
     assert!(step_text(&php, "php dependencies").starts_with("composer install"));
     assert_eq!(php.recipe.checks[0].run, "vendor/bin/phpunit\n");
+    let scripted = of(&[("composer.json", r#"{"scripts":{"test":"pest"}}"#)]);
+    assert_eq!(scripted.recipe.checks[0].run, "composer run-script test\n");
+    assert!(of(&[("composer.json", r#"{"scripts":{"lint":"x"}}"#)]).recipe.checks.is_empty());
     assert!(
         step_text(&of(&[("go.mod", "")]), "go toolchain")
             .contains("install -q -y --no-install-recommends golang-go")

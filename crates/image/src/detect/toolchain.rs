@@ -50,8 +50,9 @@ pub(super) const PHP: Toolchain = Toolchain {
 };
 
 impl Toolchain {
-    /// `inputs` only say when to look again; they are cheap to look at.
-    pub(super) fn step(self, place: &Place<'_>, inputs: &[&str]) -> Step {
+    /// Looked at again when a file changes that names versions of tools. Dependencies are no reason: installing is slow.
+    pub(super) fn step(self, place: &Place<'_>) -> Step {
+        const VERSIONS: [&str; 2] = [".*-version", ".tool-versions*"];
         let Self { programs, packages, base, name } = self;
         let wanted = programs.join(" ");
         let advice = quote(&format!(
@@ -68,7 +69,7 @@ impl Toolchain {
              echo \"$missing: not found\"\n\
              exit 127\n"
         );
-        let mut step = step(place.name(name), run, place.inputs(inputs));
+        let mut step = step(place.name(name), run, place.inputs(&VERSIONS));
         step.timeout_minutes = 30;
         step
     }

@@ -3,6 +3,8 @@
 // Lint settings know tests by their attribute, which helpers do not have.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod registry;
+
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_broker::{
@@ -12,10 +14,12 @@ use greenroom_broker::{
 use greenroom_domain::{ImageId, RepositoryId};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_image::{
-    BuildFailure, BuildRequest, Builder, ImageManifest, LayerStore, SandboxSetup, WORKSPACE, base_fingerprint,
+    BuildFailure, BuildRequest, Builder, ImageManifest, LayerStore, Registries, SandboxSetup, WORKSPACE,
+    base_fingerprint,
 };
 use greenroom_sandbox::{ClaimSpec, ExecEvent, ExecSpec, ExitReason, Fence, Origin, ReadOnlyBind, Workspace};
 use greenroom_sandboxd::{LocalProvider, LocalSettings, host_tool_binds};
+use registry::Registry;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +63,11 @@ pub struct Machine {
 impl Machine {
     /// With one repository that holds these files.
     pub async fn new(files: &[(String, Vec<u8>)]) -> Self {
+        Self::beside(None, &[], files).await
+    }
+
+    /// The same, with a registry whose name leads to this process, and what the server's own environment says of it.
+    pub async fn beside(own: Option<&Registry>, env: &[(&str, &str)], files: &[(String, Vec<u8>)]) -> Self {
         let directory = tempfile::Builder::new().prefix("greenroom-image-").tempdir().unwrap();
         let (source, data) = (directory.path().join("source"), directory.path().join("data"));
         std::fs::create_dir(&source).unwrap();
@@ -67,13 +76,19 @@ impl Machine {
         let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(&data).unwrap());
         let repository = RepositoryId::from_parts(1, 1);
         forge.create_repository(repository, Some(source.to_str().unwrap())).await.unwrap();
-        let registry = greenroom_broker::registry::collect();
+        let mut registry = greenroom_broker::registry::collect();
+        registry.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut outside = Outside::of_host(&registry.certificates.extra, None);
+        if let Some(own) = own {
+            registry.hosts.push(Registry::rule());
+            outside.resolver = own.resolver();
+        }
         let denied = Arc::new(Denied::default());
         let broker = Broker::new(
             Arc::new(Everyone { policy: policy(repository, &registry) }),
             Arc::clone(&forge),
             Arc::clone(&denied) as Arc<dyn DenyLog>,
-            Outside::of_host(&registry.certificates.extra, None),
+            outside,
         );
         let sandboxes = LocalProvider::start(LocalSettings::default(), Arc::new(broker)).await.unwrap();
         let tools = host_tool_binds();
@@ -92,6 +107,7 @@ impl Machine {
             sandboxes,
             layers: LayerStore::open(&data).unwrap(),
             clock: Arc::new(now_ms),
+            registries: Registries::default(),
             base_fingerprint: base_fingerprint(Path::new("/"), &toolchains).unwrap(),
         };
         let mut binds = tools.binds;
@@ -135,10 +151,14 @@ impl Machine {
     }
 
     pub fn push(&self, files: &[(&str, &str)]) {
-        let source = self.directory.path().join("source");
         let files: Vec<_> =
             files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
-        commit(&source, &files);
+        self.push_files(&files);
+    }
+
+    pub fn push_files(&self, files: &[(String, Vec<u8>)]) {
+        let source = self.directory.path().join("source");
+        commit(&source, files);
         let bare = self.directory.path().join(format!("data/repositories/{}.git", self.repository));
         git(&source, &["push", "-q", bare.to_str().unwrap(), "main"]);
     }
@@ -222,7 +242,21 @@ fn git(directory: &Path, args: &[&str]) {
 
 /// The files of a project beside these tests. A lockfile is as its own program wrote it.
 pub fn project(name: &str) -> Vec<(String, Vec<u8>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects").join(name);
+    files("projects", name)
+}
+
+/// What of a project is another once a dependency has another version.
+pub fn relocked(name: &str) -> Vec<(String, Vec<u8>)> {
+    files("relocked", name)
+}
+
+/// The recipe of a registry: where it is built, `/opt/registry` of a layer holds its files.
+pub fn registry_of(name: &str) -> Vec<(String, Vec<u8>)> {
+    files("registries", name)
+}
+
+fn files(kind: &str, name: &str) -> Vec<(String, Vec<u8>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(kind).join(name);
     let (mut files, mut pending) = (vec![], vec![root.clone()]);
     while let Some(directory) = pending.pop() {
         for entry in directory.read_dir().unwrap() {

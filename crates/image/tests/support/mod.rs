@@ -255,6 +255,7 @@ impl Room {
             sandboxes: Arc::new(Handle(provider.clone())),
             layers: LayerStore::open(&data).unwrap(),
             clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
+            registries: greenroom_image::Registries::default(),
             base_fingerprint: "base".into(),
         };
         Self { directory, builder, repository, provider, next_image: AtomicU64::new(1) }

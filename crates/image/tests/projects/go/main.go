@@ -1,0 +1,9 @@
+package main
+
+import (
+	"fmt"
+
+	"example.com/double"
+)
+
+func main() { fmt.Println(double.Of(21)) }

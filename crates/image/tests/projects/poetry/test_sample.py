@@ -1,0 +1,5 @@
+import six
+
+
+def test_six():
+    assert six.PY3

@@ -1,0 +1,1 @@
+def double(number) = 2 * number

@@ -1,0 +1,5 @@
+module example.com/sample
+
+go 1.19
+
+require example.com/double v1.1.0

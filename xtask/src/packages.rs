@@ -37,15 +37,23 @@ const FOR_TESTS: &[Need] = &[Need {
     is_there: || ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| find(name).is_some()),
 }];
 
+const FOR_IMAGES: &[Need] =
+    &[Need { what: "mmdebstrap", packages: &["mmdebstrap"], is_there: || find("mmdebstrap").is_some() }];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Demo,
     Tests,
+    Images,
 }
 
 /// Installs what is missing, or says how to.
 pub(crate) fn install(purpose: Purpose) -> Result<()> {
-    let more = if purpose == Purpose::Tests { FOR_TESTS } else { &[] };
+    let more = match purpose {
+        Purpose::Demo => &[],
+        Purpose::Tests => FOR_TESTS,
+        Purpose::Images => FOR_IMAGES,
+    };
     let missing: Vec<&Need> = FOR_DEMO.iter().chain(more).filter(|need| !(need.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -2,7 +2,9 @@
 //! environment outside of the workspace, first on the path of steps and sessions.
 
 use super::place::quote;
+use super::toolchain::VERSIONS;
 use super::{Part, Place, Read, optional_check, step};
+use crate::recipe::Step;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use toml::{Table, Value};
@@ -23,10 +25,11 @@ pub(super) fn is_module(name: &str) -> bool {
 pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
     let project = Project::read(place, read);
     let mut run = format!("test -x {VENV}/bin/python || python3 -m venv {VENV}\n");
-    let mut notes = vec![];
+    let (mut notes, mut steps) = (vec![], vec![]);
     match &project.lock {
         Some(lock) => {
             notes.push(format!("{} comes from the package index", lock.program()));
+            steps.push(lock.toolchain(place));
             run.push_str(&locked(lock, &project.pip()));
         }
         None => run.push_str(&project.pip()),
@@ -37,7 +40,7 @@ pub(super) fn part(place: &Place<'_>, read: Read<'_>) -> Part {
              || echo 'greenroom: pytest could not be installed; unittest is used'\n",
         );
     }
-    let mut part = Part { env: environment(), notes, ..Part::default() };
+    let mut part = Part { steps, env: environment(), notes, ..Part::default() };
     let inputs = place.inputs(&[
         "pyproject.toml",
         "setup.py",
@@ -66,7 +69,6 @@ fn environment() -> BTreeMap<String, String> {
     ])
 }
 
-/// The lock's own program, in an environment of its own so that it is not part of the project's.
 fn locked(lock: &Lock, pip: &str) -> String {
     let program = lock.program();
     let install = match lock {
@@ -77,15 +79,32 @@ fn locked(lock: &Lock, pip: &str) -> String {
         let _ = writeln!(text, "  {line}");
         text
     });
+    let obtain = lock.obtain();
     format!(
-        "if command -v {program} >/dev/null || {{ python3 -m venv /opt/{program} \\\n  \
-         && /opt/{program}/bin/python -m pip install --quiet {program} \\\n  \
-         && ln -sf /opt/{program}/bin/{program} /usr/local/bin/{program}; }}; then\n  {install}\nelse\n  \
+        "if {obtain}; then\n  {install}\nelse\n  \
          echo 'greenroom: {program} could not be had; pip installs what is declared, without the lock'\n{otherwise}fi\n"
     )
 }
 
 impl Lock {
+    /// A step of its own, so that a changed lock does not install its program again. One that fails is made good by the
+    /// dependencies' step.
+    fn toolchain(&self, place: &Place<'_>) -> Step {
+        let (program, obtain) = (self.program(), self.obtain());
+        let run = format!("{obtain} \\\n  || echo 'greenroom: {program} could not be installed'\n");
+        step(place.name("python toolchain"), run, place.inputs(&VERSIONS))
+    }
+
+    /// In an environment of its own, so that it is not part of the project's.
+    fn obtain(&self) -> String {
+        let program = self.program();
+        format!(
+            "command -v {program} >/dev/null || {{ python3 -m venv /opt/{program} \\\n  \
+             && /opt/{program}/bin/python -m pip install --quiet {program} \\\n  \
+             && ln -sf /opt/{program}/bin/{program} /usr/local/bin/{program}; }}"
+        )
+    }
+
     fn program(&self) -> &'static str {
         match self {
             Self::Uv => "uv",

@@ -209,6 +209,8 @@ fn tool_settings_alone_are_not_installed() {
 fn a_python_lock_is_installed_by_its_own_program() {
     let detected = of(&[("pyproject.toml", "[project]\nname='x'"), ("uv.lock", "")]);
     let run = step_text(&detected, "python dependencies");
+    let toolchain = step_text(&detected, "python toolchain");
+    assert!(toolchain.contains("/opt/uv/bin/python -m pip install --quiet uv"), "{toolchain}");
     assert!(run.contains("/opt/uv/bin/python -m pip install --quiet uv"), "{run}");
     assert!(
         run.contains(

@@ -49,10 +49,11 @@ pub(super) const PHP: Toolchain = Toolchain {
     base: "oci:composer:2",
 };
 
+/// Files that name versions of tools. Dependencies are no reason to look at a toolchain again: installing is slow.
+pub(super) const VERSIONS: [&str; 2] = [".*-version", ".tool-versions*"];
+
 impl Toolchain {
-    /// Looked at again when a file changes that names versions of tools. Dependencies are no reason: installing is slow.
     pub(super) fn step(self, place: &Place<'_>) -> Step {
-        const VERSIONS: [&str; 2] = [".*-version", ".tool-versions*"];
         let Self { programs, packages, base, name } = self;
         let wanted = programs.join(" ");
         let advice = quote(&format!(

@@ -3,7 +3,9 @@
 // Lint settings know tests by their attribute, which helpers do not have.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod distribution;
 pub mod registry;
+pub mod root;
 
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;

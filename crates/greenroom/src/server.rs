@@ -174,7 +174,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(Ap
         snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
         image_history: options.image_history,
-        image_registries: options.image_registries,
+        image_registries: options.image_registries.clone(),
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,

@@ -103,11 +103,16 @@ impl Row {
     async fn ask_public(&self, machine: &Machine, script: &str) {
         let image = machine.built(None).await;
         let (exit, output) = machine.run(&image, &format!("({script}) 2>&1")).await;
-        let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let says_why = |line: &&str| line.contains("Could not") || line.to_lowercase().contains("error");
+        let last = || output.lines().rev().find(|line| !line.trim().is_empty());
+        let reason = output.lines().find(says_why).or_else(last).unwrap_or_default();
         let name = self.name;
         match exit {
             DONE => println!("{name}: the public registry answered"),
-            _ => println!("{name}: NOT PROVEN with the public registry, which did not answer: {last}"),
+            _ => println!(
+                "{name}: NOT PROVEN with the public registry, which did not answer: {}",
+                reason.trim()
+            ),
         }
     }
 }

@@ -147,6 +147,7 @@ impl World {
             snapshots_kept: 4,
             image_schedule: None,
             image_history: ImageHistory::default(),
+            image_registries: Vec::new(),
             public_url: "http://127.0.0.1".into(),
             runtime_version: RUNTIME.into(),
         };

@@ -13,6 +13,12 @@ use std::process::Command;
 /// The stage program is a feature, since the server only needs its protocol; its tests are wanted all the same.
 const WHOLE: [&str; 2] = ["--features", "greenroom-stage/program"];
 
+/// Crates with properties in modules named `fuzz`.
+const FUZZED: [&str; 4] = ["greenroom-stage", "greenroom-broker", "greenroom-forge", "greenroom-image"];
+const FUZZ_CASES: &str = "50000";
+/// Of `.cargo/config.toml`.
+const SAME_SEED: &str = "1";
+
 pub(crate) fn test() -> Result<()> {
     stage("what the machine must have", || packages::install(Purpose::Tests))?;
     if has("fmt") {
@@ -72,11 +78,31 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     let (purpose, which) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["crash"] => (Purpose::Tests, &CRASH[..]),
         ["images"] => (Purpose::Images, &IMAGES[..]),
-        _ => bail!("say which: cargo xtask soak crash, cargo xtask soak images"),
+        ["fuzz"] => return fuzz(),
+        _ => bail!("say which: cargo xtask soak crash, cargo xtask soak images, cargo xtask soak fuzz"),
     };
     packages::install(purpose)?;
     let mut total = Total::default();
     stage("soak", || counted(cargo("test").args(which), &mut total))?;
+    println!("{}", total.line());
+    Ok(())
+}
+
+/// Parsers of hostile bytes, over many times the cases that `test` takes, and others each time.
+fn fuzz() -> Result<()> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let seed = std::env::var("PROPTEST_RNG_SEED").ok().filter(|seed| seed != SAME_SEED);
+    let seed = seed.unwrap_or_else(|| now.as_nanos().to_string().split_off(8));
+    let cases = std::env::var("PROPTEST_CASES").unwrap_or_else(|_| FUZZ_CASES.to_owned());
+    println!(
+        "{cases} cases for each property. The same ones again: PROPTEST_RNG_SEED={seed} cargo xtask soak fuzz"
+    );
+    let mut tests = cargo("test");
+    tests.args(["--release", "--no-fail-fast"]);
+    tests.args(FUZZED.iter().flat_map(|package| ["--package", package]));
+    tests.args(["--", "fuzz::"]).env("PROPTEST_RNG_SEED", seed).env("PROPTEST_CASES", cases);
+    let mut total = Total::default();
+    stage("soak", || counted(&mut tests, &mut total))?;
     println!("{}", total.line());
     Ok(())
 }

@@ -10,6 +10,8 @@ mod denial;
 mod dial;
 mod dns;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod host;
 mod http;

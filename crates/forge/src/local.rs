@@ -4,6 +4,8 @@
 
 mod changes;
 pub(crate) mod diff;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod import;
 mod pkt;

@@ -10,6 +10,8 @@ pub mod detect;
 pub mod devcontainer;
 pub mod environment;
 pub mod fingerprint;
+#[cfg(test)]
+mod fuzz;
 pub mod instructions;
 pub mod key;
 pub mod manifest;

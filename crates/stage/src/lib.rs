@@ -3,3 +3,6 @@
 
 pub mod frame;
 pub mod protocol;
+
+#[cfg(test)]
+mod fuzz;

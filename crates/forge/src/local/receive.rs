@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const DEADLINE: Duration = Duration::from_secs(900);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
-const MOST_COMMANDS: usize = 1000;
+pub(super) const MOST_COMMANDS: usize = 1000;
 const PERSON_SIZE_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
 /// Address space of index-pack: a few kilobytes of deltas can claim to unfold to gigabytes.
 const UNPACK_MEMORY: u64 = 3 * 1024 * 1024 * 1024;
@@ -67,9 +67,9 @@ impl RefUpdate {
 
 /// What is in front of the pack.
 #[derive(Debug, Default)]
-struct Request {
-    updates: Vec<RefUpdate>,
-    wants_report: bool,
+pub(super) struct Request {
+    pub(super) updates: Vec<RefUpdate>,
+    pub(super) wants_report: bool,
     has_side_band: bool,
 }
 
@@ -157,7 +157,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-async fn read_request(input: &mut (impl AsyncRead + Unpin)) -> Result<Request, PktError> {
+pub(super) async fn read_request(input: &mut (impl AsyncRead + Unpin)) -> Result<Request, PktError> {
     let mut request = Request::default();
     loop {
         let data = match pkt::read(input).await? {

@@ -3,12 +3,14 @@
 //! an earlier layer leads out of it. Devices, pipes and sockets are left out; whiteouts (OCI image specification, "Layer
 //! Filesystem Changeset") are applied first, because they are about the layers below.
 
+mod metered;
+
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
 
 const MOST_ENTRIES: u64 = 2_000_000;
 const MOST_BYTES: u64 = 64 << 30;
@@ -37,20 +39,21 @@ impl Root {
 
     /// One layer: a tar, plain or compressed by gzip.
     pub(super) fn apply(&mut self, layer: &Path) -> io::Result<()> {
-        for entry in reader(layer)?.entries()? {
-            let entry = entry?;
+        let mut bytes = 0_u64;
+        metered::each(decompressed(layer)?, |entry| {
             self.count()?;
-            if let Some(parts) = parts(&entry.path()?)? {
-                self.whiteout(&parts)?;
+            // Also of what is not a file: it is passed over byte by byte.
+            bytes = bytes.saturating_add(entry.size());
+            within_bounds(bytes)?;
+            match parts(&entry.path()?)? {
+                Some(parts) => self.whiteout(&parts),
+                None => Ok(()),
             }
-        }
-        for entry in reader(layer)?.entries()? {
-            let mut entry = entry?;
-            if let Some(parts) = parts(&entry.path()?)? {
-                self.entry(&mut entry, &parts)?;
-            }
-        }
-        Ok(())
+        })?;
+        metered::each(decompressed(layer)?, |entry| match parts(&entry.path()?)? {
+            Some(parts) => self.entry(entry, &parts),
+            None => Ok(()),
+        })
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -132,9 +135,7 @@ impl Root {
 
     fn file(&mut self, entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &str) -> io::Result<()> {
         self.bytes = self.bytes.saturating_add(entry.size());
-        if self.bytes > MOST_BYTES {
-            return Err(io::Error::other(format!("it has more than {} GiB", MOST_BYTES >> 30)));
-        }
+        within_bounds(self.bytes)?;
         remove(parent, name)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
@@ -257,8 +258,11 @@ fn remove(parent: &OwnedFd, name: &str) -> io::Result<()> {
     greenroom_sandbox::remove_tree_at(parent, name)
 }
 
-fn reader(layer: &Path) -> io::Result<Archive<Box<dyn Read>>> {
-    Ok(Archive::new(decompressed(layer)?))
+fn within_bounds(bytes: u64) -> io::Result<()> {
+    if bytes > MOST_BYTES {
+        return Err(io::Error::other(format!("it has more than {} GiB", MOST_BYTES >> 30)));
+    }
+    Ok(())
 }
 
 pub(super) fn decompressed(path: &Path) -> io::Result<Box<dyn Read>> {
@@ -274,5 +278,7 @@ pub(super) fn decompressed(path: &Path) -> io::Result<Box<dyn Read>> {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

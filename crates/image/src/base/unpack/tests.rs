@@ -2,17 +2,18 @@
 
 use super::*;
 use std::fs;
+use std::io::Write;
 use tar::{Builder, Header};
 
-struct Layer(Builder<Vec<u8>>);
+pub(super) struct Layer(Builder<Vec<u8>>);
 
 impl Layer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Builder::new(Vec::new()))
     }
 
     /// The path is written as it is, however wrong.
-    fn add(mut self, kind: EntryType, path: &str, link: &str, content: &[u8]) -> Self {
+    pub(super) fn add(mut self, kind: EntryType, path: &str, link: &str, content: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
@@ -25,6 +26,10 @@ impl Layer {
         header.set_cksum();
         self.0.append(&header, content).unwrap();
         self
+    }
+
+    pub(super) fn bytes(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
     }
 
     fn file(self, path: &str, content: &str) -> Self {
@@ -41,19 +46,19 @@ impl Layer {
 }
 
 /// A root below a directory that holds what nothing may touch.
-struct Place {
-    directory: tempfile::TempDir,
+pub(super) struct Place {
+    pub(super) directory: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("root")).unwrap();
         fs::write(directory.path().join("outside"), "kept").unwrap();
         Self { directory }
     }
 
-    fn apply(&self, layers: Vec<Layer>) -> io::Result<u64> {
+    pub(super) fn apply(&self, layers: Vec<Layer>) -> io::Result<u64> {
         let mut root = Root::open(&self.directory.path().join("root"))?;
         for layer in layers {
             let path = self.directory.path().join("layer");
@@ -168,4 +173,47 @@ fn a_cut_archive_is_refused() {
     let path = place.directory.path().join("layer");
     fs::write(&path, bytes).unwrap();
     Root::open(&place.directory.path().join("root")).unwrap().apply(&path).unwrap_err();
+}
+
+/// Of an archive of a few kilobytes, which unfolds to far more than the bound.
+#[test]
+fn a_name_or_an_attribute_without_end_is_refused_before_it_fills_the_memory() {
+    const CLAIMED: u64 = 64 << 30;
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let place = Place::new();
+        let path = place.directory.path().join("layer");
+        let mut packed =
+            flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(CLAIMED);
+        header.set_path("././@LongLink").unwrap();
+        header.set_cksum();
+        packed.write_all(header.as_bytes()).unwrap();
+        for _ in 0..4 {
+            packed.write_all(&[b'a'; 1 << 20]).unwrap();
+        }
+        packed.finish().unwrap();
+        let refused = Root::open(&place.directory.path().join("root")).unwrap().apply(&path).unwrap_err();
+        assert!(refused.to_string().contains("longer than 1024 KiB"), "{kind:?}: {refused}");
+    }
+}
+
+#[test]
+fn a_tree_that_links_made_deeper_than_any_path_is_hidden_by_one_whiteout() {
+    let place = Place::new();
+    let step = "d/".repeat(120);
+    let mut layer = Layer::new().directory(&step[..80]);
+    let mut to = "d/".repeat(40);
+    for number in 0..40 {
+        // Each link leads forty levels further down than the one before.
+        let name = format!("l{number}");
+        layer = layer.link(&name, to.trim_end_matches('/')).directory(&format!("{name}/{}", &step[..80]));
+        to = format!("{name}/{}", "d/".repeat(40));
+        if to.len() > 99 {
+            to.truncate(99);
+        }
+    }
+    place.apply(vec![layer, Layer::new().file(".wh.d", "")]).unwrap();
+    assert!(!place.has("d"));
 }

@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-const NAME: &str = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?){0,4}";
+const NAME: &str = "([a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?\\.){0,4}[a-z]([a-z0-9-]{0,20}[a-z0-9])?";
+/// And those that look like numbers.
+const NUMBERS: &str = "((0x)?[0-9a-f]{1,3}\\.){0,4}(0x|0X)?[0-9]{1,10}\\.?";
 
 /// A ClientHello with this name, in records of these sizes.
 fn hello(name: &str, padding: usize, sizes: &[usize]) -> Vec<u8> {
@@ -116,9 +118,20 @@ proptest! {
         let answer = dns::answer(&query).unwrap();
         is_harmless(&query, &answer);
         let read = Message::from_vec(&answer).unwrap();
-        let is_address = name.parse::<IpAddr>().is_ok();
-        prop_assert_eq!(read.answers.len(), usize::from(!is_address));
-        prop_assert_eq!(read.metadata.response_code == ResponseCode::NoError, !is_address);
+        prop_assert_eq!((read.answers.len(), read.metadata.response_code), (1, ResponseCode::NoError));
+    }
+
+    #[test]
+    fn what_looks_like_a_number_is_an_address_or_nothing(text in NUMBERS) {
+        let is_address = text.parse::<IpAddr>().is_ok();
+        prop_assert_eq!(Host::parse(&text), text.parse().ok().map(Host::Address));
+        if let Ok(name) = Name::from_str(&text) {
+            let mut message = Message::query();
+            message.add_query(Query::query(name, RecordType::A));
+            let answer = dns::answer(&message.to_vec().unwrap()).unwrap();
+            let read = Message::from_vec(&answer).unwrap();
+            prop_assert_eq!(read.answers.len(), 0, "{} {}", text, is_address);
+        }
     }
 
     #[test]
@@ -144,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn a_host_is_the_same_when_it_is_said_again(text in prop_oneof![NAME, "\\PC{0,80}", "[0-9a-f:.\\[\\]%]{0,40}"]) {
+    fn a_host_is_the_same_when_it_is_said_again(text in prop_oneof![NAME, NUMBERS, "\\PC{0,80}", "[0-9a-f:.\\[\\]%]{0,40}"]) {
         if let Some(host) = Host::parse(&text) {
             prop_assert_eq!(Host::parse(&host.to_string()), Some(host));
         }

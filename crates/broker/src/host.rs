@@ -11,7 +11,8 @@ pub enum Host {
 }
 
 impl Host {
-    /// Letters, digits, `-` and `_` in labels of at most 63, or an IP address (version 6 also in brackets).
+    /// Letters, digits, `-` and `_` in labels of at most 63, or an IP address (version 6 also in brackets). What a resolver
+    /// would take for an address in another spelling (`127.1`, `0x7f.0.0.1`, `192.0.2.1.`) is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Ok(address) = bare.unwrap_or(text).parse() {
@@ -22,7 +23,13 @@ impl Host {
             let is_fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             (1..=63).contains(&label.len()) && label.bytes().all(is_fine) && !label.starts_with('-')
         };
-        let is_name = name.len() <= 253 && name.split('.').all(is_label);
+        let is_number = |label: &str| {
+            let is_hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+            label.bytes().all(|b| b.is_ascii_digit())
+                || label.strip_prefix("0x").or(label.strip_prefix("0X")).is_some_and(is_hex)
+        };
+        let ends_in_number = name.rsplit('.').next().is_some_and(is_number);
+        let is_name = name.len() <= 253 && name.split('.').all(is_label) && !ends_in_number;
         is_name.then(|| Self::Name(name.to_ascii_lowercase()))
     }
 }

@@ -164,6 +164,37 @@ fn a_command_that_only_looks_changes_nothing_in_the_sessions_own_sandbox() {
 }
 
 #[test]
+fn once_an_image_is_published_no_session_begins_on_the_one_before() {
+    let server = Server::start();
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "old\n")]);
+    wait_for_warm(&server, 1);
+    let images = || server.json(&["image", "list", "sample"]);
+    let first = images()[0]["id"].clone();
+    let colleague = clone(&server, "sample");
+    advance(colleague.path(), &[("a.txt", "new\n")]);
+    server.cli(&["image", "build", "sample", "--follow"]);
+    let newest = until("the new image is published", || {
+        let newest = images()[0].clone();
+        (newest["id"] != first && newest["state"] == "ready").then(|| newest["id"].clone())
+    });
+    // A warm sandbox over the old image may still be there: it is not given.
+    let session = server.create_session("sample", None).unwrap().id;
+    assert_eq!(server.exec(session, "cat a.txt").output, "new\n");
+    let ready = server.entry(session, "the sandbox is ready", |event| {
+        matches!(event, Event::SandboxChanged { state: SandboxPhase::Ready, .. })
+    });
+    let Event::SandboxChanged { image: Some(image), .. } = ready.event else { panic!("{ready:#?}") };
+    assert_eq!(newest, image.to_string());
+    // And the pool has another in its place, which is given.
+    until("a session finds a warm one over the new image", || {
+        let before = pool(&server).hits;
+        let next = server.create_session("sample", None).unwrap().id;
+        server.exec(next, "true");
+        (pool(&server).hits > before).then_some(())
+    });
+}
+
+#[test]
 fn a_step_that_fails_when_it_runs_again_is_told_and_loses_nothing() {
     let server = Server::start();
     let model = Model::new(|_| Turn::text("Done."));

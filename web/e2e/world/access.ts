@@ -16,5 +16,5 @@ export async function accessible(page: Page, name: string): Promise<void> {
   expect(results.passes.length + results.inapplicable.length, `${name}: axe-core looked at nothing`).toBeGreaterThan(0);
   const grave = results.violations.filter((found) => found.impact === "serious" || found.impact === "critical");
   const said = grave.flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.target.join(" ")}\n    ${node.failureSummary?.split("\n").slice(1).join(" ")}`));
-  expect(said, `${name}: ${page.url()}`).toEqual([]);
+  expect(said, `${name}: ${page.url()} ${grave.map((found) => found.id).join(", ")}`).toEqual([]);
 }

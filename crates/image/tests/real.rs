@@ -117,6 +117,27 @@ impl Row {
     }
 }
 
+/// The example of `docs/environment.md`.
+#[tokio::test]
+#[ignore = "soak: installs a database with apt-get"]
+async fn a_database_keeps_the_schema_of_its_step() {
+    let row = Row {
+        name: "postgres",
+        steps: &["postgres", "schema"],
+        again: 1,
+        ran: "passed",
+        // As a session's own service is run, from the manifest.
+        tests: "(su postgres -c '/usr/lib/postgresql/*/bin/pg_ctl -w -D /var/lib/app-db -o \"-k /tmp\" -l /tmp/db.log start') \
+                && psql -h 127.0.0.1 -U postgres -v ON_ERROR_STOP=1 -f test.sql",
+        caches: &["/var/lib/app-db/PG_VERSION"],
+    };
+    let example = project("postgres").into_iter().find(|(path, _)| path.ends_with(".toml")).unwrap().1;
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/environment.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    assert!(docs.contains(std::str::from_utf8(&example).unwrap()), "docs/environment.md has another example");
+    row.public().await;
+}
+
 fn names(image: &ImageManifest, is_reused: bool) -> Vec<&str> {
     let parts = image.parts.iter().filter(|part| part.is_reused == is_reused);
     parts.map(|part| part.name.as_str()).collect()

@@ -246,6 +246,12 @@ impl Row {
         (self.build_ms as f64 / self.floor_ms.max(1) as f64 * 100.0).round() / 100.0
     }
 
+    /// Milliseconds of each part that ran; the rest of the build is starting, keeping and publishing.
+    fn durations(&self) -> Map<String, Value> {
+        let ran = self.steps.iter().filter(|step| !step.is_reused);
+        ran.map(|step| (step.name.clone(), json!(step.duration_ms))).collect()
+    }
+
     fn names(&self, is_reused: bool) -> Vec<&str> {
         let steps = self.steps.iter().filter(|step| step.is_reused == is_reused);
         steps.map(|step| step.name.as_str()).collect()
@@ -259,6 +265,7 @@ fn document(rows: &[Row]) -> Value {
             "floor_ms": row.floor_ms,
             "ratio": row.ratio(),
             "ran": row.names(false),
+            "ran_ms": row.durations(),
             "reused": row.names(true),
         });
         (row.name.clone(), value)

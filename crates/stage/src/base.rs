@@ -147,7 +147,8 @@ pub(crate) fn write_skeleton(root: &Path, ids: IdRange) -> Outcome<()> {
     packages::write(root, ids)?;
     let mut left = MAX_ETC_ENTRIES;
     copy_readable(Path::new("/etc"), &root.join("etc"), ids, &mut left)?;
-    write_identity(&root.join("etc"), "greenroom", ids)
+    write_identity(&root.join("etc"), "greenroom", ids)?;
+    write_shadow(&root.join("etc"), ids)
 }
 
 /// Names and addresses inside: everything resolves through the broker.
@@ -170,6 +171,17 @@ fn write_identity(etc: &Path, hostname: &str, ids: IdRange) -> Outcome<()> {
         ids.chown(&path, 0, 0)?;
     }
     Ok(())
+}
+
+/// The host's is withheld. Without one `su` refuses everybody, root too; in this one every password is locked.
+fn write_shadow(etc: &Path, ids: IdRange) -> Outcome<()> {
+    let users = fs::read_to_string(etc.join("passwd")).unwrap_or_default();
+    let names = users.lines().filter_map(|line| line.split(':').next()).filter(|name| !name.is_empty());
+    let text: String = names.map(|name| format!("{name}:*:::::::\n")).collect();
+    let path = etc.join("shadow");
+    fs::write(&path, text).at("write", &path)?;
+    ids.chown(&path, 0, 0)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).at("chmod", &path)
 }
 
 fn make_directory(path: &Path, mode: u32, uid: u32, gid: u32, ids: IdRange) -> Outcome<()> {

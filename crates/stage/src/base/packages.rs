@@ -17,7 +17,7 @@ pub(super) fn write(root: &Path, ids: IdRange) -> Outcome<()> {
     for path in owned(Path::new("/var/lib/dpkg/info")) {
         let inside = root.join(path.strip_prefix("/").unwrap_or(&path));
         let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-        let has_parent = inside.parent().is_some_and(|parent| is_directory(parent));
+        let has_parent = inside.parent().is_some_and(is_directory);
         if facts.is_dir() && has_parent && fs::symlink_metadata(&inside).is_err() {
             make_directory(&inside, facts.mode() & 0o1777, facts.uid(), facts.gid(), ids)?;
         }

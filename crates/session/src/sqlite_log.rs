@@ -7,6 +7,7 @@ use crate::spares::Spares;
 use async_trait::async_trait;
 use greenroom_domain::{Durability, Entry, Event, SessionId};
 use rusqlite::{Connection, ErrorCode as SqlCode, OptionalExtension, params};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,8 +100,8 @@ impl SessionDirectory for FileSessions {
     }
 }
 
-/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, its
-/// directory and the entries by their commit (SQLite syncs the directory of a new WAL), and its place by the last sync.
+/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, the
+/// entries, their directory and its place here.
 fn create_file(
     root: &Path,
     directory: &Path,
@@ -119,7 +120,12 @@ fn create_file(
         durability: Durability::Synced,
         receipt: None,
     };
+    // SQLite would sync a new WAL twice, its header first.
+    connection.execute_batch("pragma synchronous = off").map_err(from_sql)?;
     let entries = append_all(&mut connection, first)?;
+    let journal = File::open(directory.join(format!("{FILE}-wal")));
+    journal.and_then(|journal| journal.sync_all()).map_err(|error| from_io(&error))?;
+    sync_directory(directory)?;
     sync_directory(root)?;
     Ok((connection, FIRST_EPOCH, entries))
 }
@@ -177,7 +183,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), LogError> {
-    std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
 }
 
 fn raise_epoch(connection: &Connection) -> Result<u64, LogError> {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How often runs are looked for whose answer is long overdue.
 const EXPIRY: Duration = Duration::from_secs(10);
 /// Blanks that are kept ready unless settings say otherwise.
-pub const DEFAULT_BLANKS: usize = 4;
+pub const DEFAULT_BLANKS: usize = 8;
 
 /// With which rights sandboxes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,8 +21,8 @@ const TMP_BYTES: u64 = 2 << 30;
 /// Carriers kept ready. Moving a process into a control group takes the kernel about 7 ms during which nothing on the
 /// machine can fork, but a second one right behind it almost nothing: so it is done in advance, by the batch, and not
 /// while a session is just starting.
-const CARRIERS: usize = 12;
-const FEW_CARRIERS: usize = 6;
+const CARRIERS: usize = 32;
+const FEW_CARRIERS: usize = 16;
 /// So long no claim may have been made before blanks, and before carriers, are made again …
 const BLANK_PAUSE: Duration = Duration::from_millis(30);
 const CARRIER_PAUSE: Duration = Duration::from_millis(150);

@@ -56,7 +56,7 @@ pub(crate) fn furnish(zygote: &Zygote, workspace: &str, (_, stage): &(i32, Owned
         let path = furnished(&volume.name);
         mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o755)).at("mkdir", &path)?;
         let target = open_path(&path)?;
-        mount_overlay(FURNISHED, &volume.name, volume_lowest(volume.ids, &volume.name), target.as_fd())?;
+        mount_overlay(FURNISHED, &volume.name, &volume_lowest(volume.ids, &volume.name), target.as_fd())?;
     }
     Ok(())
 }
@@ -166,7 +166,7 @@ fn mount_root(zygote: &Zygote, plan: &AttachPlan, trees: &Trees) -> Outcome<NewR
     let layers = trees.layers.len();
     let target = open_path(&path)?;
     let lower = [layers_of("root", layers), lowest].concat();
-    mount_overlay(workspace, "root", lower, target.as_fd())?;
+    mount_overlay(workspace, "root", &lower, target.as_fd())?;
     let root = NewRoot { root: open_path(&path)? };
     if plan.base == PlanBase::HostRoot {
         for volume in &zygote.volumes {
@@ -180,7 +180,7 @@ fn mount_root(zygote: &Zygote, plan: &AttachPlan, trees: &Trees) -> Outcome<NewR
                 give_up(&volume.name)?;
             }
             let lower = [above, volume_lowest(volume.ids, &volume.name)].concat();
-            mount_overlay(workspace, &volume.name, lower, target.as_fd())?;
+            mount_overlay(workspace, &volume.name, &lower, target.as_fd())?;
         }
     }
     Ok(root)
@@ -224,7 +224,7 @@ fn attach_in_workshop(name: &str, tree: &OwnedFd) -> Outcome<()> {
 }
 
 /// `volatile`: nothing syncs the host's disk when a sandbox ends; snapshots are made durable by their owner.
-fn mount_overlay(workspace: &str, volume: &str, lower: Vec<String>, target: BorrowedFd<'_>) -> Outcome<()> {
+fn mount_overlay(workspace: &str, volume: &str, lower: &[String], target: BorrowedFd<'_>) -> Outcome<()> {
     let upper = format!("{WORKSHOP}/{workspace}/upper");
     let options = format!(
         "lowerdir={},upperdir={upper}/{volume},workdir={upper}/.work/{volume},userxattr,volatile",

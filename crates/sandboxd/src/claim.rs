@@ -1,12 +1,12 @@
 //! The way of a claim: fence, workspace, a blank, its image, its owner.
 
-use crate::cgroup::{Controller, DEFAULT_PROCESSES};
+use crate::cgroup::{Cgroup, Controller, DEFAULT_PROCESSES};
 use crate::egress::Owner;
 use crate::provider::Shared;
 use crate::room::Room;
 use crate::sandbox::{LocalSandbox, text};
 use crate::spare::Spare;
-use crate::stock::Blank;
+use crate::stock::Attached;
 use crate::workspace;
 use crate::zygote::system;
 use greenroom_sandbox::{Base, ClaimSpec, Error, Identity, Resources, Result};
@@ -101,12 +101,17 @@ async fn place(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<LocalSandbo
         None => false,
     };
     let begun = if is_furnished { Vec::new() } else { prepare_workspace(shared, spec).await? };
-    attach(shared, spec, blank, &begun, is_furnished).await
+    limit(blank.group.as_ref(), spec)?;
+    let attached = blank.attach(plan(shared, spec, &begun, is_furnished)?).await?;
+    open(shared, spec, attached).await
 }
 
 async fn place_in_new(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<LocalSandbox>> {
-    let (blank, begun) = tokio::join!(shared.stock.new_blank(), prepare_workspace(shared, spec));
-    attach(shared, spec, blank?, &begun?, false).await
+    let (unborn, begun) = tokio::join!(shared.stock.begin(), prepare_workspace(shared, spec));
+    let unborn = unborn?;
+    limit(unborn.group.as_ref(), spec)?;
+    let attached = unborn.attach(plan(shared, spec, &begun?, false)?).await?;
+    open(shared, spec, attached).await
 }
 
 /// Whether the spare is the claim's workspace now.
@@ -122,16 +127,7 @@ fn move_in(shared: &Shared, spec: &ClaimSpec, spare: Spare) -> Result<bool> {
     Ok(true)
 }
 
-async fn attach(
-    shared: &Arc<Shared>,
-    spec: &ClaimSpec,
-    blank: Blank,
-    begun: &[PathBuf],
-    is_furnished: bool,
-) -> Result<Arc<LocalSandbox>> {
-    let plan = plan(shared, spec, begun, is_furnished)?;
-    limit(&blank, spec)?;
-    let attached = blank.attach(plan).await?;
+async fn open(shared: &Arc<Shared>, spec: &ClaimSpec, attached: Attached) -> Result<Arc<LocalSandbox>> {
     let identity = identity_of(spec);
     let origin = Owner::new(&identity.id, &identity.fence);
     let room = Room::open(attached, origin, Arc::clone(&shared.egress));
@@ -145,8 +141,8 @@ async fn attach(
 }
 
 /// A blank has the default limits.
-fn limit(blank: &Blank, spec: &ClaimSpec) -> Result<()> {
-    let Some(group) = &blank.group else { return Ok(()) };
+fn limit(group: Option<&Cgroup>, spec: &ClaimSpec) -> Result<()> {
+    let Some(group) = group else { return Ok(()) };
     if spec.resources == Resources::default() && !spec.is_background {
         return Ok(());
     }

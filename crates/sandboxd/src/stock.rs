@@ -46,8 +46,27 @@ pub(crate) struct Blank {
     /// The workspace that it was furnished with.
     pub(crate) spare: Option<Spare>,
     carrier: Carrier,
-    /// It was ready when it was asked for.
-    was_ready: bool,
+}
+
+/// A sandbox whose stage is still starting. Ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Unborn {
+    channel: Channel,
+    stage: Spawned,
+    pub(crate) group: Option<Cgroup>,
+    carrier: Carrier,
+}
+
+impl Unborn {
+    /// Its image is mounted while stage starts. On failure nothing is left.
+    pub(crate) async fn attach(self, plan: AttachPlan) -> Result<Attached> {
+        let Self { channel, stage, group, carrier } = self;
+        let (listeners, attached) = tokio::join!(first_word(&channel), carrier.attach(plan));
+        // What stage says of a failure is the cause, not what the carrier finds of it.
+        let listeners = listeners?;
+        attached?;
+        Ok(Attached { channel, listeners, stage, group, was_ready: false })
+    }
 }
 
 /// What a blank is once it has its image.
@@ -63,9 +82,9 @@ pub(crate) struct Attached {
 impl Blank {
     /// On failure nothing is left.
     pub(crate) async fn attach(self, plan: AttachPlan) -> Result<Attached> {
-        let Self { channel, listeners, stage, group, spare: _, carrier, was_ready } = self;
+        let Self { channel, listeners, stage, group, spare: _, carrier } = self;
         carrier.attach(plan).await?;
-        Ok(Attached { channel, listeners, stage, group, was_ready })
+        Ok(Attached { channel, listeners, stage, group, was_ready: true })
     }
 
     fn is_alive(&self) -> bool {
@@ -194,17 +213,22 @@ impl Stock {
             let blank = self.shelf().blanks.pop()?;
             // Those of a zygote that died are dead too.
             if blank.is_alive() {
-                return Some(Blank { was_ready: true, ..blank });
+                return Some(blank);
             }
         }
     }
 
-    pub(crate) async fn new_blank(&self) -> Result<Blank> {
+    async fn new_blank(&self) -> Result<Blank> {
+        let Unborn { channel, stage, group, carrier } = self.begin().await?;
+        let listeners = first_word(&channel).await?;
+        Ok(Blank { channel, listeners, stage, group, spare: None, carrier })
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Unborn> {
         let Place { carrier, group } = self.take_place().await?;
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
         let stage = carrier.blank(TMP_BYTES, theirs).await?;
-        let listeners = first_word(&channel).await?;
-        Ok(Blank { channel, listeners, stage, group, spare: None, carrier, was_ready: false })
+        Ok(Unborn { channel, stage, group, carrier })
     }
 
     async fn take_place(&self) -> Result<Place> {

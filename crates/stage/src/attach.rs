@@ -5,6 +5,7 @@
 
 use crate::base;
 use crate::enter::{KERNEL_FILES, WORKSHOP, staged};
+use crate::spawn::First;
 use crate::sys::{self, At, Outcome, fault};
 use crate::zygote::{HostTrees, Zygote, descriptor_path};
 use greenroom_stage::protocol::{AttachPlan, Fault, PlanBase};
@@ -34,8 +35,8 @@ const CLAIMED: &str = "w";
 const MAX_OVERLAY_OPTIONS: usize = 4000;
 
 /// The process is of no more use afterwards: it stays in the sandbox's namespaces.
-pub(crate) fn attach(zygote: &Zygote, plan: &AttachPlan, (pid, stage): &(i32, OwnedFd)) -> Outcome<()> {
-    set_limits(plan, *pid)?;
+pub(crate) fn attach(zygote: &Zygote, plan: &AttachPlan, stage: &First) -> Outcome<()> {
+    set_limits(plan, stage.pid)?;
     let trees = zygote.in_host(|host| open_trees(host, plan))?;
     enter(zygote, stage)?;
     sys::set_hostname(&plan.hostname).at("sethostname", &plan.hostname)?;
@@ -48,7 +49,7 @@ pub(crate) fn attach(zygote: &Zygote, plan: &AttachPlan, (pid, stage): &(i32, Ow
 
 /// What a claim over the host's root would mount of it whatever its image is, done before there is a claim. A claim whose
 /// image has a layer of a volume mounts that one again.
-pub(crate) fn furnish(zygote: &Zygote, workspace: &str, (_, stage): &(i32, OwnedFd)) -> Outcome<()> {
+pub(crate) fn furnish(zygote: &Zygote, workspace: &str, stage: &First) -> Outcome<()> {
     let tree = zygote.in_host(|host| host.plain(workspace))?;
     enter(zygote, stage)?;
     attach_in_workshop(FURNISHED, &tree)?;
@@ -61,12 +62,14 @@ pub(crate) fn furnish(zygote: &Zygote, workspace: &str, (_, stage): &(i32, Owned
     Ok(())
 }
 
-/// Joins the blank as its root, for good.
-fn enter(zygote: &Zygote, stage: &OwnedFd) -> Outcome<()> {
+/// Joins the blank as its root, for good, once what it mounts for itself is there. Stage may still be starting: it
+/// needs no path that changes meanwhile.
+fn enter(zygote: &Zygote, stage: &First) -> Outcome<()> {
+    stage.wait_until_staged()?;
     let names = ThreadNameSpaceType::USER
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
-    sys::enter_namespaces(stage.as_fd(), names).at("setns", "blank")?;
+    sys::enter_namespaces(stage.pidfd.as_fd(), names).at("setns", "blank")?;
     sys::become_root_without_groups(!zygote.ids.is_user_mode).at("setuid", "0")
 }
 

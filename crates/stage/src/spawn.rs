@@ -16,19 +16,37 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
+/// The first process of a sandbox.
+pub(crate) struct First {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// Closed at its other end once that process has become stage, or has ended.
+    staged: OwnedFd,
+}
+
+impl First {
+    /// What it mounts for itself is mounted when this returns.
+    pub(crate) fn wait_until_staged(&self) -> Outcome<()> {
+        rustix::io::read(&self.staged, &mut [0u8; 1]).at("read", "staged").map(drop)
+    }
+}
+
 /// The sandbox becomes the zygote's child, not the carrier's, so that it ends with the zygote alone.
-pub(crate) fn spawn(zygote: &Zygote, tmp_bytes: u64, socket: OwnedFd) -> Outcome<(i32, OwnedFd)> {
+pub(crate) fn spawn(zygote: &Zygote, tmp_bytes: u64, socket: OwnedFd) -> Outcome<First> {
     let (go_reader, go_writer) = pipe_with(PipeFlags::CLOEXEC).at("pipe", "go")?;
+    let (staged, staged_writer) = pipe_with(PipeFlags::CLOEXEC).at("pipe", "staged")?;
     match sys::fork_into(NAMESPACES | libc::CLONE_PARENT).at("clone3", "namespaces")? {
         Forked::Child => {
-            drop(go_writer);
+            drop((go_writer, staged));
+            // Closed by the kernel when stage is executed.
+            std::mem::forget(staged_writer);
             enter::enter(zygote, tmp_bytes, socket, &go_reader)
         }
         Forked::Parent { pid, pidfd } => {
             // A child whose `go` pipe closes without a byte ends by itself.
             write_maps(zygote.proc.as_fd(), pid, zygote.ids)?;
             rustix::io::write(&go_writer, b"g").at("write", "go")?;
-            Ok((pid, pidfd))
+            Ok(First { pid, pidfd, staged })
         }
     }
 }

@@ -223,8 +223,8 @@ pub(crate) fn own_image() -> rustix::io::Result<OwnedFd> {
 /// Takes standard input as a socket of ours: closed on exec, and descriptor 0 becomes /dev/null where that exists.
 pub(crate) fn take_stdin() -> rustix::io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    // The second is the zygote's own tree, in which a blank starts.
-    let null = ["/dev/null", "/b/dev/null"]
+    // The second is the zygote's own tree, in which a blank starts; it may get its own root between two looks.
+    let null = ["/dev/null", "/b/dev/null", "/dev/null"]
         .into_iter()
         .find_map(|path| rustix::fs::open(path, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).ok());
     if let Some(null) = null {

@@ -5,7 +5,7 @@
 use crate::attach;
 use crate::base::{self, IdRange, Ids, Volume};
 use crate::link::{Link, Received};
-use crate::spawn;
+use crate::spawn::{self, First};
 use crate::sys::{self, At, Forked, Outcome, fault};
 use greenroom_stage::protocol::{Gap, ZygoteReply, ZygoteRequest};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -118,8 +118,12 @@ impl Zygote {
             (Ok(ZygoteRequest::Blank { tmp_bytes }), Some(socket)) => spawn::spawn(self, tmp_bytes, socket),
             _ => Err(fault("carrier", "request", libc::EINVAL)),
         };
+        let told = match &made {
+            Ok(first) => link.send(&ZygoteReply::Spawned { pid: first.pid }, &[], &[first.pidfd.as_fd()]),
+            Err(fault) => link.send(&ZygoteReply::Failed(fault.clone()), &[], &[]),
+        };
         // The server may be gone; then the sandbox ends by its own socket.
-        let (Ok(()), Ok(stage)) = (answer(link, &made), made) else { return 0 };
+        let (Ok(()), Ok(stage)) = (told, made) else { return 0 };
         loop {
             let Received::Message(message, _) = link.receive() else { return 0 };
             let done = match message.header() {
@@ -140,7 +144,7 @@ impl Zygote {
     }
 
     /// By a child, because nobody returns from a sandbox's namespaces.
-    fn furnish(&self, link: &mut Link, workspace: &str, stage: &(i32, OwnedFd)) -> Outcome<()> {
+    fn furnish(&self, link: &mut Link, workspace: &str, stage: &First) -> Outcome<()> {
         match sys::fork_into(0).at("clone3", "furnish")? {
             Forked::Parent { .. } => Ok(()),
             Forked::Child => {

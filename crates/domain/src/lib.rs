@@ -16,7 +16,7 @@ pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;
 pub use event::{Durability, Entry, Event};
 pub use id::*;
-pub use name::{BranchName, CommitHash, LoginName, RepositoryName};
+pub use name::{BranchName, CommitHash, ExchangeName, LoginName, RepositoryName};
 pub use person::{Author, Person, Role, Via};
 pub use problem::{ErrorCode, Problem};
 pub use state::{Asking, Effect, Ids, SessionState};

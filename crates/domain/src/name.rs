@@ -63,6 +63,12 @@ checked_name!(
     "1 to 39 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     |text| is_word(text, 39)
 );
+checked_name!(
+    ExchangeName,
+    "name of an exchange directory",
+    "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    |text| is_word(text, 64)
+);
 checked_name!(BranchName, "branch name", "a git branch name of at most 200 characters", is_branch);
 checked_name!(CommitHash, "commit hash", "40 hexadecimal digits in lower case", |text| {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -101,6 +107,9 @@ mod tests {
         }
         for bad in ["", "-x", "a..b", "a//b", "/a", "a/", "x.lock", "a b", "a~1", "@", "a@{1}", "a/.b"] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad:?}");
+        }
+        for bad in ["", ".", "..", "../x", "/tmp", "a/b", "A", ".writing-x"] {
+            assert!(bad.parse::<ExchangeName>().is_err(), "{bad:?}");
         }
         assert!("greenroom/ses_01".parse::<BranchName>().is_ok());
         assert!("left-pad".parse::<RepositoryName>().is_ok());

@@ -61,6 +61,8 @@ error_codes! {
     ServiceFailed = "service_failed", 502;
     SnapshotDamaged = "snapshot_damaged", 500;
     ImageMissing = "image_missing", 409;
+    ImageUnfit = "image_unfit", 409;
+    ImageDamaged = "image_damaged", 422;
     TooManyRequests = "too_many_requests", 429;
     QueueFull = "queue_full", 429;
     ModelNotConfigured = "model_not_configured", 409;

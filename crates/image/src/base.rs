@@ -9,6 +9,8 @@ mod oci;
 mod registries;
 mod unpack;
 
+pub(crate) use unpack::each_metered;
+
 pub use registries::{NotARegistry, Registries, RegistryHost};
 
 use crate::key::{KeyHasher, LayerKey};

@@ -1,7 +1,8 @@
-//! Immutable bytes found by their SHA-256: what layers will be moved to another machine in. Owns the trait and its form as
-//! files of a directory; an object store is another form of the same trait. Never trusts what it stores: a reader fails
-//! at the end of bytes that are not the ones asked for. Blocking.
+//! Immutable bytes found by their SHA-256: what layers are moved to another machine in. Owns the trait and its form as
+//! files of a directory; an object store would be another form of the same trait. Never trusts what it stores: a reader
+//! fails at the end of bytes that are not the ones asked for. Blocking.
 
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::{self, File};
@@ -10,8 +11,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// 64 hexadecimal digits in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct BlobDigest(String);
+
+/// What `put` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    pub digest: BlobDigest,
+    pub bytes: u64,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a SHA-256 digest")]
@@ -32,18 +41,26 @@ impl fmt::Display for BlobDigest {
     }
 }
 
+impl<'de> Deserialize<'de> for BlobDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Writes a blob's bytes to where it is told.
+pub type Content<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
+
 pub trait BlobStore: Send + Sync + fmt::Debug {
-    /// Stores all of `content` and answers its digest. What is there already stays. Durable when this returns.
-    fn put(&self, content: &mut dyn Read) -> io::Result<BlobDigest>;
+    /// Stores what `content` writes. What is there already stays. Durable when this returns; when `content` fails nothing
+    /// is stored.
+    fn put(&self, content: &mut Content<'_>) -> io::Result<StoredBlob>;
 
     /// Reads it from the beginning; the last read fails with `InvalidData` when the bytes are not those of the digest.
     /// `NotFound` when there is none.
     fn get(&self, digest: &BlobDigest) -> io::Result<Box<dyn Read + Send>>;
 
     fn exists(&self, digest: &BlobDigest) -> io::Result<bool>;
-
-    /// What does not exist is deleted already.
-    fn delete(&self, digest: &BlobDigest) -> io::Result<()>;
 }
 
 /// Files of a directory, each named by its digest.
@@ -53,6 +70,11 @@ pub struct FileBlobs {
 }
 
 impl FileBlobs {
+    /// For reading: nothing is made or changed.
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
     /// Makes the directory. Files that a crash left half-written have other names and are removed.
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
@@ -71,20 +93,12 @@ impl FileBlobs {
 }
 
 impl BlobStore for FileBlobs {
-    fn put(&self, content: &mut dyn Read) -> io::Result<BlobDigest> {
+    fn put(&self, content: &mut Content<'_>) -> io::Result<StoredBlob> {
         let prefix = crate::store::TEMPORARY_PREFIX;
-        let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(&self.directory)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match content.read(&mut buffer)? {
-                0 => break,
-                read => {
-                    hasher.update(&buffer[..read]);
-                    file.write_all(&buffer[..read])?;
-                }
-            }
-        }
+        let file = tempfile::Builder::new().prefix(prefix).tempfile_in(&self.directory)?;
+        let mut hashed = Hashed { inner: file, hasher: Sha256::new(), bytes: 0 };
+        content(&mut hashed)?;
+        let Hashed { inner: file, hasher, bytes } = hashed;
         let digest = digest_of(hasher);
         file.as_file().sync_all()?;
         match file.persist_noclobber(self.path(&digest)) {
@@ -92,7 +106,7 @@ impl BlobStore for FileBlobs {
             _ => {}
         }
         File::open(&self.directory)?.sync_all()?;
-        Ok(digest)
+        Ok(StoredBlob { digest, bytes })
     }
 
     fn get(&self, digest: &BlobDigest) -> io::Result<Box<dyn Read + Send>> {
@@ -103,12 +117,25 @@ impl BlobStore for FileBlobs {
     fn exists(&self, digest: &BlobDigest) -> io::Result<bool> {
         self.path(digest).try_exists()
     }
+}
 
-    fn delete(&self, digest: &BlobDigest) -> io::Result<()> {
-        match fs::remove_file(self.path(digest)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+/// Counts and hashes what passes through.
+struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -147,25 +174,39 @@ impl Read for Verified {
 mod tests {
     use super::*;
 
+    fn put(store: &dyn BlobStore, bytes: &[u8]) -> BlobDigest {
+        let stored = store.put(&mut |to| to.write_all(bytes)).unwrap();
+        assert_eq!(stored.bytes, bytes.len() as u64);
+        stored.digest
+    }
+
     /// What every store must do.
     fn keeps_the_promises(store: &dyn BlobStore) {
         let text = b"some bytes".repeat(100_000);
-        let digest = store.put(&mut text.as_slice()).unwrap();
-        assert_eq!(store.put(&mut text.as_slice()).unwrap(), digest, "the same bytes are stored once");
+        let digest = put(store, &text);
+        assert_eq!(put(store, &text), digest, "the same bytes are stored once");
         assert!(store.exists(&digest).unwrap());
         let mut read = Vec::new();
         store.get(&digest).unwrap().read_to_end(&mut read).unwrap();
         assert_eq!(read, text);
-        store.delete(&digest).unwrap();
-        store.delete(&digest).unwrap();
-        assert!(!store.exists(&digest).unwrap());
-        assert_eq!(store.get(&digest).err().unwrap().kind(), io::ErrorKind::NotFound);
+        let unknown: BlobDigest = "0".repeat(64).parse().unwrap();
+        assert!(!store.exists(&unknown).unwrap());
+        assert_eq!(store.get(&unknown).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
     fn files_keep_the_promises_of_a_store() {
         let directory = tempfile::tempdir().unwrap();
         keeps_the_promises(&FileBlobs::open(directory.path()).unwrap());
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn content_that_fails_in_the_middle_is_not_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileBlobs::open(directory.path()).unwrap();
+        let mut half = |to: &mut dyn Write| to.write_all(b"half").and(Err(io::Error::other("broken")));
+        assert_eq!(store.put(&mut half).unwrap_err().to_string(), "broken");
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     }
 
@@ -173,7 +214,7 @@ mod tests {
     fn a_damaged_blob_is_an_error_at_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileBlobs::open(directory.path()).unwrap();
-        let digest = store.put(&mut b"whole".as_slice()).unwrap();
+        let digest = put(&store, b"whole");
         fs::write(directory.path().join(digest.to_string()), b"whose").unwrap();
         let error = store.get(&digest).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

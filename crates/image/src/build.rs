@@ -9,7 +9,8 @@
 //! 4. `finish`: the tree brought back to the commit: changes of tracked files are undone and what steps and checks left
 //!    is excluded from git's view, so that a session starts from a clean status.
 //!
-//! A layer that is already in the store is reused and its part does not run.
+//! A layer that is already in the store is reused and its part does not run. An image that another machine made is
+//! published the same way, with its layers in place of all parts (`import`).
 //! Submodules and LFS are not fetched. A build that fails, is cancelled or is dropped publishes nothing for the part
 //! that ran, removes its sandbox and directories, and leaves only its log; images built before are not touched.
 
@@ -17,6 +18,7 @@ mod base;
 mod checks;
 mod clone;
 mod failure;
+mod import;
 mod keys;
 mod log;
 mod plan;

@@ -1,6 +1,6 @@
 //! Environment images: what a repository needs (recipe, written or detected), building it in sandboxes layer by layer,
 //! the store of finished layers, and the manifest from which sessions start. Owns `<data>/layers`, `<data>/images`,
-//! `<data>/builds` and `<data>/trash`. Never runs git or follows a link in a tree that a sandbox wrote, and holds no
+//! `<data>/builds`, `<data>/trash` and `<data>/exchange`. Never runs git or follows a link in a tree that a sandbox wrote, and holds no
 //! secret: everything it puts into a sandbox may be read there.
 
 mod base;
@@ -9,6 +9,7 @@ pub mod build;
 pub mod detect;
 pub mod devcontainer;
 pub mod environment;
+mod exchange;
 pub mod fingerprint;
 #[cfg(test)]
 mod fuzz;
@@ -24,6 +25,7 @@ pub use build::{
     BuildEvent, BuildFailure, BuildPlan, BuildRequest, Builder, HOSTNAME, SandboxSetup, WORKSPACE,
     build_fence, build_session,
 };
+pub use exchange::{Exchanged, Exported, Here, export};
 pub use fingerprint::base_fingerprint;
 pub use instructions::{Instructions, Skill};
 pub use key::LayerKey;

@@ -10,7 +10,7 @@ pub use squash::{LONG_CHAIN, squashed_key};
 
 use crate::key::LayerKey;
 use crate::manifest::{CheckReport, write_durably};
-use greenroom_domain::ImageId;
+use greenroom_domain::{ExchangeName, ImageId};
 use greenroom_sandbox::Storage;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -97,6 +97,11 @@ impl LayerStore {
     /// Where an admin puts archives of bases.
     pub fn bases(&self) -> PathBuf {
         self.inner.data.join("bases")
+    }
+
+    /// Where an image lies that leaves this machine, or is to enter it.
+    pub fn exchange(&self, name: &ExchangeName) -> PathBuf {
+        self.inner.data.join("exchange").join(name.as_str())
     }
 
     pub fn image_directory(&self, image: ImageId) -> PathBuf {

@@ -7,9 +7,12 @@
 //! modes, owners, times, extended attributes, holes, hard links within one layer.
 
 mod file;
+mod reader;
 mod walk;
 
-use file::Opened;
+pub use file::Opened;
+pub use reader::LayerReader;
+
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
@@ -19,6 +22,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where a server that runs as root keeps the ids of sandboxes: the first stands for root inside.
+pub const ID_BASE: u32 = 100_000;
+pub const ID_COUNT: u32 = 65_536;
 
 /// At the top of a workspace's upper; holds overlay's temporary files.
 const WORK: &str = ".work";

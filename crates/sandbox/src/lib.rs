@@ -14,7 +14,7 @@ mod storage;
 
 pub use egress::{EgressHandler, EgressStream, Origin};
 pub use error::Error;
-pub use layers::LayerCopy;
+pub use layers::{ID_BASE, ID_COUNT, LayerCopy, LayerReader, Opened};
 pub use spec::{
     Base, Capabilities, Capability, ClaimSpec, DirEntry, ExecEvent, ExecSpec, Exit, ExitReason, Fence,
     FileContent, FileKind, FileStat, Identity, ReadOnlyBind, Resources, SearchQuery, SearchResult, Snapshot,

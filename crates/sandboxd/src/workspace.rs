@@ -6,8 +6,8 @@
 //! the link `begun` (elsewhere).
 
 use crate::btrfs;
-use crate::zygote::{ID_BASE, system};
-use greenroom_sandbox::{ClaimSpec, Error, LayerCopy, Result, SnapshotLayer};
+use crate::zygote::system;
+use greenroom_sandbox::{ClaimSpec, Error, ID_BASE, LayerCopy, Result, SnapshotLayer};
 use rustix::fs::{CWD, StatVfsMountFlags};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;

@@ -2,16 +2,13 @@
 
 use crate::channel::{self, Channel};
 use crate::program;
-use greenroom_sandbox::{Error, Result};
+use greenroom_sandbox::{Error, ID_BASE, ID_COUNT, Result};
 use greenroom_stage::protocol::{AttachPlan, Fault, Gap, ZygoteReply, ZygoteRequest};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// First id of the host's range that stands for root inside, and how many there are.
-pub(crate) const ID_BASE: u32 = 100_000;
-const ID_COUNT: u32 = 65_536;
 /// Preparing walks /etc, /usr/local and /opt once.
 const PREPARE_LIMIT: Duration = Duration::from_secs(20);
 

@@ -5,6 +5,8 @@
 
 mod metered;
 
+pub(crate) use metered::each as each_metered;
+
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};

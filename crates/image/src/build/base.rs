@@ -25,6 +25,17 @@ impl Run {
         }
         let name = wanted.text();
         let key = self.unpacked(&wanted, log).await.map_err(of("base"))?;
+        self.stand_on(key, name, log).await?;
+        self.git_layer(log).await
+    }
+
+    /// What follows lies on this unpacked base.
+    pub(super) async fn stand_on(
+        &mut self,
+        key: LayerKey,
+        name: String,
+        log: &mut BuildLog,
+    ) -> Result<(), BuildFailure> {
         let path = self.builder.layers.path(&key);
         let facts = blocking(move || base::facts(&path)).await.map_err(of("base"))?;
         let _ = log.note(&format!("the base is {name}")).await;
@@ -35,7 +46,7 @@ impl Run {
         self.base_env.extend(std::mem::take(&mut self.plan.recipe.env));
         self.plan.recipe.env = self.base_env.clone();
         self.env = environment(&self.plan.request.setup.env, &self.plan.recipe.env);
-        self.git_layer(log).await
+        Ok(())
     }
 
     async fn unpacked(&mut self, wanted: &RecipeBase, log: &mut BuildLog) -> Result<LayerKey, Problem> {

@@ -5,6 +5,7 @@ use super::touched::Tracked;
 use super::{BuildFailure, BuildRequest, Builder, failure};
 use crate::detect::{Detected, Ecosystem, detect, wanted};
 use crate::devcontainer;
+use crate::exchange::Exchanged;
 use crate::instructions::{self, Instructions};
 use crate::key::{KeyHasher, LayerKey};
 use crate::recipe::{RECIPE_PATH, Recipe, RecipeBase, Step, glob, limit};
@@ -28,6 +29,8 @@ pub struct BuildPlan {
     pub(super) tracked: Arc<Tracked>,
     /// Digest of each step's declared inputs at the commit, in the recipe's order.
     pub(super) inputs: Vec<LayerKey>,
+    /// The image of another machine that is taken instead of making one.
+    pub(super) exchanged: Option<Exchanged>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +52,17 @@ pub(super) async fn plan(builder: &Builder, request: BuildRequest) -> Result<Bui
     let head =
         builder.forge.branch_head(request.repository, &request.branch).await.map_err(failure::forge)?;
     let commit = head.ok_or_else(|| no_commit(&request))?;
-    let tree = Tree { builder, request: &request, commit: &commit };
     let paths = builder.forge.list_files(request.repository, &commit, "").await.map_err(failure::forge)?;
+    plan_at(builder, request, commit, paths).await
+}
+
+pub(super) async fn plan_at(
+    builder: &Builder,
+    request: BuildRequest,
+    commit: CommitHash,
+    paths: Vec<String>,
+) -> Result<BuildPlan, BuildFailure> {
+    let tree = Tree { builder, request: &request, commit: &commit };
     let (recipe, source, notes) = tree.recipe(&paths).await?;
     let instructions = instructions::read_among(&*builder.forge, request.repository, &commit, &paths)
         .await
@@ -63,6 +75,7 @@ pub(super) async fn plan(builder: &Builder, request: BuildRequest) -> Result<Bui
     }
     Ok(BuildPlan {
         commit: commit.clone(),
+        exchanged: None,
         recipe,
         source,
         notes,

@@ -100,6 +100,14 @@ impl Run {
     }
 
     fn names(&self) -> Vec<String> {
+        if let Some(exchanged) = &self.plan.exchanged {
+            return exchanged
+                .base()
+                .into_iter()
+                .chain(exchanged.layers())
+                .map(|layer| layer.name.clone())
+                .collect();
+        }
         let recipe = &self.plan.recipe;
         let steps = recipe.steps.iter().map(|step| step.name.clone());
         let checks = (!recipe.checks.is_empty()).then(|| "checks".to_owned());
@@ -115,6 +123,9 @@ impl Run {
     async fn all_parts(&mut self, log: &mut BuildLog) -> Result<(), BuildFailure> {
         for note in std::mem::take(&mut self.plan.notes) {
             let _ = log.note(&note).await;
+        }
+        if let Some(exchanged) = self.plan.exchanged.take() {
+            return self.imported_parts(&exchanged, log).await;
         }
         self.base_part(log).await?;
         self.clone_part(log).await?;

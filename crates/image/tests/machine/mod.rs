@@ -6,6 +6,7 @@
 pub mod distribution;
 pub mod registry;
 pub mod root;
+pub mod tree;
 
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
@@ -119,8 +120,13 @@ impl Machine {
     }
 
     pub async fn build(&self, previous: Option<&ImageManifest>) -> Result<ImageManifest, BuildFailure> {
+        self.builder.build(self.request(previous), mpsc::channel(256).0).await
+    }
+
+    /// For a new image each time.
+    pub fn request(&self, previous: Option<&ImageManifest>) -> BuildRequest {
         let number = self.next_image.fetch_add(1, Ordering::Relaxed);
-        let request = BuildRequest {
+        BuildRequest {
             image: ImageId::from_parts(number, 0),
             repository: self.repository,
             name: "sample".parse().unwrap(),
@@ -129,8 +135,7 @@ impl Machine {
             clone_url: format!("http://{FORGE_HOST}/sample.git"),
             previous: previous.cloned().map(Arc::new),
             cancel: CancellationToken::new(),
-        };
-        self.builder.build(request, mpsc::channel(256).0).await
+        }
     }
 
     /// The same, which must succeed; otherwise everything that can be told is.

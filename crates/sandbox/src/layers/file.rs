@@ -13,7 +13,7 @@ use std::path::Path;
 /// Bytes of one call, so that a large file does not block the thread's end for long.
 const PIECE: usize = 64 << 20;
 /// Of a list of attribute names, and of one value: the kernel's own bounds.
-const XATTR_BYTES: usize = 64 << 10;
+pub(super) const XATTR_BYTES: usize = 64 << 10;
 
 /// False when it is gone, or nothing that a layer holds.
 pub(super) fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &OsStr, facts: &Stat) -> io::Result<bool> {
@@ -73,7 +73,7 @@ fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &OsStr) -> io::Result<boo
 /// A source's file or directory. An ordinary user opens what they own and closed to themselves (inside, root reads it
 /// anyway) by changing its mode as long as it is read.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub struct Opened {
     handle: OwnedFd,
     mode_before: Option<Mode>,
 }
@@ -83,7 +83,7 @@ impl Opened {
         Self { handle, mode_before: None }
     }
 
-    pub(super) fn handle(&self) -> &OwnedFd {
+    pub fn handle(&self) -> &OwnedFd {
         &self.handle
     }
 
@@ -94,7 +94,7 @@ impl Opened {
     }
 
     /// Not blocking on a fifo that took the file's place.
-    fn file(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<Self> {
+    pub(super) fn file(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::ACCESS) => {
@@ -213,7 +213,7 @@ pub(super) fn replace_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()>
 }
 
 /// Each with a NUL behind it.
-fn attribute_names(of: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(super) fn attribute_names(of: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut names = Vec::with_capacity(256);
     let listed = match rustix::fs::flistxattr(of, rustix::buffer::spare_capacity(&mut names)) {
         Err(Errno::RANGE) => {

@@ -13,7 +13,7 @@ const MOST: u64 = 1024 * 1024;
 #[derive(Clone, Default)]
 struct Allowance(Rc<Cell<Option<u64>>>);
 
-pub(super) struct Metered<R> {
+pub(crate) struct Metered<R> {
     reader: R,
     allowance: Allowance,
 }
@@ -32,7 +32,7 @@ impl<R: Read> Read for Metered<R> {
 }
 
 /// Calls `visit` with each entry, then passes over what is left of it.
-pub(super) fn each<R: Read>(
+pub(crate) fn each<R: Read>(
     reader: R,
     mut visit: impl FnMut(&mut Entry<'_, Metered<R>>) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
 use greenroom_app::{GitService, HookCall};
-use greenroom_domain::{ChangeId, CommandId, ImageId, Person, RepositoryName, SessionId};
+use greenroom_domain::{ChangeId, CommandId, ExchangeName, ImageId, Person, RepositoryName, SessionId};
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -115,6 +115,19 @@ impl UseCases for App {
 
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView> {
         App::build_image(self, caller, name).await
+    }
+
+    async fn export_image(&self, caller: &Person, id: ImageId, to: ExchangeName) -> Result<ExportedImage> {
+        App::export_image(self, caller, id, to).await
+    }
+
+    async fn import_image(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        from: ExchangeName,
+    ) -> Result<ImageView> {
+        App::import_image(self, caller, name, from).await
     }
 
     async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ListedImage>> {

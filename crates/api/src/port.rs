@@ -3,13 +3,15 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{GitService, HookCall};
-use greenroom_domain::{ChangeId, CommandId, ImageId, Person, Problem, RepositoryName, SessionId};
+use greenroom_domain::{
+    ChangeId, CommandId, ExchangeName, ImageId, Person, Problem, RepositoryName, SessionId,
+};
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession,
-    CreateToken, EgressView, EntryPage, Exec, ExecResult, FileDiffView, ForkSession, Frame, HookCreated,
-    ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, PersonAdded,
-    Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
-    SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
+    CreateToken, EgressView, EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, Frame,
+    HookCreated, ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView,
+    PersonAdded, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame,
+    SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -77,6 +79,13 @@ pub trait UseCases: Send + Sync + 'static {
     async fn remove_secret(&self, caller: &Person, name: &RepositoryName, secret: &str) -> Result<()>;
     async fn warm(&self, caller: &Person, name: &RepositoryName, body: WarmRepository) -> Result<WarmView>;
     async fn build_image(&self, caller: &Person, name: &RepositoryName) -> Result<ImageView>;
+    async fn export_image(&self, caller: &Person, id: ImageId, to: ExchangeName) -> Result<ExportedImage>;
+    async fn import_image(
+        &self,
+        caller: &Person,
+        name: &RepositoryName,
+        from: ExchangeName,
+    ) -> Result<ImageView>;
     async fn images(&self, caller: &Person, name: &RepositoryName) -> Result<Vec<ListedImage>>;
     async fn image(&self, caller: &Person, id: ImageId) -> Result<ImageView>;
     /// `image_missing` unless it is a good one.

@@ -29,7 +29,7 @@ use utoipa_axum::routes;
 type Routes = OpenApiRouter<ApiState>;
 
 const PLAIN: Duration = Duration::from_secs(60);
-/// Mirroring a repository, and commands of at most ten minutes.
+/// Mirroring a repository, exporting an image, and commands of at most ten minutes.
 const LONG: Duration = Duration::from_secs(11 * 60);
 
 fn public() -> Routes {
@@ -57,6 +57,7 @@ fn plain() -> Routes {
         .routes(routes!(network::secrets, network::add_secret))
         .routes(routes!(network::remove_secret))
         .routes(routes!(images::list, images::build))
+        .routes(routes!(images::import))
         .routes(routes!(images::show))
         .routes(routes!(images::contents))
         .routes(routes!(models::list, models::add))
@@ -78,7 +79,10 @@ fn plain() -> Routes {
 }
 
 fn long() -> Routes {
-    OpenApiRouter::new().routes(routes!(repositories::add)).routes(routes!(exec::exec))
+    OpenApiRouter::new()
+        .routes(routes!(repositories::add))
+        .routes(routes!(images::export))
+        .routes(routes!(exec::exec))
 }
 
 fn streams() -> Routes {

@@ -1,9 +1,10 @@
 //! Environment images: one build at a time for each repository, its log followed live, the newest good one used. `build`
 //! runs one, `schedule` decides when, `retention` what is kept, `quota` how much of the disk they take; `contents` says what
-//! an image holds.
+//! an image holds, and `exchange` moves one between machines.
 
 mod build;
 mod contents;
+mod exchange;
 mod log;
 mod quota;
 mod retention;
@@ -62,6 +63,8 @@ pub(crate) struct Images {
     uses: uses::ImageUses,
     /// Held while images are removed.
     removal: tokio::sync::Mutex<()>,
+    /// Held while an image is exported: it takes a processor and the disk.
+    export: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Images {
@@ -95,6 +98,7 @@ impl Images {
             manifests: Mutex::default(),
             uses: uses::ImageUses::default(),
             removal: tokio::sync::Mutex::default(),
+            export: Arc::default(),
         })
     }
 

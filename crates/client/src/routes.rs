@@ -96,6 +96,19 @@ impl Client {
         self.post(&["repositories", repository.as_str(), "images"], &json!({})).await
     }
 
+    /// For another machine, into a directory of the server's.
+    pub async fn export_image(&self, id: ImageId, body: &ExportImage) -> Result<ExportedImage, Error> {
+        self.post(&["images", &id.to_string(), "export"], body).await
+    }
+
+    pub async fn import_image(
+        &self,
+        repository: &RepositoryName,
+        body: &ImportImage,
+    ) -> Result<ImageView, Error> {
+        self.post(&["repositories", repository.as_str(), "images", "import"], body).await
+    }
+
     pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<ListedImage>, Error> {
         self.get(&["repositories", repository.as_str(), "images"]).await
     }

@@ -1,7 +1,9 @@
 //! Bodies of requests. Unknown fields are refused.
 
 use greenroom_domain::money::Budget;
-use greenroom_domain::{Command, CommandId, CommitHash, LoginName, RepositoryName, Role, TurnId};
+use greenroom_domain::{
+    Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TurnId,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,6 +58,20 @@ pub struct AddRepository {
     pub source: String,
     #[serde(default)]
     pub required_approvals: Option<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportImage {
+    /// A directory of the server's `<data>/exchange`, made where there is none.
+    pub to: ExchangeName,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportImage {
+    /// A directory of the server's `<data>/exchange`.
+    pub from: ExchangeName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -143,6 +143,17 @@ pub enum ImageKept {
     ForItsLog { until_ms: i64 },
 }
 
+/// An image as it lies in `<data>/exchange`, for another machine.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportedImage {
+    pub image: ImageId,
+    /// On the server.
+    pub directory: String,
+    /// One for each layer.
+    pub blobs: u64,
+    pub size_bytes: u64,
+}
+
 /// What a good image holds.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ImageContents {

@@ -177,6 +177,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/images/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Export an image
+         * @description For another machine, into a directory of the server's `<data>/exchange`: each layer as a blob named by its SHA-256, and
+         *     `image.json`, which names them. An admin's act. May take minutes for large layers.
+         */
+        post: operations["export_image"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/images/{id}/log": {
         parameters: {
             query?: never;
@@ -451,6 +472,27 @@ export interface paths {
          * @description Of the default branch's head; answers the running build when there is one.
          */
         post: operations["build_image"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/repositories/{name}/images/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import an image
+         * @description That another machine exported, from a directory of the server's `<data>/exchange`. An admin's act. What this machine
+         *     cannot run is refused at once; a running build of the repository is cancelled, and the import is followed as a build is.
+         */
+        post: operations["import_image"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1164,7 +1206,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -1397,6 +1439,7 @@ export interface components {
             /** @enum {string} */
             type: "turn_interrupted";
         };
+        ExchangeName: string;
         /** @description Run a program in the session's sandbox, as a person. */
         Exec: {
             command: string;
@@ -1417,6 +1460,23 @@ export interface components {
             exit_code?: number | null;
             is_truncated: boolean;
             output: string;
+        };
+        ExportImage: {
+            /** @description A directory of the server's `<data>/exchange`, made where there is none. */
+            to: components["schemas"]["ExchangeName"];
+        };
+        /** @description An image as it lies in `<data>/exchange`, for another machine. */
+        ExportedImage: {
+            /**
+             * Format: int64
+             * @description One for each layer.
+             */
+            blobs: number;
+            /** @description On the server. */
+            directory: string;
+            image: components["schemas"]["ImageId"];
+            /** Format: int64 */
+            size_bytes: number;
         };
         FileDiffView: {
             /** Format: int64 */
@@ -1549,6 +1609,10 @@ export interface components {
             started_at_ms: number;
             state: components["schemas"]["ImageState"];
             steps: components["schemas"]["StepView"][];
+        };
+        ImportImage: {
+            /** @description A directory of the server's `<data>/exchange`. */
+            from: components["schemas"]["ExchangeName"];
         };
         LayerView: {
             /**
@@ -2830,6 +2894,122 @@ export interface operations {
                 };
             };
             /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_image: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["ImageId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportImage"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportedImage"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `image_missing`, `name_taken`: the directory holds another image */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests`: another image is being exported */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -4759,6 +4939,131 @@ export interface operations {
             };
             /** @description `repository_unknown` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    import_image: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: components["schemas"]["RepositoryName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportImage"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImageView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown`, `file_unknown`: there is no exported image */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `image_unfit`: another version, runtime, host, repository or branch */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `image_damaged` */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

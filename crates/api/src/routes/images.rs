@@ -1,15 +1,17 @@
-//! Environment images: builds, their state and their logs.
+//! Environment images: builds, their state and their logs, and their way to other machines.
 
 use super::sse;
 use crate::ApiState;
 use crate::error::{Answer, ApiError};
-use crate::extract::{Caller, PathOf};
+use crate::extract::{Caller, JsonBody, PathOf};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
 use greenroom_domain::{ImageId, RepositoryName};
-use greenroom_wire::{BuildFrame, ErrorBody, ImageContents, ImageView, ListedImage};
+use greenroom_wire::{
+    BuildFrame, ErrorBody, ExportImage, ExportedImage, ImageContents, ImageView, ImportImage, ListedImage,
+};
 use http::StatusCode;
 
 /// Build an image
@@ -27,6 +29,50 @@ pub(super) async fn build(
     PathOf(name): PathOf<RepositoryName>,
 ) -> Result<(StatusCode, Json<ImageView>), ApiError> {
     Ok((StatusCode::ACCEPTED, Json(state.app.build_image(&caller.person, &name).await?)))
+}
+
+/// Export an image
+///
+/// For another machine, into a directory of the server's `<data>/exchange`: each layer as a blob named by its SHA-256, and
+/// `image.json`, which names them. An admin's act. May take minutes for large layers.
+#[utoipa::path(post, path = "/images/{id}/export", operation_id = "export_image", tag = "images",
+    params(("id" = ImageId, Path)),
+    request_body = ExportImage,
+    responses(
+        (status = 200, body = ExportedImage),
+        (status = 404, description = "`not_found`", body = ErrorBody),
+        (status = 409, description = "`image_missing`, `name_taken`: the directory holds another image", body = ErrorBody),
+        (status = 429, description = "`too_many_requests`: another image is being exported", body = ErrorBody),
+    ))]
+pub(super) async fn export(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<ImageId>,
+    JsonBody(body): JsonBody<ExportImage>,
+) -> Answer<ExportedImage> {
+    Ok(Json(state.app.export_image(&caller.person, id, body.to).await?))
+}
+
+/// Import an image
+///
+/// That another machine exported, from a directory of the server's `<data>/exchange`. An admin's act. What this machine
+/// cannot run is refused at once; a running build of the repository is cancelled, and the import is followed as a build is.
+#[utoipa::path(post, path = "/repositories/{name}/images/import", operation_id = "import_image", tag = "images",
+    params(("name" = RepositoryName, Path)),
+    request_body = ImportImage,
+    responses(
+        (status = 202, body = ImageView),
+        (status = 404, description = "`repository_unknown`, `file_unknown`: there is no exported image", body = ErrorBody),
+        (status = 409, description = "`image_unfit`: another version, runtime, host, repository or branch", body = ErrorBody),
+        (status = 422, description = "`image_damaged`", body = ErrorBody),
+    ))]
+pub(super) async fn import(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(name): PathOf<RepositoryName>,
+    JsonBody(body): JsonBody<ImportImage>,
+) -> Result<(StatusCode, Json<ImageView>), ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(state.app.import_image(&caller.person, &name, body.from).await?)))
 }
 
 /// List a repository's images

@@ -9,7 +9,7 @@ use greenroom_api::{
 };
 use greenroom_app::{GitService, HookCall};
 use greenroom_domain::{
-    ChangeId, Command, CommandId, Entry, ErrorCode, Event, ImageId, Person, PersonId, Problem,
+    ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
 };
 use greenroom_wire::*;
@@ -190,6 +190,12 @@ impl UseCases for Fake {
         Ok(WarmView { state: WarmState::Preparing, expires_at_ms: 1 })
     }
     async fn build_image(&self, _: &Person, _: &RepositoryName) -> Result<ImageView> {
+        unused()
+    }
+    async fn export_image(&self, _: &Person, _: ImageId, _: ExchangeName) -> Result<ExportedImage> {
+        unused()
+    }
+    async fn import_image(&self, _: &Person, _: &RepositoryName, _: ExchangeName) -> Result<ImageView> {
         unused()
     }
     async fn images(&self, _: &Person, _: &RepositoryName) -> Result<Vec<ListedImage>> {

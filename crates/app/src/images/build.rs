@@ -4,8 +4,8 @@ use super::{Look, PROGRESS_EVENTS, Running, fingerprint, internal, view_of};
 use crate::{Inner, Result};
 use greenroom_broker::FORGE_HOST;
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
-use greenroom_domain::{ErrorCode, ImageId};
-use greenroom_image::{BuildEvent, BuildRequest, Builder, ImageManifest};
+use greenroom_domain::{ErrorCode, ImageId, Problem};
+use greenroom_image::{BuildEvent, BuildRequest, Builder, Exchanged, ImageManifest};
 use greenroom_wire::{ImageView, StepView};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,25 @@ use tokio_util::sync::CancellationToken;
 /// What a build waits for the repository's source.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where an image comes from.
+enum Work {
+    Make(Look),
+    Import(Box<Exchanged>),
+}
+
+impl Work {
+    fn looks_at_source(&self) -> bool {
+        matches!(self, Self::Make(Look::AtSource))
+    }
+}
+
+/// A place in `Images::running`.
+struct Begun {
+    image: ImageId,
+    cancel: CancellationToken,
+    written: watch::Sender<u64>,
+}
+
 impl Inner {
     /// Answers the running build where there is one, which then is followed by another if the branch moved meanwhile.
     pub(crate) async fn start_build(
@@ -22,26 +41,53 @@ impl Inner {
         repository: &RepositoryRow,
         look: Look,
     ) -> Result<ImageView> {
+        match self.reserve_build(repository, Some(look)) {
+            Ok(begun) => self.begin_build(repository, begun, Work::Make(look)).await,
+            Err(known) => Ok(view_of(self.image_row(known).await?)),
+        }
+    }
+
+    /// In place of the build that is running, which is cancelled.
+    pub(super) async fn start_import(
+        self: &Arc<Self>,
+        repository: &RepositoryRow,
+        exchanged: Exchanged,
+    ) -> Result<ImageView> {
+        self.images.cancel_build_of(repository.id).await;
+        let begun = self.reserve_build(repository, None).map_err(|_| {
+            let message = format!("Another image of {} is being made.", repository.name);
+            Problem::new(ErrorCode::TooManyRequests, message).hint("Import again in a moment.")
+        })?;
+        self.begin_build(repository, begun, Work::Import(Box::new(exchanged))).await
+    }
+
+    /// The one place of a repository; taken, it answers by whom.
+    fn reserve_build(&self, repository: &RepositoryRow, look: Option<Look>) -> Result<Begun, ImageId> {
         let (at, random) = self.id_parts();
         let image = ImageId::from_parts(at, random);
-        let (written_to, written) = watch::channel(0);
+        let (written, watched) = watch::channel(0);
         let cancel = CancellationToken::new();
-        let running = Running { image, cancel: cancel.clone(), written, wanted_again: None };
-        let known = self.images.with_running(|builds| match builds.get_mut(&repository.id) {
+        let running = Running { image, cancel: cancel.clone(), written: watched, wanted_again: None };
+        self.images.with_running(|builds| match builds.get_mut(&repository.id) {
             Some(known) => {
-                known.wanted_again = known.wanted_again.max(Some(look));
-                Some(known.image)
+                known.wanted_again = known.wanted_again.max(look);
+                Err(known.image)
             }
             None => {
                 builds.insert(repository.id, running);
-                None
+                Ok(Begun { image, cancel, written })
             }
-        });
-        if let Some(known) = known {
-            return Ok(view_of(self.image_row(known).await?));
-        }
+        })
+    }
+
+    async fn begin_build(
+        self: &Arc<Self>,
+        repository: &RepositoryRow,
+        begun: Begun,
+        work: Work,
+    ) -> Result<ImageView> {
         let row = ImageRow {
-            id: image,
+            id: begun.image,
             repository: repository.id,
             state: ImageState::Building,
             commit: None,
@@ -55,7 +101,7 @@ impl Inner {
             return Err(error.into());
         }
         let view = view_of(row.clone());
-        tokio::spawn(Arc::clone(self).build(repository.clone(), row, look, cancel, written_to));
+        tokio::spawn(Arc::clone(self).build(repository.clone(), row, work, begun.cancel, begun.written));
         Ok(view)
     }
 
@@ -64,15 +110,15 @@ impl Inner {
         self: Arc<Self>,
         repository: RepositoryRow,
         mut row: ImageRow,
-        look: Look,
+        work: Work,
         cancel: CancellationToken,
         written: watch::Sender<u64>,
     ) {
-        if look == Look::AtSource {
+        if work.looks_at_source() {
             self.look_at_source(&repository, &cancel).await;
         }
         let policy = BuildPolicy { app: Arc::clone(&self), image: row.id };
-        let built = self.plan_and_run(&repository, &mut row, cancel, &written).await;
+        let built = self.plan_and_run(&repository, &mut row, work, cancel, &written).await;
         drop(policy);
         row.finished_at_ms = Some(self.now_ms());
         match built {
@@ -118,6 +164,7 @@ impl Inner {
         &self,
         repository: &RepositoryRow,
         row: &mut ImageRow,
+        work: Work,
         cancel: CancellationToken,
         written: &watch::Sender<u64>,
     ) -> Result<ImageManifest> {
@@ -147,7 +194,11 @@ impl Inner {
             base_fingerprint: fingerprint(&self.images.toolchains).await?,
             ..self.images.builder.clone()
         };
-        let plan = builder.plan(request).await.map_err(|failure| failure.problem)?;
+        let plan = match work {
+            Work::Make(_) => builder.plan(request).await,
+            Work::Import(exchanged) => builder.plan_import(request, *exchanged).await,
+        };
+        let plan = plan.map_err(|failure| failure.problem)?;
         // Now, so that nobody asks for the same commit again.
         row.commit = Some(plan.commit.clone());
         self.directory.put_image(row.clone()).await?;

@@ -1,7 +1,9 @@
 //! Arguments of each verb.
 
 use clap::{Args, Subcommand, ValueEnum};
-use greenroom_domain::{BranchName, ChangeId, ImageId, LoginName, RepositoryName, Role, SessionId, TurnId};
+use greenroom_domain::{
+    BranchName, ChangeId, ExchangeName, ImageId, LoginName, RepositoryName, Role, SessionId, TurnId,
+};
 use greenroom_wire::{ModelEffort, ModelProvider};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -295,6 +297,23 @@ pub(crate) enum Image {
     Show { image: ImageId },
     /// Show the log of a build, live while it runs
     Log { image: ImageId },
+    /// Write an image into a directory of the server's DATA/exchange, for another machine
+    Export {
+        repository: RepositoryName,
+        /// Another than the newest good one
+        #[arg(long)]
+        image: Option<ImageId>,
+        /// The directory's name, made where there is none
+        #[arg(long, value_name = "DIRECTORY")]
+        to: ExchangeName,
+    },
+    /// Take an image that another machine exported from a directory of the server's DATA/exchange, and watch it to its end
+    Import {
+        repository: RepositoryName,
+        /// The directory's name
+        #[arg(long, value_name = "DIRECTORY")]
+        from: ExchangeName,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,10 @@ use crate::cli::Image;
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
 use crate::render::text::{ago, bytes, duration, one_line};
-use greenroom_domain::{ImageId, RepositoryName};
-use greenroom_wire::{ImageKept, ImageState, ImageView, ListedImage};
+use greenroom_domain::{ErrorCode, ExchangeName, ImageId, Problem, RepositoryName};
+use greenroom_wire::{
+    ExportImage, ExportedImage, ImageKept, ImageState, ImageView, ImportImage, ListedImage,
+};
 
 pub(crate) async fn perform(desk: &Desk, verb: Image) -> Result<Exit, Failure> {
     match verb {
@@ -15,6 +17,8 @@ pub(crate) async fn perform(desk: &Desk, verb: Image) -> Result<Exit, Failure> {
         Image::List { repository } => list(desk, &repository).await,
         Image::Show { image } => show(desk, image).await,
         Image::Log { image } => watching::build(desk, image).await,
+        Image::Export { repository, image, to } => export(desk, &repository, image, to).await,
+        Image::Import { repository, from } => import(desk, &repository, from).await,
     }
 }
 
@@ -28,6 +32,41 @@ async fn build(desk: &Desk, repository: &RepositoryName, follow: bool) -> Result
         format!("{} is being built. Watch it: greenroom image log {}\n", image.id, image.id)
     })?;
     Ok(Exit::Done)
+}
+
+async fn export(
+    desk: &Desk,
+    repository: &RepositoryName,
+    image: Option<ImageId>,
+    to: ExchangeName,
+) -> Result<Exit, Failure> {
+    let image = match image {
+        Some(image) => image,
+        None => newest(desk, repository).await?,
+    };
+    let exported = desk.client.export_image(image, &ExportImage { to }).await?;
+    desk.out.document(&exported, |exported| {
+        let ExportedImage { image, directory, blobs, size_bytes } = exported;
+        format!("{image} is at {directory} on the server: {blobs} layers, {}.\n", bytes(*size_bytes))
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn newest(desk: &Desk, repository: &RepositoryName) -> Result<ImageId, Failure> {
+    let images = desk.client.images(repository).await?;
+    let newest = images.iter().find(|listed| listed.image.state == ImageState::Ready);
+    newest.map(|listed| listed.image.id).ok_or_else(|| {
+        let message = format!("The repository {repository} has no good image.");
+        Problem::new(ErrorCode::ImageMissing, message)
+            .hint(format!("Build one with `greenroom image build {repository}`."))
+            .into()
+    })
+}
+
+async fn import(desk: &Desk, repository: &RepositoryName, from: ExchangeName) -> Result<Exit, Failure> {
+    let image = desk.client.import_image(repository, &ImportImage { from }).await?;
+    desk.out.json_line(&image)?;
+    watching::build(desk, image.id).await
 }
 
 async fn list(desk: &Desk, repository: &RepositoryName) -> Result<Exit, Failure> {

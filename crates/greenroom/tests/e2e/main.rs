@@ -9,6 +9,7 @@ mod bad_input;
 mod canary;
 mod crash;
 mod demo;
+mod exchange;
 mod git_http;
 mod history;
 mod image_room;

@@ -410,8 +410,11 @@ def a_host_process_by_its_id():
 @attempt
 def host_processes_in_proc():
     for path in glob.glob("/proc/[0-9]*/cmdline"):
-        with open(path) as line:
-            text = line.read()
+        try:
+            with open(path) as line:
+                text = line.read()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # It ended meanwhile.
         if F["host_marker"] in text or F["other_marker"] in text:
             return f"sees {text!r}"
 

@@ -59,8 +59,14 @@ impl Spares {
         };
         match std::fs::rename(&spare, directory) {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-                if is_session(directory)? {
-                    return Err(LogError::Exists);
+                let refused = match is_session(directory) {
+                    Ok(false) => None,
+                    Ok(true) => Some(LogError::Exists),
+                    Err(error) => Some(error),
+                };
+                if let Some(error) = refused {
+                    self.ready().push(spare);
+                    return Err(error);
                 }
                 crate::remove_tree(directory)
                     .and_then(|()| std::fs::rename(&spare, directory))

@@ -67,13 +67,14 @@ impl SessionDirectory for FileSessions {
         let (root, directory, spares) =
             (self.root.clone(), self.directory(session), Arc::clone(&self.spares));
         let created = blocking(move || {
-            let made = create_file(&root, &directory, &spares, at_ms, events);
-            if !matches!(made, Ok(_) | Err(LogError::Exists)) {
+            spares.move_to(&directory)?;
+            let made = begin_file(&root, &directory, at_ms, events);
+            if made.is_err() {
                 // Nobody was told of it; what is left is found to be no session.
                 let _ = crate::remove_tree(&directory);
             }
-            let (connection, epoch, entries) = made?;
-            Ok((owned(connection, epoch), entries))
+            let (connection, entries) = made?;
+            Ok((owned(connection, FIRST_EPOCH), entries))
         });
         let created = created.await;
         Spares::refill(&self.spares);
@@ -100,16 +101,14 @@ impl SessionDirectory for FileSessions {
     }
 }
 
-/// A new file with its first entries, durable at the end: the spare's own content was synced when it was made, the
+/// The first entries of a file that was just moved into place, durable at the end: the spare's own content was synced when it was made, the
 /// entries, their directory and its place here.
-fn create_file(
+fn begin_file(
     root: &Path,
     directory: &Path,
-    spares: &Spares,
     at_ms: i64,
     events: Vec<Event>,
-) -> Result<(Connection, u64, Vec<Entry>), LogError> {
-    spares.move_to(directory)?;
+) -> Result<(Connection, Vec<Entry>), LogError> {
     let mut connection = Connection::open(directory.join(FILE)).map_err(from_sql)?;
     configure(&connection).map_err(from_sql)?;
     let first = Append {
@@ -127,7 +126,7 @@ fn create_file(
     journal.and_then(|journal| journal.sync_all()).map_err(|error| from_io(&error))?;
     sync_directory(directory)?;
     sync_directory(root)?;
-    Ok((connection, FIRST_EPOCH, entries))
+    Ok((connection, entries))
 }
 
 /// An empty session file, for its first owner: with its schema, and without a WAL. (SQLite drops the WAL of a file that

@@ -224,6 +224,20 @@ async fn a_session_that_was_only_begun_is_none_and_one_that_was_made_stays() {
 }
 
 #[tokio::test]
+async fn a_session_that_this_version_cannot_read_is_never_made_over() {
+    let world = World::new();
+    let files = FileSessions::open(world.directory.path()).unwrap();
+    drop(files.create(session(), 1, vec![created()]).await.unwrap());
+    let path = files.directory(session()).join("session.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let refused = files.create(session(), 2, vec![created()]).await;
+    assert!(matches!(refused, Err(LogError::Unavailable { .. })), "{refused:?}");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let entries: u64 = file.query_row("select count(*) from entries", [], |row| row.get(0)).unwrap();
+    assert_eq!(entries, 1);
+}
+
+#[tokio::test]
 async fn a_viewer_gets_every_entry_once_from_wherever_it_begins() {
     let world = World::new();
     let handle = world.create().await;

@@ -455,7 +455,7 @@ pub struct PoolView {
     pub preparing: u64,
     /// Kept for people who are writing a prompt.
     pub reserved: u64,
-    /// Sessions of the last day that found one, and all of them.
+    /// Sessions since the server started, a day at most, that found one, and all that asked.
     pub hits: u64,
     pub starts: u64,
     /// What its sandboxes hold; `None`: the machine does not count it.

@@ -1716,7 +1716,7 @@ export interface components {
             floor: number;
             /**
              * Format: int64
-             * @description Sessions of the last day that found one, and all of them.
+             * @description Sessions since the server started, a day at most, that found one, and all that asked.
              */
             hits: number;
             /**

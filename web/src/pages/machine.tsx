@@ -129,7 +129,7 @@ function PoolRow({ pool }: { pool: PoolView }) {
       <span>
         <span className="block">{poolText(pool)}</span>
         <span className="block text-[13px] text-ink-3">
-          {pool.starts === 0 ? "No session began in the last day." : `${pool.hits} of ${pool.starts} sessions of the last day found one.`} At least {pool.floor}, at most {pool.cap}.
+          {pool.starts === 0 ? "No session asked for one since the server started." : `Since the server started, a day at most, ${pool.hits} of ${amount(pool.starts, "session")} found one.`} At least {pool.floor}, at most {pool.cap}.
           {poolCost(pool) && ` ${poolCost(pool)}`}
         </span>
       </span>

@@ -17,6 +17,7 @@ use greenroom_domain::{ErrorCode, Problem};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use greenroom_sandboxd::MAX_BLANKS;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) log_format: LogFormat,
     pub(crate) max_sandboxes: u32,
-    /// At most 64.
+    /// At most `MAX_BLANKS`.
     pub(crate) blanks: u32,
     pub(crate) pool: PoolLimits,
     /// Limits of a turn where a session sets none.
@@ -73,14 +74,16 @@ impl Settings {
     fn resolve(data: PathBuf, flags: Layer, env: Layer, file: Layer) -> Self {
         let layer = flags.or(env).or(file).or(Layer::defaults());
         let all = "every setting but those that are optional here has a default";
+        let max_sandboxes = layer.max_sandboxes.expect(all).get();
         Self {
             data,
             listen: layer.listen.expect(all),
             public_origin: layer.public_origin.map(|origin| origin.to_string()),
             preview_domain: layer.preview_domain,
             log_format: layer.log.format.expect(all),
-            max_sandboxes: layer.max_sandboxes.expect(all).get(),
-            blanks: layer.blanks.expect(all).into(),
+            max_sandboxes,
+            // So that every start that may be made at once finds one.
+            blanks: layer.blanks.map_or_else(|| max_sandboxes.min(MAX_BLANKS as u32), u32::from),
             pool: layer.pool.complete().expect(all),
             volume_bytes: layer.volume_gib.map(layer::VolumeGib::bytes),
             sandbox_disk_bytes: gib(layer.sandbox_disk_gib.expect(all)),
@@ -147,6 +150,17 @@ mod tests {
         assert_eq!(port("", "127.0.0.1:2", "127.0.0.1:3"), 2);
         assert_eq!(port("", "", "127.0.0.1:3"), 3);
         assert_eq!(port("", "", ""), 7878);
+    }
+
+    #[test]
+    fn there_is_a_blank_for_every_sandbox_that_may_run_up_to_a_bound_unless_told() {
+        let blanks = |text: &str| {
+            let file = file(text).unwrap();
+            Settings::resolve("/data".into(), Layer::default(), Layer::default(), file).blanks
+        };
+        assert_eq!(blanks("max_sandboxes = 30"), 30);
+        assert_eq!(blanks("max_sandboxes = 1000"), 128);
+        assert_eq!(blanks("max_sandboxes = 30\nblanks = 2"), 2);
     }
 
     #[test]

@@ -61,3 +61,18 @@ async fn an_image_stands_on_a_debian_suite() {
     let (exit, output) = machine.run(&first, "jq --version && git status --porcelain | wc -l").await;
     assert_eq!(exit, ExitReason::Code { code: 0 }, "{output}\n{}", machine.log(&first));
 }
+
+#[tokio::test]
+async fn a_session_sees_every_change_of_a_tree_whose_directories_are_remembered() {
+    let recipe = "[[steps]]\nname = \"write\"\nrun = \"touch src/built.o\"\n";
+    let files = [(".greenroom/environment.toml", recipe), (".gitignore", "*.o\n"), ("src/a", "a\n"), ("src/b", "b\n")];
+    let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+    let machine = Machine::new(&files).await;
+    let image = machine.built(None).await;
+    let (exit, remembered) = machine.run(&image, "grep -ac UNTR .git/index; git status --porcelain").await;
+    assert_eq!((exit, remembered.as_str()), (ExitReason::Code { code: 0 }, "1\n"), "{}", machine.log(&image));
+    let script = "git status --porcelain; echo new > src/new; mkdir made; echo x > made/x; echo changed >> src/a; \
+                  rm src/b; git status --porcelain | sort; rm -r src/new made; git status --porcelain | sort";
+    let (_, seen) = machine.run(&image, script).await;
+    assert_eq!(seen, " D src/b\n M src/a\n?? made/\n?? src/new\n D src/b\n M src/a\n");
+}

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
 
 /// Blanks that may be asked for.
-pub const MAX_BLANKS: usize = 64;
+pub const MAX_BLANKS: usize = 128;
+/// A provider does not open before so many are there; the others follow when nobody waits.
+const FIRST_BLANKS: usize = 8;
 const TMP_BYTES: u64 = 2 << 30;
 /// Carriers kept ready. Moving a process into a control group takes the kernel about 7 ms during which nothing on the
 /// machine can fork, but a second one right behind it almost nothing: so it is done in advance, by the batch, and not
@@ -150,8 +152,11 @@ impl Stock {
             is_refilling: AtomicBool::new(false),
         });
         stock.fill_places().await?;
-        stock.set_blanks(blanks).await?;
+        check_count(blanks)?;
+        stock.wanted.store(blanks, Ordering::Relaxed);
+        stock.fill_blanks(blanks.min(FIRST_BLANKS)).await?;
         stock.fill_places().await?;
+        stock.refill();
         Ok(stock)
     }
 
@@ -170,9 +175,7 @@ impl Stock {
     }
 
     pub(crate) async fn set_blanks(&self, count: usize) -> Result<()> {
-        if count > MAX_BLANKS {
-            return Err(Error::Invalid { reason: format!("at most {MAX_BLANKS} blanks are kept") });
-        }
+        check_count(count)?;
         self.wanted.store(count, Ordering::Relaxed);
         let surplus = {
             let mut shelf = self.shelf();
@@ -180,7 +183,11 @@ impl Stock {
             shelf.blanks.split_off(keep)
         };
         discard(surplus.into_iter().map(|blank| blank.group)).await;
-        while self.lacks_blanks() {
+        self.fill_blanks(count).await
+    }
+
+    async fn fill_blanks(&self, count: usize) -> Result<()> {
+        while self.lacks_blanks() && self.shelf().blanks.len() < count {
             self.add_blank().await?;
         }
         Ok(())
@@ -369,6 +376,13 @@ impl Stock {
         discard(places.into_iter().chain(blanks)).await;
         tokio::task::spawn_blocking(move || drop(zygote)).await.ok();
     }
+}
+
+fn check_count(blanks: usize) -> Result<()> {
+    if blanks > MAX_BLANKS {
+        return Err(Error::Invalid { reason: format!("at most {MAX_BLANKS} blanks are kept") });
+    }
+    Ok(())
 }
 
 async fn furnish(blank: &Blank, spares: &Arc<Spares>) -> Result<Spare> {

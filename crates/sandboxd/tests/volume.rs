@@ -302,6 +302,15 @@ async fn a_claim_moves_into_the_workspace_that_its_blank_was_furnished_with() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn blanks_that_a_start_does_not_wait_for_follow_by_themselves() {
+    let settings = LocalSettings { blanks: 12, ..LocalSettings::default() };
+    with_settings(settings, async |subject| {
+        support::eventually("all that were asked for", || subject.provider.ready_blanks() == 12).await;
+    })
+    .await;
+}
+
 /// The same workspace for its next owner.
 fn next(spec: &ClaimSpec) -> ClaimSpec {
     let mut next = spec.clone();

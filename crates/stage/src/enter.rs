@@ -117,20 +117,15 @@ fn mount_dev(is_user_mode: bool) -> Outcome<()> {
 
 /// The user namespace already denies these; hiding them is the second lock.
 fn hide() -> Outcome<()> {
-    for name in HIDDEN_FILES {
-        let null = clone_tree(Path::new("/b/dev/null"), false)?;
+    let hidden_files = HIDDEN_FILES.map(|name| (name, "/b/dev/null"));
+    let hidden_directories = HIDDEN_DIRECTORIES.map(|name| (name, "/b/empty"));
+    for (name, cover) in hidden_files.into_iter().chain(hidden_directories) {
+        let cover = clone_tree(Path::new(cover), false)?;
         let target = staged(name);
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        match rustix::mount::move_mount(&null, "", CWD, target.as_str(), flags) {
+        match rustix::mount::move_mount(&cover, "", CWD, target.as_str(), flags) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
             other => other.at("move_mount", &target)?,
-        }
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    for name in HIDDEN_DIRECTORIES {
-        let target = staged(name);
-        if Path::new(&target).is_dir() {
-            mount("tmpfs", &target, flags, "size=0,nr_inodes=1,mode=555")?;
         }
     }
     Ok(())

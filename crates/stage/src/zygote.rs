@@ -315,7 +315,8 @@ fn build_root(
         }
         attach(tree.as_fd(), &make(&format!("b/live/{}", volume.name))?)?;
     }
-    build_dev(&devices)
+    build_dev(&devices)?;
+    build_empty()
 }
 
 fn host_tree(trees: HostTrees<'_>, volume: &Volume) -> Outcome<OwnedFd> {
@@ -369,6 +370,16 @@ fn build_dev(devices: &[(&str, OwnedFd)]) -> Outcome<()> {
     let dev_tree = rustix::fs::open(&dev, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", &dev)?;
     sys::set_mount_flags(dev_tree.as_fd(), sys::MOUNT_READ_ONLY | sys::MOUNT_NOEXEC, false)
         .at("mount_setattr", &dev)
+}
+
+/// What hides a directory in every sandbox: one file system for all of them, because making and ending one each would
+/// cost every start.
+fn build_empty() -> Outcome<()> {
+    let empty = make("b/empty")?;
+    mount_tmpfs(&empty.to_string_lossy(), "mode=555,size=4k,nr_inodes=1")?;
+    let tree = rustix::fs::open(&empty, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", &empty)?;
+    let flags = sys::MOUNT_READ_ONLY | sys::MOUNT_NOSUID | sys::MOUNT_NODEV | sys::MOUNT_NOEXEC;
+    sys::set_mount_flags(tree.as_fd(), flags, false).at("mount_setattr", &empty)
 }
 
 /// A detached copy of the mount at `path`. A mount below it makes the plain copy fail for ordinary users; then take all.

@@ -22,7 +22,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// What differs between servers that are measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Knobs {
-    pub(crate) blanks: usize,
+    /// None: as `serve` decides.
+    pub(crate) blanks: Option<usize>,
     pub(crate) pool: PoolLimits,
     pub(crate) max_sandboxes: usize,
 }
@@ -30,23 +31,24 @@ pub(crate) struct Knobs {
 impl Knobs {
     /// As `serve` has them, with room for what a benchmark starts.
     pub(crate) fn usual(max_sandboxes: usize) -> Self {
-        Self { blanks: greenroom_sandboxd::DEFAULT_BLANKS, pool: PoolLimits::default(), max_sandboxes }
+        Self { blanks: None, pool: PoolLimits::default(), max_sandboxes }
     }
 
     pub(crate) fn without_pool(self) -> Self {
         Self { pool: PoolLimits { floor: 0, cap: 0, most: 0 }, ..self }
     }
 
-    fn arguments(self) -> [String; 6] {
+    fn arguments(self) -> Vec<String> {
         let PoolLimits { floor, cap, most } = self.pool;
-        [
-            format!("--blanks={}", self.blanks),
+        let blanks = self.blanks.map(|count| format!("--blanks={count}"));
+        let others = [
             format!("--pool-floor={floor}"),
             format!("--pool-cap={cap}"),
             format!("--pool-most={most}"),
             format!("--max-sandboxes={}", self.max_sandboxes),
             "--image-schedule-minutes=0".to_owned(),
-        ]
+        ];
+        blanks.into_iter().chain(others).collect()
     }
 }
 

@@ -65,12 +65,16 @@ async fn measure_over_http(
     report: &mut Report,
 ) -> Result<World, Failure> {
     let usual = Knobs::usual(most);
-    let world = world.again(Knobs { blanks: 0, ..usual.without_pool() }).await?;
+    let world = world.again(Knobs { blanks: Some(0), ..usual.without_pool() }).await?;
     let running = begin(&world, out, alive).await?;
     out.progress("cold: a session's first command, nothing made in advance…\n");
     report.row("cold", starts(&world, n, Ready::Pause(PAUSE)).await?);
     out.progress("exec: a command in a running sandbox…\n");
     report.row("exec", execs(&world, running[0], n * 4).await?);
+    if alive == 0 {
+        out.progress("burst100_cold: a hundred at once, nothing made in advance…\n");
+        report.row("burst100_cold", burst(&world, 0).await?);
+    }
     end(&world, running).await?;
 
     let world = world.again(usual.without_pool()).await?;
@@ -79,7 +83,9 @@ async fn measure_over_http(
     report.row("blank", starts(&world, n, Ready::Pause(PAUSE)).await?);
     if alive == 0 {
         out.progress("burst100: a hundred at once…\n");
-        report.row("burst100", burst(&world).await?);
+        until_blank(&world).await?;
+        report.row("burst100", burst(&world, PEOPLE).await?);
+        until_blank(&world).await?;
         out.progress("after_idle: one every two seconds…\n");
         report.row("after_idle", starts(&world, IDLE_STARTS.min(n), Ready::Pause(IDLE)).await?);
     }
@@ -164,6 +170,21 @@ async fn starts(world: &World, n: u32, ready: Ready) -> Result<Vec<Duration>, Fa
     Ok(samples)
 }
 
+/// As many blanks as the server keeps.
+async fn until_blank(world: &World) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let resources = world.desk.client.machine_resources().await?;
+        if resources.blanks >= resources.blanks_wanted {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Problem::new(ErrorCode::Deadline, "The server made no blanks.").into());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 async fn until_warm(world: &World) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -185,10 +206,10 @@ async fn start(world: &World, nonce: &str) -> Result<(Duration, SessionId), Fail
     Ok((begun.elapsed(), session))
 }
 
-/// Each from the same instant.
-async fn burst(world: &World) -> Result<Vec<Duration>, Failure> {
+/// Each from the same instant, by people who are new: the first of them bears the number `first`.
+async fn burst(world: &World, first: usize) -> Result<Vec<Duration>, Failure> {
     let mut people = vec![];
-    for number in 0..PEOPLE {
+    for number in first..first + PEOPLE {
         people.push(world.person(number).await?);
     }
     let begun = Instant::now();

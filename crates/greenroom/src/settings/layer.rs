@@ -7,7 +7,7 @@ use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_image::RegistryHost;
-use greenroom_sandboxd::{DEFAULT_BLANKS, DEFAULT_DISK, MAX_BLANKS};
+use greenroom_sandboxd::{DEFAULT_DISK, MAX_BLANKS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,7 +32,7 @@ pub(crate) struct Layer {
     /// Most sandboxes that run at the same time; further sessions wait
     #[arg(long, value_name = "N")]
     pub(crate) max_sandboxes: Option<NonZeroU32>,
-    /// Started sandboxes without an image that are kept ready, at most 64; each holds about half a megabyte
+    /// Started sandboxes without an image that are kept ready, at most 128; each holds about half a megabyte; without it as many as sandboxes may run
     #[arg(long, value_name = "N")]
     pub(crate) blanks: Option<Blanks>,
     #[command(flatten)]
@@ -215,7 +215,7 @@ pub(crate) struct Blanks(u32);
 impl TryFrom<u32> for Blanks {
     type Error = &'static str;
     fn try_from(count: u32) -> Result<Self, &'static str> {
-        if count as usize <= MAX_BLANKS { Ok(Self(count)) } else { Err("expected 0 to 64 blanks") }
+        if count as usize <= MAX_BLANKS { Ok(Self(count)) } else { Err("expected 0 to 128 blanks") }
     }
 }
 
@@ -242,7 +242,7 @@ impl Layer {
             preview_domain: None,
             log: LogLayer { format: Some(LogFormat::Text) },
             max_sandboxes: NonZeroU32::new(16),
-            blanks: u32::try_from(DEFAULT_BLANKS).ok().and_then(|count| Blanks::try_from(count).ok()),
+            blanks: None,
             pool: PoolLayer::of(PoolLimits::default()),
             volume_gib: None,
             sandbox_disk_gib: u32::try_from(DEFAULT_DISK >> 30).ok().and_then(NonZeroU32::new),

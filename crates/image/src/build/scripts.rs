@@ -1,12 +1,14 @@
 //! The shell text that the build itself runs inside. Values come by environment, so that no name is ever shell text.
 
-/// Overlays change inode and ctime, hence the two `core` settings; a background `gc` would copy packs into every session.
+/// Overlays change inode and ctime, hence the first two `core` settings; the third remembers which directories hold nothing
+/// untracked, so that a session's `git status` does not list them. A background `gc` would copy packs into every session.
 pub(super) const CLONE: &str = r#"
 git init -q /workspace
 cd /workspace
 git symbolic-ref HEAD "refs/heads/$GREENROOM_BRANCH"
 git config core.trustctime false
 git config core.checkStat minimal
+git config core.untrackedCache true
 git config gc.auto 0
 git config maintenance.auto false
 git remote add origin "$GREENROOM_CLONE_URL"
@@ -35,6 +37,7 @@ mkdir -p .git/info
 git ls-files -z --others --exclude-standard --directory --no-empty-directory | tr '\n\000' '\001\n' \
   | head -n 4096 | sed -e 's/[][\\*?]/\\&/g' -e 's#^#/#' | tr '\001' '?' >> .git/info/exclude || true
 git update-index -q --refresh || true
+git status --porcelain > /dev/null || true
 "#;
 
 /// On another base than the host's root. Runs in `/`: there is no clone yet.

@@ -14,10 +14,10 @@ use greenroom_api::PreviewDomain;
 use greenroom_app::PoolLimits;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
+use greenroom_sandboxd::MAX_BLANKS;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use greenroom_sandboxd::MAX_BLANKS;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -216,7 +216,7 @@ mod tests {
         assert!(problem.message.starts_with("GREENROOM_MAX_SANDBOXES"), "{}", problem.message);
         assert!(env(&[("GREENROOM_PUBLIC_ORIGIN", "https://code.example/path")]).is_err());
         assert!(env(&[("GREENROOM_MAX_SANDBOXES", "0")]).is_err());
-        assert!(env(&[("GREENROOM_BLANKS", "65")]).is_err());
+        assert!(env(&[("GREENROOM_BLANKS", "129")]).is_err());
         assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
         let problem = file("volume_gib = 5000\n").unwrap_err();
         assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);

@@ -65,7 +65,12 @@ async fn an_image_stands_on_a_debian_suite() {
 #[tokio::test]
 async fn a_session_sees_every_change_of_a_tree_whose_directories_are_remembered() {
     let recipe = "[[steps]]\nname = \"write\"\nrun = \"touch src/built.o\"\n";
-    let files = [(".greenroom/environment.toml", recipe), (".gitignore", "*.o\n"), ("src/a", "a\n"), ("src/b", "b\n")];
+    let files = [
+        (".greenroom/environment.toml", recipe),
+        (".gitignore", "*.o\n"),
+        ("src/a", "a\n"),
+        ("src/b", "b\n"),
+    ];
     let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
     let machine = Machine::new(&files).await;
     let image = machine.built(None).await;

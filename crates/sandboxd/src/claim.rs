@@ -9,7 +9,7 @@ use crate::spare::Spare;
 use crate::stock::Attached;
 use crate::workspace;
 use crate::zygote::system;
-use greenroom_sandbox::{Base, ClaimSpec, Error, Identity, Resources, Result};
+use greenroom_sandbox::{Base, ClaimSpec, Error, Identity, Resources, Result, Workspace};
 use greenroom_stage::protocol::{AttachPlan, PlanBase, PlanBind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub(crate) async fn claim(shared: &Arc<Shared>, spec: ClaimSpec) -> Result<Arc<L
 
 /// On failure nothing is left: whatever was taken ends when it is dropped.
 async fn place(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<LocalSandbox>> {
-    let mut blank = match shared.stock.ready() {
+    let mut blank = match shared.stock.ready(can_move_in(spec)) {
         Some(blank) => blank,
         // The workspace is made while the kernel makes the namespaces.
         None => return place_in_new(shared, spec).await,
@@ -114,11 +114,16 @@ async fn place_in_new(shared: &Arc<Shared>, spec: &ClaimSpec) -> Result<Arc<Loca
     open(shared, spec, attached).await
 }
 
+/// Whether the claim begins with an empty workspace over the host's root.
+fn can_move_in(spec: &ClaimSpec) -> bool {
+    let Workspace { directory, begin_from } = &spec.workspace;
+    spec.base == Base::HostRoot && begin_from.is_none() && std::fs::symlink_metadata(directory).is_err()
+}
+
 /// Whether the spare is the claim's workspace now.
 fn move_in(shared: &Shared, spec: &ClaimSpec, spare: Spare) -> Result<bool> {
     let directory = &spec.workspace.directory;
-    let is_fit = spec.base == Base::HostRoot && spec.workspace.begin_from.is_none();
-    if !is_fit || spare.become_workspace(directory).is_err() {
+    if !can_move_in(spec) || spare.become_workspace(directory).is_err() {
         return Ok(false);
     }
     if let Some(bytes) = spec.resources.disk_bytes.filter(|bytes| *bytes != shared.disk) {

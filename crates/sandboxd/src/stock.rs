@@ -19,6 +19,9 @@ use tokio::sync::Mutex as AsyncMutex;
 pub const MAX_BLANKS: usize = 128;
 /// A provider does not open before so many are there; the others follow when nobody waits.
 const FIRST_BLANKS: usize = 8;
+/// Of them so many, but at most a quarter, are not furnished: for claims that bring their files, for which furniture would
+/// only have to be carried out again.
+const PLAIN_BLANKS: usize = 2;
 const TMP_BYTES: u64 = 2 << 30;
 /// Carriers kept ready. Moving a process into a control group takes the kernel about 7 ms during which nothing on the
 /// machine can fork, but a second one right behind it almost nothing: so it is done in advance, by the batch, and not
@@ -198,9 +201,14 @@ impl Stock {
         !shelf.is_closed && shelf.blanks.len() < self.wanted.load(Ordering::Relaxed)
     }
 
+    fn lacks_plain_blanks(&self) -> bool {
+        let wanted = (self.wanted.load(Ordering::Relaxed) / 4).min(PLAIN_BLANKS);
+        self.shelf().blanks.iter().filter(|blank| blank.spare.is_none()).count() < wanted
+    }
+
     async fn add_blank(&self) -> Result<()> {
         let mut blank = self.new_blank().await?;
-        if let Some(spares) = &self.spares {
+        if let Some(spares) = self.spares.as_ref().filter(|_| !self.lacks_plain_blanks()) {
             match furnish(&blank, spares).await {
                 Ok(spare) => blank.spare = Some(spare),
                 // It is a blank all the same; whoever claims it hears why its workspace cannot be made.
@@ -214,10 +222,16 @@ impl Stock {
         Ok(())
     }
 
-    /// One that was made in advance.
-    pub(crate) fn ready(&self) -> Option<Blank> {
+    /// One that was made in advance, furnished or not as the claim can use it, where there is one.
+    pub(crate) fn ready(&self, furnished: bool) -> Option<Blank> {
         loop {
-            let blank = self.shelf().blanks.pop()?;
+            let mut shelf = self.shelf();
+            let fit = shelf.blanks.iter().rposition(|blank| blank.spare.is_some() == furnished);
+            let blank = match fit {
+                Some(index) => shelf.blanks.remove(index),
+                None => shelf.blanks.pop()?,
+            };
+            drop(shelf);
             // Those of a zygote that died are dead too.
             if blank.is_alive() {
                 return Some(blank);

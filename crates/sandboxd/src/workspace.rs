@@ -111,7 +111,7 @@ fn begin(directory: &Path, from: Option<&Path>, is_user_mode: bool) -> Result<()
         Some(snapshot) if has_subvolumes && btrfs::is_subvolume(snapshot) => {
             btrfs::snapshot(snapshot, &upper).map_err(failed("snapshot", snapshot))?;
             let work = upper.join(WORK);
-            remove_work(&work).map_err(failed("remove", &work))
+            renew_work(&work).map_err(failed("renew", &work))
         }
         Some(snapshot) => {
             fs::read_dir(snapshot).map_err(failed("open", snapshot))?;
@@ -200,6 +200,37 @@ fn remove_work(work: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Makes work directories of earlier mounts fit for the next: usually only the mark of a `volatile` one is in the way, and
+/// overlay empties the rest itself. Removing and making all of it would cost a start a millisecond or two.
+fn renew_work(work: &Path) -> io::Result<()> {
+    for volume in fs::read_dir(work)? {
+        let volume = volume?.path();
+        if !remove_mark(&volume)? {
+            remove_work(&volume)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing but an empty work directory is left.
+fn remove_mark(volume: &Path) -> io::Result<bool> {
+    let inner = volume.join("work");
+    let is_gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    is_gone(fs::remove_file(inner.join("incompat/volatile/dirty")))?;
+    for directory in ["incompat/volatile", "incompat"] {
+        match is_gone(fs::remove_dir(inner.join(directory))) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(false),
+            other => other?,
+        }
+    }
+    let is_empty = |directory: &Path| Ok::<_, io::Error>(fs::read_dir(directory)?.next().is_none());
+    let others = fs::read_dir(volume)?.flatten().any(|entry| entry.file_name() != "work");
+    Ok(!others && (!inner.exists() || is_empty(&inner)?))
 }
 
 /// The upper becomes a layer by its name alone. Volumes that nothing was written to are left out.

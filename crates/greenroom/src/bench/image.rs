@@ -289,7 +289,8 @@ fn document(rows: &[Row]) -> Value {
 }
 
 fn text(rows: &[Row]) -> String {
-    let table = Table::new(&["IMAGE", "BUILD MS", "FLOOR MS", "RATIO", "KEPT MS", "RAN"], "Nothing was measured.");
+    let table =
+        Table::new(&["IMAGE", "BUILD MS", "FLOOR MS", "RATIO", "KEPT MS", "RAN"], "Nothing was measured.");
     let table = table.right(&[1, 2, 3, 4]).rows(rows, |row| {
         vec![
             row.name.clone(),

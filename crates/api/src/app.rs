@@ -5,9 +5,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
 use greenroom_app::{GitService, HookCall};
-use greenroom_domain::{ChangeId, CommandId, ExchangeName, ImageId, Person, RepositoryName, SessionId};
+use greenroom_domain::{
+    ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, RepositoryName, SessionId,
+};
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
 
 #[async_trait]
 impl UseCases for App {
@@ -37,6 +40,10 @@ impl UseCases for App {
 
     async fn sign_out(&self, secret: &str) -> Result<()> {
         App::sign_out(self, secret).await
+    }
+
+    fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
+        App::ended_credentials(self)
     }
 
     async fn people(&self, caller: &Person) -> Result<Vec<Person>> {
@@ -230,8 +237,55 @@ impl UseCases for App {
         App::entries(self, caller, id, after, limit).await
     }
 
-    async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<Frames> {
-        let frames = App::subscribe(self, caller, id, after).await?;
+    async fn presence(&self, caller: &Person, id: SessionId) -> Result<Presence> {
+        App::presence(self, caller, id).await
+    }
+
+    async fn say_typing(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        client: ClientKind,
+        is_typing: bool,
+    ) -> Result<()> {
+        App::say_typing(self, caller, id, client, is_typing).await
+    }
+
+    async fn mark_read(&self, caller: &Person, id: SessionId, seq: u64) -> Result<ReadPosition> {
+        App::mark_read(self, caller, id, seq).await
+    }
+
+    async fn read_positions(&self, caller: &Person) -> Result<Vec<ReadPosition>> {
+        App::read_positions(self, caller).await
+    }
+
+    async fn draft(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+    ) -> Result<Draft> {
+        App::draft(self, caller, session, repository).await
+    }
+
+    async fn write_draft(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+        body: WriteDraft,
+    ) -> Result<DraftAnswer> {
+        App::write_draft(self, caller, session, repository, body).await
+    }
+
+    async fn subscribe(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        after: u64,
+        client: ClientKind,
+    ) -> Result<Frames> {
+        let frames = App::subscribe(self, caller, id, after, client).await?;
         let hello = Frame::Hello { protocol: PROTOCOL, head_seq: frames.head_seq(), epoch: frames.epoch() };
         let rest = stream::unfold(Some(frames), async |frames| {
             let mut frames = frames?;

@@ -4,16 +4,18 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{GitService, HookCall};
 use greenroom_domain::{
-    ChangeId, CommandId, ExchangeName, ImageId, Person, Problem, RepositoryName, SessionId,
+    ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, Problem, RepositoryName, SessionId,
 };
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, CreateSession,
-    CreateToken, EgressView, EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, Frame,
-    HookCreated, ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView,
-    PersonAdded, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame,
-    SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, ClientKind,
+    CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult, ExportedImage,
+    FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage, Machine,
+    MachineResources, ModelTested, ModelView, PersonAdded, Presence, ReadPosition, Receipt, RepositoryView,
+    SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn, SubmitCommand,
+    TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
@@ -58,6 +60,8 @@ pub trait UseCases: Send + Sync + 'static {
     async fn sign_in(&self, body: SignIn) -> Result<WebSession>;
     async fn use_sign_in_link(&self, body: UseSignInLink) -> Result<WebSession>;
     async fn sign_out(&self, secret: &str) -> Result<()>;
+    /// Told the person of every credential that has ended.
+    fn ended_credentials(&self) -> broadcast::Receiver<PersonId>;
     async fn people(&self, caller: &Person) -> Result<Vec<Person>>;
     async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded>;
     async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated>;
@@ -130,7 +134,38 @@ pub trait UseCases: Send + Sync + 'static {
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;
-    async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<Frames>;
+    /// While the stream lives, its caller is here, with such a client.
+    async fn subscribe(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        after: u64,
+        client: ClientKind,
+    ) -> Result<Frames>;
+    async fn presence(&self, caller: &Person, id: SessionId) -> Result<Presence>;
+    async fn say_typing(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        client: ClientKind,
+        is_typing: bool,
+    ) -> Result<()>;
+    async fn mark_read(&self, caller: &Person, id: SessionId, seq: u64) -> Result<ReadPosition>;
+    async fn read_positions(&self, caller: &Person) -> Result<Vec<ReadPosition>>;
+    /// Of a session, or for a new one.
+    async fn draft(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+    ) -> Result<Draft>;
+    async fn write_draft(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+        body: WriteDraft,
+    ) -> Result<DraftAnswer>;
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>>;
     async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult>;
 

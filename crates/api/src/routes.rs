@@ -4,6 +4,7 @@ mod changes;
 mod exec;
 mod hooks;
 mod images;
+mod live;
 mod machine;
 mod models;
 mod network;
@@ -71,6 +72,12 @@ fn plain() -> Routes {
         .routes(routes!(sessions::submit))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))
+        .routes(routes!(live::presence))
+        .routes(routes!(live::typing))
+        .routes(routes!(live::read))
+        .routes(routes!(live::reads))
+        .routes(routes!(live::draft, live::write_draft))
+        .routes(routes!(live::new_draft, live::write_new_draft))
         .routes(routes!(changes::list))
         .routes(routes!(changes::show))
         .routes(routes!(changes::diff))

@@ -14,6 +14,8 @@ mod git;
 mod hooks;
 #[path = "api/inside.rs"]
 mod inside;
+#[path = "api/live.rs"]
+mod live;
 #[path = "api/previews.rs"]
 mod previews;
 #[path = "api/socket.rs"]

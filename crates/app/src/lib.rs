@@ -13,14 +13,17 @@ mod mirror;
 mod models;
 mod moments;
 mod outbox;
+mod own;
 mod people;
 mod policy;
 mod pool;
 mod repositories;
 mod restore;
+mod rooms;
 mod secrets;
 mod services;
 mod session_list;
+mod session_stream;
 mod sessions;
 mod snapshots;
 #[cfg(test)]
@@ -39,7 +42,7 @@ pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
 pub use pool::PoolLimits;
 pub use session_list::SessionsStream;
-pub use sessions::FrameStream;
+pub use session_stream::FrameStream;
 pub use snapshots::SNAPSHOTS_KEPT;
 pub use workspaces::problem_of_sandbox;
 
@@ -99,6 +102,9 @@ pub(crate) struct Inner {
     pub(crate) arrivals: timeline::Arrivals,
     pub(crate) memories: turns::Memories,
     pub(crate) list_changes: session_list::ListChanges,
+    pub(crate) rooms: rooms::Rooms,
+    pub(crate) own: own::OwnNews,
+    pub(crate) credentials: people::CredentialNews,
     sessions: OnceLock<Registry>,
 }
 
@@ -130,6 +136,9 @@ impl App {
             arrivals: timeline::Arrivals::default(),
             memories: turns::Memories::default(),
             list_changes: session_list::ListChanges::default(),
+            rooms: rooms::Rooms::default(),
+            own: own::OwnNews::default(),
+            credentials: people::CredentialNews::default(),
             sessions: OnceLock::new(),
             config,
         });
@@ -154,6 +163,7 @@ impl App {
     /// Closes sessions (their turns go on after the next start), then ends every sandbox.
     pub async fn shutdown(&self) {
         self.inner.pool.turn_off();
+        self.inner.write_reads().await;
         self.inner.before_shutdown().await;
         self.inner.sessions().close().await;
         self.inner.images.cancel_builds().await;

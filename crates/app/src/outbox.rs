@@ -132,6 +132,7 @@ fn row_of(summary: &Summary) -> Option<SessionRow> {
         usage: state.usage,
         change: state.change.as_ref().map(|change| (change.change, change.number, change.is_merged)),
         head_seq: state.head_seq,
+        news_seq: state.news_seq,
         created_at_ms: origin.created_at_ms,
         updated_at_ms: state.updated_at_ms,
     })

@@ -7,6 +7,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use greenroom_directory::TokenRow;
 use greenroom_domain::{ErrorCode, LoginName, Person, PersonId, Problem, Role, TokenId};
 use greenroom_wire::{AddPerson, CreateToken, PersonAdded, SignIn, TokenCreated, UseSignInLink};
+use tokio::sync::broadcast;
 
 const LINK_LIFE_MS: i64 = 7 * 24 * 3600 * 1000;
 const WEB_SESSION_LIFE_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -29,6 +30,23 @@ pub struct WebSession {
     pub person: Person,
     pub secret: String,
     pub max_age_s: i64,
+}
+
+/// Whose credentials have ended. A follower that is too slow looks at its own in any case.
+#[derive(Debug)]
+pub(crate) struct CredentialNews(broadcast::Sender<PersonId>);
+
+impl Default for CredentialNews {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(64))
+    }
+}
+
+impl CredentialNews {
+    fn tell(&self, person: PersonId) {
+        // Nobody may be streaming.
+        let _ = self.0.send(person);
+    }
 }
 
 impl App {
@@ -107,7 +125,17 @@ impl App {
     }
 
     pub async fn sign_out(&self, secret: &str) -> Result<()> {
-        Ok(self.inner.directory.remove_web_session(digest(secret)).await?)
+        let whose = self.inner.directory.web_session(digest(secret), self.inner.now_ms()).await?;
+        self.inner.directory.remove_web_session(digest(secret)).await?;
+        if let Some(person) = whose {
+            self.inner.credentials.tell(person.id);
+        }
+        Ok(())
+    }
+
+    /// Told the person of every credential that has ended: whoever streams to them looks again.
+    pub fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
+        self.inner.credentials.0.subscribe()
     }
 
     pub async fn person_of_cookie(&self, secret: &str) -> Result<Person> {

@@ -2,6 +2,7 @@
 //! is kept once for all readers and bounded; whoever falls further behind is given the whole list again. Fed by the
 //! outbox after the index holds a line, so that no line is newer than what a list shows.
 
+use crate::own::Own;
 use crate::{App, Result, require};
 use greenroom_domain::{Person, RepositoryId, RepositoryName, Role, SessionId};
 use greenroom_wire::{SessionView, SessionsFrame};
@@ -127,6 +128,7 @@ pub struct SessionsStream {
     caller: Person,
     repository: Option<(RepositoryId, RepositoryName)>,
     reader: Reader,
+    own: broadcast::Receiver<Own>,
 }
 
 impl App {
@@ -142,7 +144,8 @@ impl App {
             None => None,
         };
         let reader = self.inner.list_changes.reader();
-        Ok(SessionsStream { app: self.clone(), caller: caller.clone(), repository, reader })
+        let own = self.inner.own.follow(caller.id);
+        Ok(SessionsStream { app: self.clone(), caller: caller.clone(), repository, reader, own })
     }
 }
 
@@ -150,7 +153,17 @@ impl SessionsStream {
     /// The next frame, the first one a `Snapshot`. Fails when the list cannot be read (any more).
     pub async fn next(&mut self) -> Result<SessionsFrame> {
         loop {
-            match self.reader.next().await {
+            let change = tokio::select! {
+                change = self.reader.next() => change,
+                own = self.own.recv() => match own {
+                    Ok(own) => match frame_of_own(own) {
+                        Some(frame) => return Ok(frame),
+                        None => continue,
+                    },
+                    Err(_) => None,
+                },
+            };
+            match change {
                 None => return self.snapshot().await,
                 Some(ListChange::Removed { session }) => return Ok(SessionsFrame::Removed { session }),
                 Some(ListChange::Changed { repository, session }) if self.shows(repository) => {
@@ -167,10 +180,21 @@ impl SessionsStream {
 
     async fn snapshot(&mut self) -> Result<SessionsFrame> {
         self.reader.begin();
+        self.own = self.own.resubscribe();
         let name = self.repository.as_ref().map(|(_, name)| name);
         let sessions = self.app.sessions(&self.caller, name, crate::sessions::LISTED).await?;
+        let reads = self.app.read_positions(&self.caller).await?;
         self.reader.has(&sessions);
-        Ok(SessionsFrame::Snapshot { sessions })
+        Ok(SessionsFrame::Snapshot { sessions, reads })
+    }
+}
+
+/// A list shows how far was read, and is beside the box for a new session.
+fn frame_of_own(own: Own) -> Option<SessionsFrame> {
+    match own {
+        Own::Read(position) => Some(SessionsFrame::Read(position)),
+        Own::Draft(draft) if draft.session.is_none() => Some(SessionsFrame::Draft((*draft).clone())),
+        Own::Draft(_) => None,
     }
 }
 
@@ -197,6 +221,7 @@ mod tests {
             change: None,
             forked_from: None,
             head_seq,
+            news_seq: head_seq,
             created_at_ms: 0,
             updated_at_ms: 0,
         }

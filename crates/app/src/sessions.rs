@@ -9,10 +9,9 @@ use greenroom_domain::{
     Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
     Role, SessionId, SessionState, TurnId,
 };
-use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
+use greenroom_session::{SessionHandle, StoredReceipt};
 use greenroom_wire::{
-    ChangeRef, ChangeStatus, CreateSession, EntryPage, Frame, Receipt, SessionStatus, SessionView,
-    SubmitCommand,
+    ChangeRef, ChangeStatus, CreateSession, EntryPage, Receipt, SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
 use std::time::Instant;
@@ -32,6 +31,7 @@ impl App {
         let arrived = Instant::now();
         require(caller, Role::Member)?;
         let digest = body_digest(&body);
+        let asked = body.prompt.clone().map(|prompt| (prompt, body.repository.clone()));
         let (at, random) = self.inner.id_parts();
         let fresh = SessionId::from_parts(at, random);
         let scope = format!("create-session/{}", caller.id);
@@ -61,6 +61,10 @@ impl App {
         };
         self.inner.arrivals.note(session, arrived);
         let handle = self.inner.sessions().create(session, events).await?;
+        if let Some((prompt, repository)) = asked {
+            let forget = |name| self.inner.forget_sent_draft(caller.id, None, name, &prompt);
+            tokio::join!(forget(None), forget(Some(&repository)));
+        }
         self.inner.session_view(&handle).await
     }
 
@@ -96,14 +100,19 @@ impl App {
         let handle = self.open(caller, Role::Member, id).await?;
         // The session's actor looks its model up itself.
         let asking = Asking { author: caller.as_author(), is_admin: caller.role == Role::Admin, model: None };
-        let is_prompt = matches!(body.command, Command::Prompt { .. });
-        if is_prompt {
+        let prompt = match &body.command {
+            Command::Prompt { text, .. } => Some(text.clone()),
+            _ => None,
+        };
+        if prompt.is_some() {
             self.inner.arrivals.note(id, arrived);
         }
         let stored = handle.command(body.key.clone(), body.command, asking).await;
         let is_refused = stored.as_ref().map_or(true, |stored| stored.problem.is_some());
-        if is_prompt && is_refused {
-            self.inner.arrivals.forget(id, arrived);
+        match prompt {
+            Some(_) if is_refused => self.inner.arrivals.forget(id, arrived),
+            Some(text) => self.inner.forget_sent_draft(caller.id, Some(id), None, &text).await,
+            None => {}
         }
         Ok(receipt_of(body.key, stored?))
     }
@@ -118,13 +127,6 @@ impl App {
         let handle = self.open(caller, Role::Viewer, id).await?;
         let entries = handle.entries(after, limit.clamp(1, PAGE_LIMIT)).await?;
         Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
-    }
-
-    /// Everything after `after`, then live.
-    pub async fn subscribe(&self, caller: &Person, id: SessionId, after: u64) -> Result<FrameStream> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
-        self.warm_model_of(&handle);
-        Ok(FrameStream { inner: handle.subscribe(after).await? })
     }
 
     /// Ends the sandbox and removes the log and everything that belongs to it.
@@ -242,48 +244,10 @@ impl Inner {
                 .map(|change| change_ref(change.change, change.number, change.is_merged)),
             forked_from: origin.forked_from.clone(),
             head_seq: state.head_seq,
+            news_seq: state.news_seq,
             created_at_ms: origin.created_at_ms,
             updated_at_ms: state.updated_at_ms,
         })
-    }
-}
-
-/// A session's stream in the contract's frames.
-#[derive(Debug)]
-pub struct FrameStream {
-    inner: Subscription,
-}
-
-impl FrameStream {
-    pub fn head_seq(&self) -> u64 {
-        self.inner.head_seq
-    }
-
-    pub fn epoch(&self) -> u64 {
-        self.inner.epoch
-    }
-
-    /// The next frame; `None` at the end. Cancel safe.
-    pub async fn next(&mut self) -> Option<Result<Frame>> {
-        match self.inner.next().await {
-            Ok(live) => live.map(|live| Ok(frame_of(live))),
-            Err(error) => {
-                let message = format!("The session's log cannot be read: {error}.");
-                Some(Err(Problem::new(ErrorCode::Internal, message)))
-            }
-        }
-    }
-}
-
-fn frame_of(live: Live) -> Frame {
-    match live {
-        Live::Entry(entry) => Frame::Entry { entry: (*entry).clone() },
-        Live::CaughtUp { seq } => Frame::CaughtUp { seq },
-        Live::Delta { block, offset, text } => Frame::Delta { block, offset, text: text.to_string() },
-        Live::Output { call, offset, text } => {
-            Frame::Output { call: call.to_string(), offset, text: text.to_string() }
-        }
-        Live::Lagged { after_seq } => Frame::Resume { after_seq },
     }
 }
 
@@ -332,6 +296,7 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         // Lists do without: whoever opens the session is told.
         forked_from: None,
         head_seq: row.head_seq,
+        news_seq: row.news_seq,
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,
     }
@@ -350,7 +315,7 @@ fn status_view(status: IndexStatus) -> SessionStatus {
     }
 }
 
-fn unknown_session() -> Problem {
+pub(crate) fn unknown_session() -> Problem {
     Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
         .hint("List sessions with `greenroom session list`.")
 }

@@ -42,7 +42,8 @@ pub type Follow<F> = BoxStream<'static, Result<F, Error>>;
 
 impl Client {
     /// Frames of a session after the entry `after`, for ever: the stream ends only with an error. Every entry comes
-    /// once; ephemeral frames (`delta`, `output`) are lost with a broken connection and follow as entries.
+    /// once; ephemeral frames (`delta`, `output`) are lost with a broken connection and follow as entries; what is so now
+    /// (`presence`, `readers`, `read`, `draft`) is told again by a new one.
     pub fn follow(&self, session: SessionId, after: u64) -> Follow<Frame> {
         self.follow_with(session, after, Patience::default())
     }
@@ -89,7 +90,9 @@ impl Feed for SessionFeed {
 
     fn url(&mut self, client: &Client) -> Url {
         let mut url = client.address().route(&["sessions", &self.session.to_string(), "stream"]);
-        url.query_pairs_mut().append_pair("after", &self.after.to_string());
+        url.query_pairs_mut()
+            .append_pair("after", &self.after.to_string())
+            .append_pair("client", client.kind().as_str());
         url
     }
 

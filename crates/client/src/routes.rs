@@ -213,6 +213,59 @@ impl Client {
         self.answer(self.request_url(Method::GET, url)).await
     }
 
+    /// Who has the session open now.
+    pub async fn presence(&self, id: SessionId) -> Result<Presence, Error> {
+        self.get(&["sessions", &id.to_string(), "presence"]).await
+    }
+
+    /// Shown for six seconds.
+    pub async fn say_typing(&self, id: SessionId, is_typing: bool) -> Result<(), Error> {
+        let body = SayTyping { is_typing, client: self.kind() };
+        let request = self.request(Method::POST, &["sessions", &id.to_string(), "typing"]);
+        self.send(request.json(&body)).await.map(drop)
+    }
+
+    /// Answers the position that counts.
+    pub async fn mark_read(&self, id: SessionId, seq: u64) -> Result<ReadPosition, Error> {
+        let request = self.request(Method::PUT, &["sessions", &id.to_string(), "read"]);
+        self.answer(request.json(&MarkRead { seq })).await
+    }
+
+    pub async fn read_positions(&self) -> Result<Vec<ReadPosition>, Error> {
+        self.get(&["reads"]).await
+    }
+
+    /// What was typed and not sent, in a session or for a new one.
+    pub async fn draft(
+        &self,
+        session: Option<SessionId>,
+        repository: Option<&RepositoryName>,
+    ) -> Result<Draft, Error> {
+        self.answer(self.request_url(Method::GET, self.draft_url(session, repository))).await
+    }
+
+    pub async fn write_draft(
+        &self,
+        session: Option<SessionId>,
+        repository: Option<&RepositoryName>,
+        body: &WriteDraft,
+    ) -> Result<DraftAnswer, Error> {
+        let url = self.draft_url(session, repository);
+        self.answer(self.request_url(Method::PUT, url).json(body)).await
+    }
+
+    fn draft_url(&self, session: Option<SessionId>, repository: Option<&RepositoryName>) -> url::Url {
+        match (session, repository) {
+            (Some(id), _) => self.address().route(&["sessions", &id.to_string(), "draft"]),
+            (None, Some(name)) => {
+                let mut url = self.address().route(&["draft"]);
+                url.query_pairs_mut().append_pair("repository", name.as_str());
+                url
+            }
+            (None, None) => self.address().route(&["draft"]),
+        }
+    }
+
     pub async fn session_diff(&self, id: SessionId) -> Result<Vec<FileDiffView>, Error> {
         self.get(&["sessions", &id.to_string(), "diff"]).await
     }

@@ -1,7 +1,7 @@
 //! One request and its answer: credential, deadline, size limit, errors. Knows no route.
 
 use crate::{Address, Error};
-use greenroom_wire::ErrorBody;
+use greenroom_wire::{ClientKind, ErrorBody};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, ORIGIN};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
@@ -44,6 +44,7 @@ impl fmt::Debug for Credential {
 pub struct Client {
     address: Address,
     credential: Credential,
+    kind: ClientKind,
     requests: reqwest::Client,
     streams: reqwest::Client,
 }
@@ -68,6 +69,7 @@ impl Client {
             requests: requests.map_err(unreachable)?,
             streams: streams.map_err(unreachable)?,
             credential,
+            kind: ClientKind::Api,
             address,
         })
     }
@@ -79,6 +81,15 @@ impl Client {
     /// The same connections with another credential.
     pub fn with_credential(&self, credential: Credential) -> Self {
         Self { credential, ..self.clone() }
+    }
+
+    /// The same connections, which others at a session see as such a client.
+    pub fn with_kind(&self, kind: ClientKind) -> Self {
+        Self { kind, ..self.clone() }
+    }
+
+    pub(crate) fn kind(&self) -> ClientKind {
+        self.kind
     }
 
     pub(crate) fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {

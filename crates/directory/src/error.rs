@@ -12,6 +12,8 @@ pub enum Error {
     DiskFull,
     #[error("the name is taken")]
     NameTaken,
+    #[error("the person has as many drafts as are kept")]
+    TooManyDrafts,
 }
 
 impl From<rusqlite::Error> for Error {
@@ -42,6 +44,11 @@ impl From<Error> for Problem {
             Error::NameTaken => {
                 Self::new(ErrorCode::NameTaken, "The name is already taken.").hint("Choose another name.")
             }
+            Error::TooManyDrafts => Self::new(
+                ErrorCode::TooManyRequests,
+                format!("{} drafts of yours are kept already; this one is not.", crate::DRAFTS),
+            )
+            .hint("Send or empty one of the others, or send this one."),
             Error::DiskFull => Self::new(ErrorCode::DiskFull, "The disk of the data directory is full.")
                 .hint("Free some space on it and try again; nothing was changed."),
             Error::Database(_) => {

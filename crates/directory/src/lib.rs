@@ -6,12 +6,14 @@
 //! [`Directory`] is a cloneable handle. One thread writes, two read; see `worker` for what happens under load.
 
 mod credentials;
+mod drafts;
 mod egress;
 mod error;
 mod images;
 mod mirrors;
 mod models;
 mod people;
+mod reads;
 mod remembered;
 mod repositories;
 mod row;
@@ -20,11 +22,13 @@ mod sessions;
 mod worker;
 
 pub use credentials::{Digest, TokenRow};
+pub use drafts::{DRAFTS, DraftPlace, DraftRow, WrittenDraft};
 pub use egress::{EgressRow, SecretRow};
 pub use error::Error;
 pub use images::{ImageRow, ImageState};
 pub use mirrors::MirrorRow;
 pub use models::ModelRow;
+pub use reads::{ReadRow, ReaderRow};
 pub use remembered::{REMEMBERED_LIMIT, Remembered};
 pub use repositories::RepositoryRow;
 pub use sessions::{SessionRow, SessionStatus};

@@ -10,8 +10,12 @@ use std::time::Duration;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Migration `n` brings version `n` to `n + 1`. A released one is never edited.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 pub(crate) fn open_for_writing(path: &Path) -> Result<Connection> {
     create_private(path)?;

@@ -33,17 +33,19 @@ pub struct SessionRow {
     pub change: Option<(ChangeId, u64, bool)>,
     /// The entry this summary was made at.
     pub head_seq: u64,
+    /// The last entry that is news.
+    pub news_seq: u64,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
 }
 
-const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
         model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
         change_id = excluded.change_id, change_number = excluded.change_number,
         change_is_merged = excluded.change_is_merged, head_seq = excluded.head_seq,
-        updated_at_ms = excluded.updated_at_ms
+        updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq
     WHERE excluded.head_seq >= sessions.head_seq";
 
 impl Directory {
@@ -67,7 +69,8 @@ impl Directory {
                 row.change.map(|(.., is_merged)| is_merged),
                 signed(row.head_seq),
                 row.created_at_ms,
-                row.updated_at_ms
+                row.updated_at_ms,
+                signed(row.news_seq)
             ])?;
             Ok(())
         })
@@ -110,10 +113,18 @@ impl Directory {
         .await
     }
 
+    /// With what people typed there and how far they read it.
     pub async fn remove_session(&self, id: SessionId) -> Result<()> {
         self.write(move |db| {
-            db.execute("DELETE FROM sessions WHERE id = ?", [id.to_string()])?;
-            Ok(())
+            let transaction = db.transaction()?;
+            for delete in [
+                "DELETE FROM sessions WHERE id = ?",
+                "DELETE FROM drafts WHERE place = ?",
+                "DELETE FROM reads WHERE session = ?",
+            ] {
+                transaction.execute(delete, [id.to_string()])?;
+            }
+            Ok(transaction.commit()?)
         })
         .await
     }
@@ -146,6 +157,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         usage: json(row, "usage")?,
         change: read_change(row)?,
         head_seq: unsigned(row, "head_seq")?,
+        news_seq: unsigned(row, "news_seq")?,
         created_at_ms: row.get("created_at_ms")?,
         updated_at_ms: row.get("updated_at_ms")?,
     })

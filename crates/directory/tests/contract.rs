@@ -85,6 +85,7 @@ fn session(n: u128, of: &RepositoryRow) -> SessionRow {
         queued_prompts: 2,
         usage: Usage { input_tokens: 7, ..Usage::default() },
         change: Some((ChangeId::from_parts(1, 1), 4, true)),
+        news_seq: 1,
         head_seq: 10,
         created_at_ms: n as i64,
         updated_at_ms: 9,

@@ -398,4 +398,18 @@ impl Event {
             _ => None,
         }
     }
+
+    /// Whether people who were away would want to look: somebody asked, was answered, or moved the change on.
+    pub fn is_news(&self) -> bool {
+        matches!(
+            self,
+            Self::SessionCreated { .. }
+                | Self::PromptAccepted { .. }
+                | Self::TurnFinished { .. }
+                | Self::ChangeOpened { .. }
+                | Self::ChangeUpdated { .. }
+                | Self::ChangeApproved { .. }
+                | Self::ChangeMerged { .. }
+        )
+    }
 }

@@ -106,6 +106,8 @@ pub struct OpenedChange {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionState {
     pub head_seq: u64,
+    /// The last entry that is news.
+    pub news_seq: u64,
     pub updated_at_ms: i64,
     pub origin: Option<Origin>,
     pub title: String,
@@ -242,6 +244,9 @@ impl SessionState {
     /// Applies one entry of the log.
     pub fn step(&mut self, entry: &Entry) -> Vec<Effect> {
         self.head_seq = entry.seq;
+        if entry.event.is_news() {
+            self.news_seq = entry.seq;
+        }
         self.updated_at_ms = entry.at_ms;
         match &entry.event {
             Event::SessionCreated {

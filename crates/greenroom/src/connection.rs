@@ -4,6 +4,7 @@ use crate::cli::Global;
 use crate::client_file::ClientFile;
 use crate::exit::Failure;
 use greenroom_client::{Address, Client, Credential};
+use greenroom_wire::ClientKind;
 use std::path::{Path, PathBuf};
 
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
@@ -48,7 +49,7 @@ pub(crate) fn data_dir(chosen: Option<&Path>) -> PathBuf {
 pub(crate) fn connect(global: &Global) -> Result<Client, Failure> {
     let surroundings = Surroundings::read(global);
     let (address, credential) = choose(global, &surroundings)?;
-    Ok(Client::new(address, credential)?)
+    Ok(Client::new(address, credential)?.with_kind(ClientKind::Cli))
 }
 
 /// The server without a credential, to sign in to.

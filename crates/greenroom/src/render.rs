@@ -13,7 +13,7 @@ use card::{Card, Ending};
 use greenroom_domain::event::BlockKind;
 use greenroom_domain::message::Content;
 use greenroom_domain::{BlockId, Event};
-use greenroom_wire::Frame;
+use greenroom_wire::{Frame, Presence};
 use std::collections::HashMap;
 use text::{BOLD, DIM, NOTE, WARN, clean, one_line, paint};
 
@@ -46,6 +46,8 @@ pub(crate) struct Transcript {
     /// Call whose card is last on the screen, so that its output can follow.
     last_card: Option<String>,
     timeline: Option<String>,
+    /// Who was here when it was last told; empty: oneself.
+    here: String,
 }
 
 impl Transcript {
@@ -58,6 +60,7 @@ impl Transcript {
             cards: Vec::new(),
             last_card: None,
             timeline: None,
+            here: String::new(),
         }
     }
 
@@ -71,9 +74,22 @@ impl Transcript {
             Frame::Receipt(receipt) => {
                 receipt.problem.iter().for_each(|problem| self.note(&summary::problem(problem)));
             }
+            Frame::Presence(presence) => self.presence(presence),
             Frame::Hello { .. } | Frame::CaughtUp { .. } | Frame::Resume { .. } => {}
+            // Of pages: who has read how far, and what the person has typed elsewhere.
+            Frame::Readers(_) | Frame::Read(_) | Frame::Draft(_) => {}
         }
         std::mem::take(&mut self.out)
+    }
+
+    /// Who is here, when that changes and it is not in the middle of a line.
+    fn presence(&mut self, presence: &Presence) {
+        let here = summary::here(presence);
+        if here == self.here || self.is_inside_line {
+            return;
+        }
+        self.note(&paint(NOTE, if here.is_empty() { "Nobody else is here any more." } else { &here }));
+        self.here = here;
     }
 
     /// Ends an unfinished line.

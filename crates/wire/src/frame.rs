@@ -1,7 +1,7 @@
 //! Frames of a session's stream, over WebSocket (one JSON text message each) and, from server to client, over SSE
 //! (`event:` is the frame's type; `id:` is the sequence number of an `entry`).
 
-use crate::SessionView;
+use crate::{ClientKind, Draft, DraftAnswer, Presence, ReadPosition, Readers, SessionView};
 use greenroom_domain::{BlockId, Command, CommandId, Entry, Problem, SessionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,9 +18,19 @@ pub enum ClientFrame {
         protocol: u32,
         #[serde(default)]
         after_seq: u64,
+        /// What the person looks with; `api` when not said.
+        #[serde(default)]
+        client: ClientKind,
     },
     /// Answered by a `receipt` with the same key.
     Command { key: CommandId, command: Command },
+    /// The person types, or has stopped. Passes by itself: said again every few seconds while it is so.
+    Typing { is_typing: bool },
+    /// The last entry that the person has seen.
+    Read { seq: u64 },
+    /// What the person has typed here, on top of `revision`. Answered by a `draft`; of writes that come too quickly only
+    /// the newest is carried out.
+    Draft { text: String, revision: u64 },
 }
 
 /// From server to client.
@@ -58,6 +68,14 @@ pub enum Frame {
         text: String,
     },
     Receipt(Receipt),
+    /// Who is here and who types: after `hello`, and when it changes, at most a few times a second.
+    Presence(Presence),
+    /// Who has read how far, in the same rhythm.
+    Readers(Readers),
+    /// How far the reader has read, with any of their clients. After `hello`: before this visit.
+    Read(ReadPosition),
+    /// The reader's own draft here, after `hello` and whenever one of their clients changed it.
+    Draft(DraftAnswer),
     /// The client was too slow: what was ephemeral is lost, entries go on after `seq` once it says hello again.
     Resume {
         after_seq: u64,
@@ -75,6 +93,9 @@ pub enum SessionsFrame {
     /// reader has.
     Snapshot {
         sessions: Vec<SessionView>,
+        /// How far the reader has read those of them that they have opened.
+        #[serde(default)]
+        reads: Vec<ReadPosition>,
     },
     /// A new session, or a new line of one.
     Changed {
@@ -83,6 +104,10 @@ pub enum SessionsFrame {
     Removed {
         session: SessionId,
     },
+    /// The reader has read on, with any of their clients.
+    Read(ReadPosition),
+    /// The reader's own draft for a new session, after one of their clients changed it.
+    Draft(Draft),
 }
 
 /// What became of a command. A repeated key gets the same receipt.

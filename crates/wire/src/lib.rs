@@ -4,9 +4,11 @@
 pub mod body;
 pub mod egress;
 pub mod frame;
+pub mod live;
 pub mod view;
 
 pub use body::*;
 pub use egress::*;
 pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt, SessionsFrame};
+pub use live::*;
 pub use view::*;

@@ -264,6 +264,8 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<ForkPoint>,
     pub head_seq: u64,
+    /// The last entry that is news: who has read less has something to look at.
+    pub news_seq: u64,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
 }

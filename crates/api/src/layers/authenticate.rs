@@ -9,10 +9,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use greenroom_domain::{ErrorCode, Person, Problem};
+use greenroom_domain::{ErrorCode, Person, PersonId, Problem};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 const CHECK_AGAIN: Duration = Duration::from_secs(20);
 
@@ -113,11 +114,27 @@ pub(crate) async fn not_from_elsewhere(
 
 /// Ends when the caller's credential does: a stream outlives the moment at which its caller was checked.
 pub(crate) async fn revoked(state: ApiState, caller: Caller) {
+    let mut ended = state.app.ended_credentials();
     loop {
-        tokio::time::sleep(CHECK_AGAIN).await;
+        tokio::select! {
+            () = tokio::time::sleep(CHECK_AGAIN) => {}
+            () = told_of(&mut ended, caller.person.id) => {}
+        }
         let found = person_of(&state, &caller.credential).await;
         if found.is_err_and(|problem| problem.code == ErrorCode::NotSignedIn) {
             return;
+        }
+    }
+}
+
+/// Ends when a credential of this person may have ended.
+async fn told_of(ended: &mut broadcast::Receiver<PersonId>, person: PersonId) {
+    loop {
+        match ended.recv().await {
+            Ok(whose) if whose == person => return,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
         }
     }
 }

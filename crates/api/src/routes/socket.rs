@@ -4,6 +4,7 @@
 //! moment is the `select!` in [`Connection::serve`]. A client that reads too slowly loses ephemeral frames first, then
 //! is told to `resume` (see [`outbox`]); one that says nothing for a minute is gone.
 
+mod live;
 mod outbox;
 
 use crate::ApiState;
@@ -18,7 +19,10 @@ use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use greenroom_domain::{CommandId, ErrorCode, Problem, SessionId};
-use greenroom_wire::{ClientFrame, ErrorBody, Frame, PROTOCOL, Receipt, SubmitCommand};
+use greenroom_wire::{
+    ClientFrame, ClientKind, ErrorBody, Frame, PROTOCOL, Receipt, SubmitCommand, WriteDraft,
+};
+use live::Saying;
 use outbox::{Outbox, Pushed};
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
@@ -81,6 +85,7 @@ struct Connection {
     heard_at: Instant,
     commands: VecDeque<SubmitCommand>,
     running: Option<JoinHandle<Receipt>>,
+    saying: Saying,
     bad_frames: u32,
 }
 
@@ -107,6 +112,7 @@ impl Connection {
             heard_at: now,
             commands: VecDeque::new(),
             running: None,
+            saying: Saying::default(),
             bad_frames: 0,
         }
     }
@@ -141,6 +147,7 @@ impl Connection {
                 _ = ping.tick() => self.keep_alive()?,
                 message = source.next(), if self.commands.len() < COMMANDS => self.receive(message).await?,
                 receipt = finished(&mut self.running) => self.command_done(receipt),
+                said = self.saying.next() => self.said(said),
                 frame = next_frame(&mut self.frames), if may_take => self.forward(frame.as_ref())?,
                 sent = send_next(sink, &mut self.outbox, must_flush) => must_flush = sent?,
             }
@@ -184,21 +191,39 @@ impl Connection {
                 );
                 Err(End::Closed(POLICY, "unknown protocol"))
             }
-            ClientFrame::Hello { after_seq, .. } => self.subscribe(after_seq).await,
-            ClientFrame::Command { .. } if self.frames.is_none() => {
-                self.refuse_frame("The first frame is `hello`.".into())
-            }
+            ClientFrame::Hello { after_seq, client, .. } => self.subscribe(after_seq, client).await,
+            _ if self.frames.is_none() => self.refuse_frame("The first frame is `hello`.".into()),
             ClientFrame::Command { key, command } => {
                 self.commands.push_back(SubmitCommand { key, command });
                 self.run_next_command();
                 Ok(())
             }
+            ClientFrame::Typing { is_typing } => self.say(|saying| saying.types(is_typing)),
+            ClientFrame::Read { seq } => self.say(|saying| saying.has_read(seq)),
+            ClientFrame::Draft { text, revision } => {
+                self.say(|saying| saying.typed(WriteDraft { text, revision }))
+            }
         }
     }
 
-    async fn subscribe(&mut self, after_seq: u64) -> Step {
-        match self.state.app.subscribe(&self.caller.person, self.session, after_seq).await {
+    fn say(&mut self, what: impl FnOnce(&mut Saying)) -> Step {
+        what(&mut self.saying);
+        self.saying.go_on(&self.state, &self.caller, self.session);
+        Ok(())
+    }
+
+    fn said(&mut self, said: Result<Option<Frame>, Problem>) {
+        match said {
+            Ok(frame) => frame.iter().for_each(|frame| self.outbox.answer(frame)),
+            Err(problem) => self.error(problem),
+        }
+        self.saying.go_on(&self.state, &self.caller, self.session);
+    }
+
+    async fn subscribe(&mut self, after_seq: u64, client: ClientKind) -> Step {
+        match self.state.app.subscribe(&self.caller.person, self.session, after_seq, client).await {
             Ok(frames) => {
+                self.saying.is_client(client);
                 self.outbox.begin(after_seq);
                 self.frames = Some(frames);
                 Ok(())

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
 use greenroom_domain::{Problem, RepositoryName, SessionId};
-use greenroom_wire::{ErrorBody, Frame, SessionsFrame};
+use greenroom_wire::{ClientKind, ErrorBody, Frame, SessionsFrame};
 use http::HeaderMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -20,6 +20,9 @@ pub(super) struct After {
     /// Entries after this one. The header `Last-Event-ID` counts before it.
     #[serde(default)]
     after: u64,
+    /// What the person looks with; `api` when not said.
+    #[serde(default)]
+    client: ClientKind,
 }
 
 /// Follow a session
@@ -43,7 +46,7 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = last_event(&headers)?.unwrap_or(query.after);
-    let frames = state.app.subscribe(&caller.person, id, after).await?;
+    let frames = state.app.subscribe(&caller.person, id, after, query.client).await?;
     sse::answer(&state, caller, frames.map(|frame| event_of(&frame)))
 }
 
@@ -76,6 +79,8 @@ pub(super) async fn sessions(
             SessionsFrame::Snapshot { .. } => "snapshot",
             SessionsFrame::Changed { .. } => "changed",
             SessionsFrame::Removed { .. } => "removed",
+            SessionsFrame::Read(_) => "read",
+            SessionsFrame::Draft(_) => "draft",
         };
         sse::Event { name, id: None, data: sse::data_of(&frame) }
     });
@@ -96,6 +101,10 @@ fn event_of(frame: &Frame) -> sse::Event {
         Frame::Delta { .. } => ("delta", None),
         Frame::Output { .. } => ("output", None),
         Frame::Receipt(_) => ("receipt", None),
+        Frame::Presence(_) => ("presence", None),
+        Frame::Readers(_) => ("readers", None),
+        Frame::Read(_) => ("read", None),
+        Frame::Draft(_) => ("draft", None),
         Frame::Resume { .. } => ("resume", None),
         Frame::Error { .. } => ("error", None),
     };

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -36,10 +36,21 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 #[derive(Default)]
 pub(crate) struct Fake {
     is_signed_out: AtomicBool,
+    ended: Ended,
+    /// What was said beside commands: typing, reads, drafts.
+    pub(crate) said: Mutex<Vec<String>>,
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
     lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
     pub(crate) commands: AtomicU64,
     pub(crate) received: Mutex<Vec<u8>>,
+}
+
+struct Ended(broadcast::Sender<PersonId>);
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(4))
+    }
 }
 
 impl Fake {
@@ -55,6 +66,11 @@ impl Fake {
 
     pub(crate) fn sign_everyone_out(&self) {
         self.is_signed_out.store(true, Ordering::Relaxed);
+        let _ = self.ended.0.send(ada().id);
+    }
+
+    fn say(&self, what: String) {
+        self.said.lock().unwrap().push(what);
     }
 
     fn known(&self, is_known: bool) -> Result<Person> {
@@ -101,6 +117,7 @@ fn session_view(id: SessionId) -> SessionView {
         change: None,
         forked_from: None,
         head_seq: PAST,
+        news_seq: PAST,
         created_at_ms: 1,
         updated_at_ms: 1,
     }
@@ -137,6 +154,9 @@ impl UseCases for Fake {
     async fn sign_out(&self, _: &str) -> Result<()> {
         self.sign_everyone_out();
         Ok(())
+    }
+    fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
+        self.ended.0.subscribe()
     }
     async fn people(&self, _: &Person) -> Result<Vec<Person>> {
         Ok(vec![ada()])
@@ -232,7 +252,7 @@ impl UseCases for Fake {
         }
         let (reader, lines) = mpsc::unbounded_channel();
         self.lists.lock().unwrap().push(reader);
-        let first = SessionsFrame::Snapshot { sessions: vec![session_view(session_id())] };
+        let first = SessionsFrame::Snapshot { sessions: vec![session_view(session_id())], reads: vec![] };
         let lines = stream::unfold(lines, async |mut lines| Some((lines.recv().await?, lines)));
         Ok(Box::pin(stream::iter([first]).chain(lines)))
     }
@@ -281,7 +301,41 @@ impl UseCases for Fake {
     async fn entries(&self, _: &Person, _: SessionId, _: u64, _: usize) -> Result<EntryPage> {
         Ok(EntryPage { entries: vec![], head_seq: PAST })
     }
-    async fn subscribe(&self, _: &Person, _: SessionId, after: u64) -> Result<Frames> {
+    async fn presence(&self, _: &Person, _: SessionId) -> Result<Presence> {
+        Ok(Presence::default())
+    }
+    async fn say_typing(&self, _: &Person, _: SessionId, client: ClientKind, is_typing: bool) -> Result<()> {
+        self.say(format!("{} types: {is_typing}", client.as_str()));
+        Ok(())
+    }
+    async fn mark_read(&self, _: &Person, session: SessionId, seq: u64) -> Result<ReadPosition> {
+        self.say(format!("read to {seq}"));
+        Ok(ReadPosition { session, seq: seq.min(PAST) })
+    }
+    async fn read_positions(&self, _: &Person) -> Result<Vec<ReadPosition>> {
+        Ok(vec![ReadPosition { session: session_id(), seq: 1 }])
+    }
+    async fn draft(
+        &self,
+        _: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+    ) -> Result<Draft> {
+        Ok(Draft { session, repository, text: "kept".into(), revision: 7, updated_at_ms: 1 })
+    }
+    async fn write_draft(
+        &self,
+        _: &Person,
+        session: Option<SessionId>,
+        repository: Option<RepositoryName>,
+        body: WriteDraft,
+    ) -> Result<DraftAnswer> {
+        let is_refused = body.revision != 7;
+        let (text, revision) = if is_refused { ("kept".into(), 7) } else { (body.text, 8) };
+        self.say(format!("typed {text}"));
+        Ok(DraftAnswer { draft: Draft { session, repository, text, revision, updated_at_ms: 1 }, is_refused })
+    }
+    async fn subscribe(&self, _: &Person, _: SessionId, after: u64, _: ClientKind) -> Result<Frames> {
         let (viewer, live) = mpsc::unbounded_channel();
         self.live.lock().unwrap().push(viewer);
         let hello = Frame::Hello { protocol: PROTOCOL, head_seq: PAST, epoch: 1 };

@@ -247,3 +247,66 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_loses_nothing() {
     client.send(HELLO).await;
     assert!(matches!(client.frame().await, Frame::Hello { .. }));
 }
+
+#[tokio::test]
+async fn typing_reads_and_drafts_are_carried_out_and_of_many_only_the_newest() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    client.send(r#"{"type":"hello","protocol":1,"after_seq":3,"client":"vscode"}"#).await;
+    while !matches!(client.frame().await, Frame::CaughtUp { .. }) {}
+    client.send(r#"{"type":"typing","is_typing":true}"#).await;
+    for seq in 1..=50 {
+        client.send(&format!(r#"{{"type":"read","seq":{seq}}}"#)).await;
+    }
+    client.send(r#"{"type":"draft","text":"half a","revision":7}"#).await;
+    match client.frame().await {
+        Frame::Draft(answer) => assert_eq!((answer.draft.revision, answer.is_refused), (8, false)),
+        other => panic!("{other:?}"),
+    }
+    client.send(r#"{"type":"draft","text":"too late","revision":3}"#).await;
+    match client.frame().await {
+        Frame::Draft(answer) => assert_eq!((answer.draft.text.as_str(), answer.is_refused), ("kept", true)),
+        other => panic!("{other:?}"),
+    }
+    let said = || server.fake.said.lock().unwrap().clone();
+    let all_read = async {
+        while !said().contains(&"read to 50".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, all_read).await.expect("the newest is carried out");
+    let reads = said().iter().filter(|said| said.starts_with("read")).count();
+    assert!(reads < 10, "{reads} of 50");
+    assert!(said().contains(&"vscode types: true".to_owned()), "{:?}", said());
+}
+
+#[tokio::test]
+async fn what_is_said_before_hello_or_badly_is_refused() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    client.send(r#"{"type":"typing","is_typing":true}"#).await;
+    assert_eq!(client.error().await, ErrorCode::InvalidFrame);
+    client.send(HELLO).await;
+    while !matches!(client.frame().await, Frame::CaughtUp { .. }) {}
+    for bad in [
+        r#"{"type":"read"}"#,
+        r#"{"type":"read","seq":-1}"#,
+        r#"{"type":"draft","text":"x"}"#,
+        r#"{"type":"typing","is_typing":true,"for":"ben"}"#,
+        r#"{"type":"hello","protocol":1,"client":"toaster"}"#,
+    ] {
+        client.send(bad).await;
+        assert_eq!(client.error().await, ErrorCode::InvalidFrame, "{bad}");
+    }
+    assert_eq!(*server.fake.said.lock().unwrap(), Vec::<String>::new());
+}
+
+/// Long before the next look at the credential, which comes every twenty seconds.
+#[tokio::test]
+async fn who_signs_out_is_gone_at_once() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    server.fake.sign_everyone_out();
+    let closed = timeout(Duration::from_secs(10), client.closed()).await.expect("at once");
+    assert_eq!(closed, (1008, "signed out".to_owned()));
+}

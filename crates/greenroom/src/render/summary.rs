@@ -7,6 +7,7 @@ use greenroom_domain::event::{
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Event, Problem};
+use greenroom_wire::{Presence, PresentPerson};
 use std::fmt::Write as _;
 
 const TITLE_CHARS: usize = 160;
@@ -23,6 +24,20 @@ pub(crate) fn problem(problem: &Problem) -> String {
     }
     let _ = write!(text, "\n  {}", paint(DIM, format!("({})", problem.code)));
     text
+}
+
+/// Who is here and with what; empty while it is one person.
+pub(crate) fn here(presence: &Presence) -> String {
+    if presence.people.len() < 2 {
+        return String::new();
+    }
+    let person = |one: &PresentPerson| {
+        let clients: Vec<_> = one.clients.iter().map(|client| client.as_str()).collect();
+        format!("{} ({})", one_line(&one.name, 60), clients.join(", "))
+    };
+    let people: Vec<_> = presence.people.iter().map(person).collect();
+    let more = if presence.more == 0 { String::new() } else { format!(" and {} more", presence.more) };
+    format!("Here: {}{more}", people.join(", "))
 }
 
 /// `None` for what has no line: it is shown elsewhere, or matters to programs only.

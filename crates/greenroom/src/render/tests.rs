@@ -250,3 +250,32 @@ fn nothing_of_a_session_can_steer_the_terminal() {
     assert!(!coloured(&frames).contains(evil));
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
 }
+
+#[test]
+fn who_is_here_is_said_when_others_come_and_go() {
+    use greenroom_wire::{ClientKind, Presence, PresentPerson};
+    let person = |n, name: &str, clients: &[ClientKind], is_typing| PresentPerson {
+        person: PersonId::from_parts(1, n),
+        name: name.to_owned(),
+        clients: clients.to_vec(),
+        since_ms: 1,
+        is_typing,
+    };
+    let ann = || person(1, "Ann", &[ClientKind::Cli], false);
+    let ben = |is_typing| person(2, "Ben\u{1b}[2J", &[ClientKind::Web, ClientKind::Vscode], is_typing);
+    let here = |people, more| Frame::Presence(Presence { people, more });
+    let frames = [
+        here(vec![ann()], 0),
+        here(vec![ann(), ben(false)], 0),
+        here(vec![ann(), ben(true)], 0),
+        here(vec![ann(), ben(false)], 3),
+        here(vec![ann()], 0),
+    ];
+    let text = plain(&frames);
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("Here: Ann (cli), Ben") && lines[0].ends_with("(web, vscode)"), "{text}");
+    assert!(lines[1].ends_with("and 3 more"), "{text}");
+    assert_eq!(lines[2], "Nobody else is here any more.");
+    assert!(!text.contains('\u{1b}'), "{text}");
+}

@@ -80,7 +80,7 @@ async fn follow_list(desk: &Desk, repository: Option<RepositoryName>) -> Result<
 /// The table once, then a line for each change.
 fn list_text(frame: &SessionsFrame) -> String {
     match frame {
-        SessionsFrame::Snapshot { sessions } => table(sessions),
+        SessionsFrame::Snapshot { sessions, .. } => table(sessions),
         SessionsFrame::Changed { session } => format!(
             "{}  {}  {}  {}\n",
             session.id,
@@ -89,6 +89,8 @@ fn list_text(frame: &SessionsFrame) -> String {
             one_line(&session.title, 60)
         ),
         SessionsFrame::Removed { session } => format!("{session}  is deleted\n"),
+        // One's own, for pages that show them.
+        SessionsFrame::Read(_) | SessionsFrame::Draft(_) => String::new(),
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn session(
 ) -> Result<Watched, Failure> {
     let mut frames = desk.client.follow(id, after);
     let mut transcript = Transcript::new();
+    let mut is_live = false;
     loop {
         let frame = tokio::select! {
             frame = frames.next() => frame.expect("a session's stream ends with an error only")?,
@@ -36,12 +37,27 @@ pub(crate) async fn session(
         };
         desk.out.json_line(&frame)?;
         desk.out.text(&transcript.frame(&frame))?;
+        is_live |= matches!(frame, Frame::CaughtUp { .. });
+        if is_live && desk.out == Output::Human {
+            note_read(desk, id, &frame).await;
+        }
         if let (Frame::Entry { entry }, Some(watch)) = (&frame, &mut watch)
             && let Some(end) = watch.entry(entry)
         {
             return Ok(Watched::Answered(end));
         }
     }
+}
+
+/// What was written on a terminal was seen. A program that takes JSON may not have been.
+async fn note_read(desk: &Desk, id: SessionId, frame: &Frame) {
+    let seq = match frame {
+        Frame::CaughtUp { seq } => *seq,
+        Frame::Entry { entry } if entry.event.is_news() => entry.seq,
+        _ => return,
+    };
+    // Watching goes on without it; the next one says more.
+    let _ = desk.client.mark_read(id, seq).await;
 }
 
 /// Writes a build's output to its end, and the steps with their times.

@@ -76,7 +76,7 @@ fn the_list_of_sessions_tells_what_comes_what_works_and_what_goes() {
     let client = server.client_as(&server.member("ann"));
     let mut all = client.follow_sessions(None);
     let mut next = || server.wait(all.next()).expect("it goes on").expect("a frame");
-    let SessionsFrame::Snapshot { sessions } = next() else { panic!("no snapshot first") };
+    let SessionsFrame::Snapshot { sessions, .. } = next() else { panic!("no snapshot first") };
     assert!(sessions.is_empty());
     let id = server.ask("sample", "go");
     server.settled(id);
@@ -90,7 +90,7 @@ fn the_list_of_sessions_tells_what_comes_what_works_and_what_goes() {
     let mut later = client.follow_sessions(Some("sample".parse().unwrap()));
     let mut elsewhere = client.follow_sessions(Some("other".parse().unwrap()));
     let listed = |frame: Option<Result<SessionsFrame, _>>| match frame {
-        Some(Ok(SessionsFrame::Snapshot { sessions })) => sessions.len(),
+        Some(Ok(SessionsFrame::Snapshot { sessions, .. })) => sessions.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(listed(server.wait(later.next())), 1);

@@ -34,9 +34,19 @@ enum Kind {
     /// Of the session, but no entry: `hello`, `caught_up`.
     Mark,
     Ephemeral,
+    /// What is so now, of one kind: only the newest waits.
+    Newest(Now),
     /// Of this connection: receipts, errors. Survives a `resume`.
     Answer,
     Ping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    Presence,
+    Readers,
+    Read,
+    Draft,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +78,18 @@ impl Outbox {
         let kind = match frame {
             Frame::Entry { entry } => Kind::Entry(entry.seq),
             Frame::Delta { .. } | Frame::Output { .. } => Kind::Ephemeral,
+            Frame::Presence(_) => Kind::Newest(Now::Presence),
+            Frame::Readers(_) => Kind::Newest(Now::Readers),
+            Frame::Read(_) => Kind::Newest(Now::Read),
+            Frame::Draft(_) => Kind::Newest(Now::Draft),
             _ => Kind::Mark,
         };
+        if matches!(kind, Kind::Newest(_)) {
+            // There are four at most: they wait beyond the bound.
+            self.keep(|waiting| waiting != kind);
+            self.add(text_of(frame), kind);
+            return Pushed::Waits;
+        }
         self.is_live |= matches!(frame, Frame::CaughtUp { .. });
         if self.is_full() {
             if kind == Kind::Ephemeral {
@@ -202,6 +222,20 @@ mod tests {
         assert!(overflow.take(FRAMES + 1).any(|pushed| pushed == Pushed::Overflow));
         outbox.resume();
         assert_eq!(texts(&mut outbox), [r#"{"type":"resume","after_seq":1}"#]);
+    }
+
+    #[test]
+    fn of_what_is_so_now_only_the_newest_waits_and_a_slow_client_gets_it() {
+        let presence = |more| Frame::Presence(greenroom_wire::Presence { people: vec![], more });
+        let mut outbox = live();
+        while outbox.push(&delta()) == Pushed::Waits {}
+        for more in 0..5000 {
+            assert_eq!(outbox.push(&presence(more)), Pushed::Waits);
+        }
+        assert_eq!(outbox.push(&entry(1)), Pushed::Waits);
+        let sent = texts(&mut outbox);
+        assert_eq!(sent.len(), 3, "caught_up, one presence and the entry: {sent:?}");
+        assert!(sent[1].contains("4999"), "{sent:?}");
     }
 
     #[test]

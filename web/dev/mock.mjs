@@ -126,7 +126,7 @@ class Session {
     for (const socket of this.sockets) socket.send(JSON.stringify(frame));
   }
   view() {
-    return { id: this.id, repository: this.repository, title: this.title, status: this.status, created_by: this.who.id, created_by_name: this.who.name, branch: `greenroom/${this.id}`, model: null, queued_prompts: (this.queue ?? []).length, usage: usage(12_000, 900, 40_000), change: this.change, head_seq: this.entries.length, created_at_ms: this.created, updated_at_ms: this.updated ?? this.entries.at(-1).at_ms };
+    return { id: this.id, repository: this.repository, title: this.title, status: this.status, created_by: this.who.id, created_by_name: this.who.name, branch: `greenroom/${this.id}`, model: null, queued_prompts: (this.queue ?? []).length, usage: usage(12_000, 900, 40_000), change: this.change, head_seq: this.entries.length, news_seq: this.entries.length, created_at_ms: this.created, updated_at_ms: this.updated ?? this.entries.at(-1).at_ms };
   }
   async say(turn, kind, text, pace = 24) {
     const block = id("blk");
@@ -339,6 +339,9 @@ const routes = [
   ["GET", "/sessions/:id", (r) => findSession(r.params[0]).view()],
   ["POST", "/sessions/:id/commands", (r) => (r.body.command.text === "fail" ? refuse(429, problem("queue_full", "50 prompts are already waiting in this session.", "Wait for the running turn, or withdraw a prompt.")) : findSession(r.params[0]).command(r.me ?? ada, r.body.key, r.body.command))],
   ["GET", "/sessions/:id/diff", () => files],
+  ["GET", "/reads", () => sessions.slice(1).map((session) => ({ session: session.id, seq: session.entries.length }))],
+  ["GET", "/draft", () => ({ session: null, repository: null, text: "", revision: 0, updated_at_ms: 0 })],
+  ["PUT", "/draft", (r) => ({ draft: { session: null, repository: null, text: r.body.text, revision: r.body.revision + 1, updated_at_ms: now() }, is_refused: false })],
   ["GET", "/changes", () => [...changes.values()]],
   ["GET", "/changes/:id", (r) => changes.get(r.params[0]) ?? refuse(404, problem("change_unknown", "There is no such change."))],
   ["GET", "/changes/:id/diff", () => files],
@@ -398,8 +401,16 @@ sockets.on("connection", (socket, request) => {
   if (!session) return socket.close();
   socket.on("message", (data) => {
     const frame = JSON.parse(data);
+    const send = (said) => socket.send(JSON.stringify(said));
+    if (frame.type === "draft") send({ type: "draft", is_refused: false, draft: { session: session.id, repository: null, text: frame.text, revision: frame.revision + 1, updated_at_ms: now() } });
     if (frame.type !== "hello") return;
-    socket.send(JSON.stringify({ type: "hello", protocol: 1, head_seq: session.entries.length, epoch: 1 }));
+    const head = session.entries.length;
+    send({ type: "hello", protocol: 1, head_seq: head, epoch: 1 });
+    // The other person is always here, and types.
+    send({ type: "read", session: session.id, seq: Math.floor(head / 2) });
+    send({ type: "draft", is_refused: false, draft: { session: session.id, repository: null, text: "", revision: 0, updated_at_ms: 0 } });
+    send({ type: "presence", people: people.map((one, index) => ({ person: one.id, name: one.name, clients: index ? ["web", "vscode"] : ["web"], since_ms: now(), is_typing: index > 0 && session.running !== null })), more: 0 });
+    send({ type: "readers", readers: people.map((one) => ({ person: one.id, name: one.name, seq: head })), more: 0 });
     for (const entry of session.entries.slice(frame.after_seq)) socket.send(JSON.stringify({ type: "entry", entry }));
     socket.send(JSON.stringify({ type: "caught_up", seq: session.entries.length }));
     session.sockets.add(socket);

@@ -3,6 +3,7 @@ import { QueryClient } from "@tanstack/react-query";
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from "@tanstack/react-router";
 import { ApiError, setSignedOutHandler } from "./api/client";
 import { meQuery } from "./api/queries";
+import { forgetDrafts } from "./session/draft";
 import { AppFrame } from "./ui/app-frame";
 import { ErrorPage, NotFoundPage } from "./ui/error-page";
 
@@ -110,6 +111,7 @@ setSignedOutHandler(() => {
   if (router.state.location.pathname.startsWith("/sign-in")) return;
   const from = router.state.location.href;
   queryClient.clear();
+  forgetDrafts();
   void router.navigate({ to: "/sign-in", search: from === "/" ? {} : { return: from } });
 });
 

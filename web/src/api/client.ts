@@ -8,6 +8,8 @@ import type {
   ChangeView,
   Command,
   CreateSession,
+  Draft,
+  DraftAnswer,
   EgressAddition,
   EgressView,
   ErrorView,
@@ -24,6 +26,7 @@ import type {
   Person,
   PersonAdded,
   Problem,
+  ReadPosition,
   Receipt,
   RepositoryView,
   Role,
@@ -33,6 +36,7 @@ import type {
   SignedIn,
   TokenCreated,
   WarmView,
+  WriteDraft,
 } from "./types";
 
 export class ApiError extends Error {
@@ -133,6 +137,7 @@ const post = <T>(path: string, body?: unknown, options: Options = {}) =>
   request<T>(path, { ...options, method: "POST", body });
 const remove = (path: string) => request<void>(path, { method: "DELETE" });
 const part = encodeURIComponent;
+const forRepository = (name: string | undefined) => (name === undefined ? "" : `?repository=${part(name)}`);
 
 export const api = {
   me: (signal?: AbortSignal) => request<SignedIn>("/me", { signal }),
@@ -181,6 +186,11 @@ export const api = {
   submit: (id: string, key: string, command: Command) =>
     post<Receipt>(`/sessions/${part(id)}/commands`, { key, command }),
   sessionDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/sessions/${part(id)}/diff`, signal),
+
+  reads: (signal?: AbortSignal) => get<ReadPosition[]>("/reads", signal),
+  newDraft: (repository: string | undefined, signal?: AbortSignal) => get<Draft>(`/draft${forRepository(repository)}`, signal),
+  writeNewDraft: (repository: string | undefined, body: WriteDraft) =>
+    request<DraftAnswer>(`/draft${forRepository(repository)}`, { method: "PUT", body }),
 
   changes: (signal?: AbortSignal) => get<ChangeView[]>("/changes", signal),
   change: (id: string, signal?: AbortSignal) => get<ChangeView>(`/changes/${part(id)}`, signal),

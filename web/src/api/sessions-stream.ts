@@ -4,7 +4,9 @@
  */
 import { type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { useEffect } from "react";
+import { readNewDrafts, tellNewDraft } from "../session/draft";
 import { sessionsQuery } from "./queries";
+import { readOn, readsOf, readsQuery } from "./reads";
 import type { SessionView, SessionsFrame } from "./types";
 
 /** As long as a list of the server's. */
@@ -17,6 +19,7 @@ export function applyLine(list: readonly SessionView[] | undefined, frame: Sessi
   if (frame.type === "snapshot") return frame.sessions;
   // Without a list there is nothing to change: the snapshot comes first.
   if (list === undefined) return undefined;
+  if (frame.type === "read" || frame.type === "draft") return [...list];
   if (frame.type === "removed") return list.filter((session) => session.id !== frame.session);
   const { session } = frame;
   const at = list.findIndex((known) => known.id === session.id);
@@ -49,11 +52,17 @@ function follow(queries: QueryClient): () => void {
     const onFrame = (message: MessageEvent<string>) => {
       pauseMs = FIRST_PAUSE_MS;
       const frame = JSON.parse(message.data) as SessionsFrame;
+      if (frame.type === "draft") return tellNewDraft(frame);
+      if (frame.type === "read") return void queries.setQueryData(readsQuery.queryKey, (reads) => readOn(reads, frame));
+      if (frame.type === "snapshot") {
+        queries.setQueryData(readsQuery.queryKey, readsOf(frame.reads ?? []));
+        readNewDrafts();
+      }
       // A list that was asked for meanwhile would be older.
       void queries.cancelQueries({ queryKey: sessionsQuery.queryKey, exact: true });
       queries.setQueryData(sessionsQuery.queryKey, (list) => applyLine(list, frame));
     };
-    for (const name of ["snapshot", "changed", "removed"]) opened.addEventListener(name, onFrame as EventListener);
+    for (const name of ["snapshot", "changed", "removed", "read", "draft"]) opened.addEventListener(name, onFrame as EventListener);
     // A browser connects again by itself only after some failures: here after all, with growing pauses.
     opened.onerror = () => {
       close();

@@ -91,6 +91,15 @@ export type TurnOutcome = Schemas["TurnOutcome"];
 export type Event = Schemas["Event"];
 export type Entry = Schemas["Entry"];
 export type Frame = Schemas["Frame"];
+export type ClientFrame = Schemas["ClientFrame"];
+export type ClientKind = Schemas["ClientKind"];
+export type Presence = Schemas["Presence"];
+export type PresentPerson = Schemas["PresentPerson"];
+export type Readers = Schemas["Readers"];
+export type ReadPosition = Schemas["ReadPosition"];
+export type Draft = Schemas["Draft"];
+export type DraftAnswer = Schemas["DraftAnswer"];
+export type WriteDraft = Schemas["WriteDraft"];
 
 /** The version of the stream that this page speaks. */
 export const PROTOCOL = 1;

@@ -3,13 +3,17 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 import { api, newKey } from "../api/client";
+import { useHasNews } from "../api/reads";
 import { meQuery, modelsQuery, repositoriesQuery, sessionsQuery } from "../api/queries";
 import type { RepositoryView, SessionView } from "../api/types";
 import { firstLine } from "../lib/format";
 import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { useDraft, useNewDraft } from "../session/draft";
+import { DraftOffer } from "../session/draft-offer";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
+import { NewsDot } from "../ui/news-dot";
 import { StatusText } from "../ui/status";
 
 export function HomePage() {
@@ -55,7 +59,8 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
   const repository = names.includes(chosen) ? chosen : (names[0] ?? "");
   const warm = useWarm(repository);
   const [model, setModel] = useState("");
-  const [prompt, setPrompt] = useState("");
+  const draft = useNewDraft(search.repository);
+  const [prompt, setPrompt] = useDraft(draft);
   // The same prompt sent again after a lost answer must not make a second session.
   const key = useRef({ body: "", key: "" });
   const create = useMutation({
@@ -67,6 +72,7 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
     },
     onSuccess: async (session) => {
       localStorage.setItem(LAST_REPOSITORY, repository);
+      setPrompt("");
       void queries.invalidateQueries({ queryKey: sessionsQuery.queryKey });
       await navigate({ to: "/sessions/$id", params: { id: session.id } });
     },
@@ -88,6 +94,7 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
         if (canSend) create.mutate();
       }}
     >
+      <DraftOffer box={draft} />
       <label htmlFor="new-prompt" className="sr-only">
         Prompt
       </label>
@@ -160,7 +167,10 @@ function SessionRow({ session }: { session: SessionView }) {
     <li>
       <Link to="/sessions/$id" params={{ id: session.id }} className="flex items-start gap-3 px-4 py-3 hover:bg-raised">
         <span className="min-w-0 flex-1">
-          <span className="block truncate font-medium">{firstLine(session.title)}</span>
+          <span className="flex items-center gap-2 font-medium">
+            {useHasNews(session) && <NewsDot />}
+            <span className="truncate">{firstLine(session.title)}</span>
+          </span>
           <span className="mt-0.5 flex flex-wrap items-center gap-x-2 text-[13px] text-ink-3">
             <StatusText status={session.status} />
             <span>{session.repository}</span>

@@ -3,6 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import * as Tabs from "@radix-ui/react-tabs";
 import { lazy, Suspense, useEffect } from "react";
+import type { Presence } from "../api/types";
 import { changeQuery, sessionDiffQuery } from "../api/queries";
 import { FileDiffs } from "../diff/diff";
 import type { SessionTab } from "../router";
@@ -10,6 +11,7 @@ import type { ConnectionState } from "../session/connection";
 import { Composer } from "../session/composer";
 import { Conversation } from "../session/conversation";
 import { Details } from "../session/details";
+import { Faces, LiveLine } from "../session/live";
 import type { SessionState } from "../session/state";
 import { useSession } from "../session/use-session";
 import { Button, ErrorBox, Loading, ProblemBox, Empty, useMedia, useSeconds, useTitle } from "../ui/basics";
@@ -35,7 +37,7 @@ function Session({ id }: { id: string }) {
   const { tab = "conversation" } = route.useSearch();
   const navigate = useNavigate();
   const isWide = useMedia("(min-width: 1280px)");
-  const { store, state, connection, outgoing } = useSession(id);
+  const { store, state, connection, outgoing, presence, readers } = useSession(id);
   useTitle(state.title);
   useRefreshOnTurnEnd(id, state);
   const setTab = (value: string) => void navigate({ to: "/sessions/$id", params: { id }, search: value === "conversation" ? {} : { tab: value as SessionTab }, replace: true });
@@ -51,10 +53,11 @@ function Session({ id }: { id: string }) {
   }
   return (
     <Tabs.Root value={tab} onValueChange={setTab} className="flex h-full flex-col">
-      <Header state={state} connection={connection} />
+      <Header state={state} connection={connection} presence={presence} />
       <div className="flex min-h-0 flex-1">
         <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
-          <Conversation state={state} outgoing={outgoing} />
+          <Conversation state={state} outgoing={outgoing} onSeen={store.seen} />
+          <LiveLine state={state} presence={presence} readers={readers} />
           <Composer store={store} state={state} />
         </Tabs.Content>
         {TABS.slice(1).map(({ value }) => (
@@ -124,7 +127,7 @@ function ChangePanel({ state }: { state: SessionState }) {
   );
 }
 
-function Header({ state, connection }: { state: SessionState; connection: ConnectionState }) {
+function Header({ state, connection, presence }: { state: SessionState; connection: ConnectionState; presence: Presence }) {
   return (
     <header className="border-b border-line bg-surface pt-[env(safe-area-inset-top)]">
       <div className="flex items-center gap-2 px-2 pt-1.5 lg:px-5 lg:pt-3">
@@ -142,6 +145,7 @@ function Header({ state, connection }: { state: SessionState; connection: Connec
             {state.branch && <span className="hidden truncate font-mono text-xs sm:inline">{state.branch}</span>}
           </p>
         </div>
+        <Faces presence={presence} />
         <ConnectionChip connection={connection} isCaughtUp={state.isCaughtUp} />
       </div>
       <Tabs.List aria-label="Views of this session" className="flex overflow-x-auto px-1 lg:px-3">

@@ -6,6 +6,8 @@ import { meQuery } from "../api/queries";
 import type { Delivery, Problem } from "../api/types";
 import { Button, IconButton, ProblemBox, useMedia } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { useDraft } from "./draft";
+import { DraftOffer } from "./draft-offer";
 import { phaseText } from "./say";
 import type { Prompt, SessionState } from "./state";
 import type { SessionStore } from "./store";
@@ -15,7 +17,7 @@ import { WarmHint } from "./warm-hint";
 
 export function Composer({ store, state }: { store: SessionStore; state: SessionState }) {
   const { data: me } = useQuery(meQuery);
-  const [text, setText] = useDraft(store.id);
+  const [text, setText] = useDraft(store.draft, store.typing);
   const [delivery, setDelivery] = useState<Delivery>("queue");
   const [problem, setProblem] = useState<Problem | null>(null);
   const isTouch = useMedia("(pointer: coarse)");
@@ -59,6 +61,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
       <div className="mx-auto max-w-[760px] space-y-2 px-2.5 py-2.5 lg:px-6 lg:pb-4">
         {problem && <ProblemBox problem={problem} onDismiss={() => setProblem(null)} />}
         {state.todo.length > 0 && <TodoBar items={state.todo} isRunning={isRunning} />}
+        <DraftOffer box={store.draft} />
         <Queue store={store} state={state} me={me?.person} onProblem={setProblem} />
         {me?.person.role === "viewer" ? (
           <p className="px-1 py-2 text-ink-2">As a viewer you can watch; ask an administrator to become a member.</p>
@@ -216,15 +219,4 @@ function useEscape(isActive: boolean, act: () => void): void {
     window.addEventListener("keydown", onKeyDown);
     return () => window.removeEventListener("keydown", onKeyDown);
   }, [isActive]);
-}
-
-/** What is typed survives leaving the page. */
-function useDraft(id: string) {
-  const key = `greenroom-draft-${id}`;
-  const [text, setText] = useState(() => sessionStorage.getItem(key) ?? "");
-  useEffect(() => {
-    if (text) sessionStorage.setItem(key, text);
-    else sessionStorage.removeItem(key);
-  }, [key, text]);
-  return [text, setText] as const;
 }

@@ -2,7 +2,7 @@
  * The WebSocket of one session: says hello after the last applied entry, reconnects with backoff, and hands frames on.
  * Knows nothing of what frames mean beyond `hello`, `resume` and `error`.
  */
-import { type Frame, PROTOCOL, type Problem } from "../api/types";
+import { type ClientFrame, type Frame, PROTOCOL, type Problem } from "../api/types";
 
 export type ConnectionState =
   | { kind: "connecting" }
@@ -58,7 +58,12 @@ export class Connection {
   /** Asks again for everything after the last applied entry, on the same connection. */
   hello(): void {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.socket.send(JSON.stringify({ type: "hello", protocol: PROTOCOL, after_seq: this.on.afterSeq() }));
+    this.send({ type: "hello", protocol: PROTOCOL, after_seq: this.on.afterSeq(), client: "web" });
+  }
+
+  /** Beside commands, which are posted. Lost when the connection is. */
+  send(frame: ClientFrame): void {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
   }
 
   private open(): void {

@@ -4,6 +4,7 @@ import { Button, Empty, Loading } from "../ui/basics";
 import { Icon } from "../ui/icon";
 import { ForkedFrom } from "./fork";
 import { ItemView } from "./items";
+import { NewMark } from "./live";
 import { announcement, forkRefusal, phaseText } from "./say";
 import type { Item, SessionState } from "./state";
 import type { Outgoing } from "./store";
@@ -14,8 +15,9 @@ const FAR_FROM = 60;
 /** Items drawn at first, and with each step back. */
 const PAGE = 300;
 
-export function Conversation({ state, outgoing }: { state: SessionState; outgoing: readonly Outgoing[] }) {
+export function Conversation({ state, outgoing, onSeen }: { state: SessionState; outgoing: readonly Outgoing[]; onSeen: (seq: number) => void }) {
   const { box, content, isFollowing, jump } = useFollow(state, outgoing);
+  useSeen(state.isCaughtUp && isFollowing ? state.headSeq : 0, onSeen);
   const isEmpty = state.order.length === 0 && state.queue.length === 0 && outgoing.length === 0;
   return (
     <div className="relative min-h-0 flex-1">
@@ -63,6 +65,7 @@ function Items({ state }: { state: SessionState }) {
         if (!item) return null;
         return (
           <div key={key} className={`first:*:mt-0 ${index < far ? "far" : ""}`}>
+            {key === state.newFrom && <NewMark />}
             <ItemView item={item} turn={turnOf(item, state)} noFork={item.kind === "turn_end" ? forkRefusal(state, item.turn) : null} />
           </div>
         );
@@ -103,6 +106,18 @@ function WorkingLine({ state }: { state: SessionState }) {
       {phase && <span>· {phase}</span>}
     </p>
   );
+}
+
+/** What is at the end has been seen when the page is in sight. */
+function useSeen(seq: number, onSeen: (seq: number) => void): void {
+  useEffect(() => {
+    const look = () => {
+      if (seq > 0 && document.visibilityState === "visible") onSeen(seq);
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, [seq, onSeen]);
 }
 
 /** Keeps the end in view while `isFollowing`; scrolling up ends that, reaching the end begins it again. */

@@ -35,7 +35,11 @@ export function reduceAll(state: SessionState, frames: readonly Frame[]): Sessio
 function applyFrame(draft: Draft, frame: Frame): void {
   switch (frame.type) {
     case "hello":
-      draft.set({ isCaughtUp: draft.now.headSeq >= frame.head_seq, hasGap: false });
+      draft.set({ isCaughtUp: draft.now.headSeq >= frame.head_seq, hasGap: false, missed: { after: null, upTo: frame.head_seq } });
+      return;
+    case "read":
+      // The first one after `hello`: from before this visit.
+      if (draft.now.missed.after === null) draft.set({ missed: { ...draft.now.missed, after: frame.seq }, newFrom: null });
       return;
     case "caught_up":
       draft.set({ isCaughtUp: true });
@@ -63,8 +67,16 @@ function applyEntry(draft: Draft, entry: Entry): void {
     return;
   }
   draft.set({ headSeq: entry.seq });
+  const last = draft.now.order.length;
   applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+  if (NEWS.has(entry.event.type)) draft.set({ newsSeq: entry.seq });
+  const { newFrom, missed, order } = draft.now;
+  const isMissed = missed.after !== null && missed.after > 0 && entry.seq > missed.after && entry.seq <= missed.upTo;
+  if (isMissed && newFrom === null && order.length > last) draft.set({ newFrom: order[last] ?? null });
 }
+
+/** As the server counts what is news. */
+const NEWS: ReadonlySet<string> = new Set(["session_created", "prompt_accepted", "turn_finished", "change_opened", "change_updated", "change_approved", "change_merged"]);
 
 function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void {
   const base = { key: `e${seq}`, atMs, turn: draft.now.running };

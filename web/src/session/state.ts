@@ -149,6 +149,12 @@ export interface SessionState {
   /** Last entry applied; the next one is `headSeq + 1`. */
   headSeq: number;
   isCaughtUp: boolean;
+  /** The last entry that is news to people who were away. */
+  newsSeq: number;
+  /** What came between the last visit and this one; known once the server said how far was read. */
+  missed: { after: number | null; upTo: number };
+  /** The item with which that begins. */
+  newFrom: string | null;
   /** An entry was missing: the connection must say hello again. */
   hasGap: boolean;
   title: string;
@@ -193,6 +199,9 @@ export function initialState(): SessionState {
   return {
     headSeq: 0,
     isCaughtUp: false,
+    newsSeq: 0,
+    missed: { after: null, upTo: 0 },
+    newFrom: null,
     hasGap: false,
     title: "",
     repository: "",

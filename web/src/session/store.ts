@@ -3,8 +3,9 @@
  * per animation frame. Stores are shared by id and kept for a while, so that coming back shows the session at once.
  */
 import { api, ApiError, newKey } from "../api/client";
-import type { Command, Delivery, Frame } from "../api/types";
+import type { Command, Delivery, Frame, Presence, Readers } from "../api/types";
 import { Connection, type ConnectionState } from "./connection";
+import { DraftBox, whenForgotten } from "./draft";
 import { reduceAll } from "./reduce";
 import { initialState, type SessionState } from "./state";
 
@@ -20,7 +21,14 @@ export interface Snapshot {
   state: SessionState;
   connection: ConnectionState;
   outgoing: readonly Outgoing[];
+  presence: Presence;
+  readers: Readers;
 }
+
+const NOBODY = { presence: { people: [], more: 0 }, readers: { readers: [], more: 0 } };
+/** Typing passes on the server after six seconds. */
+const TYPING_AGAIN_MS = 3000;
+const READ_PAUSE_MS = 800;
 
 const KEPT_STORES = 8;
 const SUBMIT_TRIES = 5;
@@ -29,16 +37,40 @@ const REPLAY_STEP_MS = 200;
 
 export class SessionStore {
   readonly id: string;
-  private snapshot: Snapshot = { state: initialState(), connection: { kind: "connecting" }, outgoing: [] };
+  private snapshot: Snapshot = { state: initialState(), connection: { kind: "connecting" }, outgoing: [], ...NOBODY };
   private readonly listeners = new Set<() => void>();
   private pending: Frame[] = [];
   private isScheduled = false;
   private connection: Connection | undefined;
   private users = 0;
 
+  readonly draft: DraftBox;
+  private typedAtMs = 0;
+  private seenSeq = 0;
+  private readTimer: ReturnType<typeof setTimeout> | undefined;
+
   constructor(id: string) {
     this.id = id;
+    this.draft = new DraftBox(`greenroom-draft-${id}`, (write) => this.connection?.send({ type: "draft", ...write }));
   }
+
+  /** The person types here, or has stopped. */
+  readonly typing = (isTyping: boolean): void => {
+    const now = Date.now();
+    if (isTyping ? now - this.typedAtMs < TYPING_AGAIN_MS : this.typedAtMs === 0) return;
+    this.typedAtMs = isTyping ? now : 0;
+    this.connection?.send({ type: "typing", is_typing: isTyping });
+  };
+
+  /** The person has this entry before their eyes. */
+  readonly seen = (seq: number): void => {
+    if (seq <= this.seenSeq) return;
+    this.seenSeq = seq;
+    this.readTimer ??= setTimeout(() => {
+      this.readTimer = undefined;
+      this.connection?.send({ type: "read", seq: this.seenSeq });
+    }, READ_PAUSE_MS);
+  };
 
   /** The connection is open while anyone uses the store. */
   retain(): () => void {
@@ -47,8 +79,12 @@ export class SessionStore {
     return () => {
       this.users -= 1;
       if (this.users > 0) return;
+      this.draft.flush();
+      if (this.seenSeq > 0) this.connection?.send({ type: "read", seq: this.seenSeq });
       this.connection?.close();
       this.connection = undefined;
+      this.draft.cutOff();
+      this.publish(NOBODY);
     };
   }
 
@@ -99,7 +135,10 @@ export class SessionStore {
         return this.snapshot.state.headSeq;
       },
       onFrame: (frame) => this.enqueue(frame),
-      onState: (connection) => this.publish({ connection }),
+      onState: (connection) => {
+        if (connection.kind !== "live") this.draft.cutOff();
+        this.publish({ connection, ...(connection.kind === "live" ? {} : NOBODY) });
+      },
       // A refused upgrade says nothing in a browser: `GET` tells whether the person is signed out or the session gone.
       onFailure: () => void this.explainFailure(),
     });
@@ -117,6 +156,7 @@ export class SessionStore {
   }
 
   private enqueue(frame: Frame): void {
+    if (this.isBeside(frame)) return;
     this.pending.push(frame);
     if (frame.type === "caught_up") this.flush();
     if (this.isScheduled || this.pending.length === 0) return;
@@ -125,6 +165,16 @@ export class SessionStore {
     const isReplay = !this.snapshot.state.isCaughtUp;
     if (isReplay || document.visibilityState === "hidden") setTimeout(this.flush, REPLAY_STEP_MS);
     else requestAnimationFrame(this.flush);
+  }
+
+  /** What is no part of the conversation. */
+  private isBeside(frame: Frame): boolean {
+    if (frame.type === "presence") this.publish({ presence: { people: frame.people, more: frame.more } });
+    else if (frame.type === "readers") this.publish({ readers: { readers: frame.readers, more: frame.more } });
+    else if (frame.type === "draft") this.draft.told(frame.draft, frame.is_refused);
+    else if (frame.type === "error") this.draft.fail();
+    else return false;
+    return true;
   }
 
   private readonly flush = (): void => {
@@ -150,6 +200,8 @@ function stillOutgoing(outgoing: readonly Outgoing[], headSeq: number): readonly
 }
 
 const stores = new Map<string, SessionStore>();
+
+whenForgotten(() => stores.clear());
 
 export function sessionStore(id: string): SessionStore {
   const store = stores.get(id) ?? new SessionStore(id);

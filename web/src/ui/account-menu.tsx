@@ -6,6 +6,7 @@ import { useMutation } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useRef } from "react";
 import { api } from "../api/client";
+import { forgetDrafts } from "../session/draft";
 import { setTheme, type Theme, useTheme } from "../lib/theme";
 import { Avatar, ErrorBox } from "./basics";
 import { Icon, type IconName } from "./icon";
@@ -23,7 +24,10 @@ export function AccountMenu({ person, isWide = false }: { person: { name: string
   const signOut = useMutation({
     mutationFn: () => api.signOut(),
     // Loaded anew: nothing of what the person saw stays in this page.
-    onSuccess: () => location.assign("/sign-in"),
+    onSuccess: () => {
+      forgetDrafts();
+      location.assign("/sign-in");
+    },
   });
   return (
     <>

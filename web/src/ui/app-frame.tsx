@@ -2,11 +2,13 @@
 import { useQuery, useSuspenseQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { meQuery, sessionsQuery } from "../api/queries";
+import { useHasNews } from "../api/reads";
 import { useSessionsStream } from "../api/sessions-stream";
 import type { SessionView } from "../api/types";
 import { AccountMenu } from "./account-menu";
 import { Ago } from "./basics";
 import { Icon, type IconName, Mark } from "./icon";
+import { NewsDot } from "./news-dot";
 import { StatusMark } from "./status";
 
 const LINKS: { to: "/" | "/changes" | "/repositories"; label: string; icon: IconName }[] = [
@@ -76,6 +78,9 @@ function SidebarSessions() {
 }
 
 function SidebarSession({ session }: { session: SessionView }) {
+  // What is before one's eyes is no news, though the server hears of it a moment later.
+  const isOpen = useLocation({ select: (location) => location.pathname === `/sessions/${session.id}` });
+  const hasNews = useHasNews(session) && !isOpen;
   return (
     <li>
       <Link to="/sessions/$id" params={{ id: session.id }} className="flex gap-2 rounded-[10px] px-2.5 py-2 hover:bg-side-active/60" activeProps={{ className: "bg-side-active" }}>
@@ -83,7 +88,10 @@ function SidebarSession({ session }: { session: SessionView }) {
           <StatusMark status={session.status} />
         </span>
         <span className="min-w-0 flex-1">
-          <span className="block truncate leading-snug">{session.title}</span>
+          <span className="flex items-center gap-1.5 leading-snug">
+            {hasNews && <NewsDot className="bg-lamp" />}
+            <span className="truncate">{session.title}</span>
+          </span>
           <span className="flex gap-1.5 truncate text-[12.5px] text-side-ink-2">
             <span className="truncate">{session.repository}</span>
             <span aria-hidden="true">·</span>

@@ -159,7 +159,7 @@ async fn a_thousand_viewers_at_once_are_told_of_in_few_words_and_counted() {
 #[tokio::test]
 async fn a_read_position_is_told_and_kept_and_goes_neither_back_nor_beyond_the_log() {
     let place = Place::start().await;
-    let mut ada = place.open(&place.ada, ClientKind::Web).await;
+    let ada = place.open(&place.ada, ClientKind::Web).await;
     let mut phone = place.open(&place.ada, ClientKind::Web).await;
     let mut ben = place.open(&place.ben, ClientKind::Web).await;
     let mut list = place.app().follow_sessions(&place.ada, None).await.unwrap();

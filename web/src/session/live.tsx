@@ -29,14 +29,15 @@ export function Faces({ presence }: { presence: Presence }) {
   const rest = count - shown.length;
   return (
     <div className="shrink-0" data-testid="presence">
-      <button type="button" popoverTarget="people-here" className="flex min-h-10 cursor-pointer items-center rounded-[10px] px-1.5 hover:bg-sunken" aria-label={`${count} people here`}>
+      <button type="button" popoverTarget="people-here" className="flex min-h-10 cursor-pointer items-center rounded-[10px] px-1.5 hover:bg-sunken">
+        <span className="sr-only">{count} people here</span>
         {shown.map((person, index) => (
           <span key={person.person} title={person.name} className={`rounded-full border-2 border-surface ${index > 0 ? "-ml-2.5 max-sm:hidden" : ""} ${person.is_typing ? "outline-2 outline-accent" : ""}`}>
             <Avatar name={person.name} />
           </span>
         ))}
-        {rest > 0 && <span className="ml-1 text-[13px] text-ink-2 max-sm:hidden">+{rest}</span>}
-        <span className="ml-1 text-[13px] text-ink-2 sm:hidden">+{count - 1}</span>
+        {rest > 0 && <span aria-hidden="true" className="ml-1 text-[13px] text-ink-2 max-sm:hidden">+{rest}</span>}
+        <span aria-hidden="true" className="ml-1 text-[13px] text-ink-2 sm:hidden">+{count - 1}</span>
       </button>
       <div id="people-here" popover="auto" aria-label="Here now" className="card fixed inset-auto right-2 top-14 m-0 w-72 max-w-[85vw] p-2 text-ink shadow-lg">
         <h2 className="px-2 pb-1 font-sans text-[13px] font-medium text-ink-2">Here now</h2>

@@ -241,7 +241,8 @@ async fn a_draft_for_a_new_session_is_told_beside_the_list() {
     let place = Place::start().await;
     let mut own = place.app().follow_sessions(&place.ada, None).await.unwrap();
     let mut other = place.app().follow_sessions(&place.ben, None).await.unwrap();
-    (own.next().await.unwrap(), other.next().await.unwrap());
+    own.next().await.unwrap();
+    other.next().await.unwrap();
     let repository = Some("sample".parse().unwrap());
     for repository in [None, repository] {
         let body = WriteDraft { text: "make it".into(), revision: 0 };

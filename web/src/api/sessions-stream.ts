@@ -66,10 +66,12 @@ function follow(queries: QueryClient): () => void {
     // A browser connects again by itself only after some failures: here after all, with growing pauses.
     opened.onerror = () => {
       close();
-      timer = setTimeout(open, pauseMs);
+      timer = setTimeout(() => {
+        open();
+        // The sign-in may be over, which this tells: not at once, since who signs out here is about to leave the page.
+        void queries.invalidateQueries({ queryKey: sessionsQuery.queryKey, exact: true });
+      }, pauseMs);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
-      // The sign-in may be over, which this tells.
-      void queries.invalidateQueries({ queryKey: sessionsQuery.queryKey, exact: true });
     };
   };
   const onSight = () => (document.visibilityState === "visible" ? open() : close());

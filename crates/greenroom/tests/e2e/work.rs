@@ -117,7 +117,7 @@ fn the_list_is_followed_on_the_command_line_line_by_line() {
     let mut following = following.spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&lines.next().expect("a line").unwrap()).unwrap();
-    assert_eq!(next(), json!({"type": "snapshot", "sessions": []}));
+    assert_eq!(next(), json!({"type": "snapshot", "sessions": [], "reads": []}));
     let id = server.ask("sample", "go");
     let line = next();
     assert_eq!((&line["type"], &line["session"]["id"]), (&json!("changed"), &json!(id)));

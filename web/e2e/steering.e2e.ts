@@ -67,6 +67,34 @@ it("a second prompt waits, can be changed by its author and withdrawn", async ()
   await waiting.waitFor({ state: "detached" });
 });
 
+it("waiting prompts change places by buttons and by keyboard, and not against the rules", async () => {
+  const texts = (page: Page) => page.getByTestId("queued-prompt").locator("p.whitespace-pre-wrap").allInnerTexts();
+  const row = (page: Page, text: string) => page.getByTestId("queued-prompt").filter({ hasText: text });
+  for (const [page, text] of [[ben, "plums"], [ada, "apples"], [ben, "pears"], [ben, "quinces"]] as const) {
+    await page.getByLabel("Prompt").fill(text);
+    await page.keyboard.press("Enter");
+    await row(ada, text).waitFor();
+  }
+  await expect.poll(() => texts(ben)).toEqual(["plums", "apples", "pears", "quinces"]);
+  expect(await row(ben, "pears").getByRole("button", { name: "Move up" }).isDisabled(), "not ahead of hers").toBe(true);
+  expect(await row(ben, "apples").getByRole("button", { name: "Move" }).count(), "hers").toBe(0);
+  await row(ben, "quinces").getByRole("button", { name: "Move up" }).click();
+  for (const page of [ada, ben]) await expect.poll(() => texts(page)).toEqual(["plums", "apples", "quinces", "pears"]);
+  await row(ben, "plums").getByRole("button", { name: "Move down" }).focus();
+  for (const order of [["apples", "plums", "quinces", "pears"], ["apples", "quinces", "plums", "pears"]]) {
+    await ben.keyboard.press("Alt+ArrowDown");
+    await expect.poll(() => texts(ben)).toEqual(order);
+    await expect.poll(() => row(ben, "plums").locator(":focus").count(), "the keyboard stays with it").toBe(1);
+  }
+  await row(ben, "pears").getByRole("button", { name: "Join the running turn" }).click();
+  await ada.locator("[data-testid=queued-prompt][data-delivery=insert]").getByText("pears").waitFor();
+  await shoot(ben, "session-queue-order");
+  for (const [page, text] of [[ben, "plums"], [ben, "pears"], [ben, "quinces"], [ada, "apples"]] as const) {
+    await row(page, text).getByRole("button", { name: "Withdraw" }).click();
+    await row(page, text).waitFor({ state: "detached" });
+  }
+});
+
 it("a broken network loses nothing and repeats nothing", async () => {
   expectComplaint(/ERR_|WebSocket/);
   net.cut();
@@ -114,4 +142,33 @@ it("a stopped session takes the next prompt", async () => {
   await ben.getByLabel("Prompt").fill("hello again");
   await ben.keyboard.press("Enter");
   await expect.poll(() => ada.locator("[data-testid=turn-end][data-outcome=completed]").count()).toBe(2);
+});
+
+it("a stop can hold back what waits, and whoever may prompt releases it", async () => {
+  await ada.getByLabel("Prompt").fill(LONG_TITLE);
+  await ada.keyboard.press("Enter");
+  await ada.getByTestId("live-output").waitFor();
+  await ben.getByLabel("Prompt").fill("hello for later");
+  await ben.keyboard.press("Enter");
+  await ada.getByTestId("queued-prompt").getByText("hello for later").waitFor();
+  await ada.getByRole("button", { name: "Stop and hold" }).click();
+  for (const page of [ada, ben]) {
+    await expect.poll(() => page.locator("[data-testid=turn-end][data-outcome=stopped]").count()).toBe(2);
+    await page.locator("[data-testid=queued-prompt][data-held]").waitFor();
+    await page.getByTestId("notice").getByText("Ada Appleton held back").waitFor();
+    expect(await page.getByRole("button", { name: "Stop" }).count()).toBe(0);
+  }
+  await shoot(ben, "session-held");
+  await ben.getByRole("button", { name: "Release" }).click();
+  await expect.poll(() => ada.locator("[data-testid=turn-end][data-outcome=completed]").count()).toBe(3);
+  expect(await ada.getByTestId("queue").count()).toBe(0);
+});
+
+it("a session is renamed, for everyone", async () => {
+  await ada.getByRole("tab", { name: "Details" }).click();
+  await ada.getByRole("button", { name: "Rename" }).click();
+  await ada.getByLabel("Title").fill("Weigh the whole orchard");
+  await ada.keyboard.press("Enter");
+  await ben.getByRole("heading", { name: "Weigh the whole orchard" }).waitFor();
+  await ada.getByRole("tab", { name: "Conversation" }).click();
 });

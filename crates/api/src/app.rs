@@ -213,6 +213,9 @@ impl UseCases for App {
         App::fork_session(self, caller, key, id, body).await
     }
 
+    async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>> {
+        App::queue(self, caller, id).await
+    }
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment> {
         App::session_environment(self, caller, id).await
     }

@@ -10,9 +10,9 @@ use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, ClientKind,
     CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult, ExportedImage,
     FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, PersonAdded, Presence, ReadPosition, Receipt, RepositoryView,
-    SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn, SubmitCommand,
-    TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition, Receipt,
+    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
+    SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
@@ -129,6 +129,7 @@ pub trait UseCases: Send + Sync + 'static {
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView>;
     /// `url` of the ports is not known there: the route fills it in.
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
+    async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>>;
     /// A connection to a port inside; `port_closed` when nothing listens there.
     async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;

@@ -10,6 +10,7 @@ mod models;
 mod network;
 mod people;
 mod previews;
+mod queue;
 mod repositories;
 mod sessions;
 mod sign_in;
@@ -70,6 +71,7 @@ fn plain() -> Routes {
         .routes(routes!(sessions::environment))
         .routes(routes!(previews::open))
         .routes(routes!(sessions::submit))
+        .routes(routes!(queue::list))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))
         .routes(routes!(live::presence))

@@ -269,7 +269,7 @@ fn files_after(turns: &[(TurnId, bool)], kept: &[SnapshotRef]) -> Files {
 fn fork_title(parent: &str) -> String {
     const MARK: &str = " (fork)";
     let title = parent.strip_suffix(MARK).unwrap_or(parent);
-    let room = crate::sessions::TITLE_LIMIT - MARK.chars().count();
+    let room = greenroom_domain::command::TITLE_LIMIT - MARK.chars().count();
     let short: String = title.chars().take(room).collect();
     format!("{}{MARK}", short.trim_end())
 }

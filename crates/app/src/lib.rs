@@ -17,6 +17,7 @@ mod own;
 mod people;
 mod policy;
 mod pool;
+mod queue;
 mod repositories;
 mod restore;
 mod rooms;

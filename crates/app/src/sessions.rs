@@ -4,6 +4,7 @@ use crate::moments::Ending;
 use crate::session_list::ListChange;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
+use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
     Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
@@ -18,7 +19,6 @@ use std::time::Instant;
 
 pub(crate) const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
-pub(crate) const TITLE_LIMIT: usize = 80;
 
 impl App {
     /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.

@@ -191,6 +191,10 @@ impl Client {
         self.get(&["sessions", &id.to_string(), "environment"]).await
     }
 
+    pub async fn session_queue(&self, id: SessionId) -> Result<Vec<QueuedPromptView>, Error> {
+        self.get(&["sessions", &id.to_string(), "queue"]).await
+    }
+
     pub async fn session(&self, id: SessionId) -> Result<SessionView, Error> {
         self.get(&["sessions", &id.to_string()]).await
     }

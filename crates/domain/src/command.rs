@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 pub const PROMPT_LIMIT: usize = 256 * 1024;
 /// Most prompts that may wait in a session.
 pub const QUEUE_LIMIT: usize = 50;
+/// Longest title, in characters.
+pub const TITLE_LIMIT: usize = 80;
 
 /// A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -50,6 +52,12 @@ pub enum Delivery {
     Insert,
 }
 
+/// What a person may ask of a session. Who may do what to whose prompt:
+///
+/// - Its words are its author's alone: what comes of them is committed in the author's name.
+/// - Its author or an admin may withdraw it, choose its delivery, and move it.
+/// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
+/// - Whoever may prompt may stop the turn, hold back or release the queue, and rename the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Command {
@@ -61,8 +69,24 @@ pub enum Command {
     },
     /// Change a prompt that still waits.
     EditPrompt { prompt: PromptId, text: String },
+    /// Choose again when a waiting prompt is answered; its place in the queue stays.
+    SetDelivery { prompt: PromptId, delivery: Delivery },
+    /// Put a waiting prompt right before another, or, without `before`, at the end.
+    MovePrompt {
+        prompt: PromptId,
+        #[serde(default)]
+        before: Option<PromptId>,
+    },
     /// Take back a prompt that still waits.
     WithdrawPrompt { prompt: PromptId },
-    /// Stop the running turn; what was done is kept.
-    Stop {},
+    /// Stop the running turn; what was done is kept, and the next waiting prompt is answered.
+    Stop {
+        /// Hold back what waits now until somebody releases it. Prompts that come later are answered as ever.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hold_queue: bool,
+    },
+    /// Let prompts that a stop held back be answered.
+    ReleaseQueue {},
+    /// Give the session another title: one line of at most 80 characters.
+    Rename { title: String },
 }

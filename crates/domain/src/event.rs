@@ -66,6 +66,27 @@ pub enum Event {
         prompt: PromptId,
         by: PersonId,
     },
+    DeliverySet {
+        prompt: PromptId,
+        delivery: Delivery,
+        by: PersonId,
+    },
+    /// It waits right before another prompt now, or at the end.
+    PromptMoved {
+        prompt: PromptId,
+        before: Option<PromptId>,
+        by: PersonId,
+    },
+    /// All prompts that wait now are held back; later ones are not.
+    QueueHeld {
+        by: PersonId,
+        name: String,
+    },
+    /// Nothing is held back any more.
+    QueueReleased {
+        by: PersonId,
+        name: String,
+    },
     TurnStarted {
         turn: TurnId,
         prompts: Vec<PromptId>,

@@ -1,7 +1,9 @@
 //! The session as a pure state machine. `decide` turns a command into events or a refusal; `step` applies one entry and
 //! says what has to happen because of it. The actor in `session` persists between the two.
 
-use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT};
+mod queue;
+
+use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
@@ -41,6 +43,8 @@ pub struct QueuedPrompt {
     pub author: Author,
     pub text: String,
     pub delivery: Delivery,
+    /// A stop held it back: it is not answered until it is released.
+    pub is_held: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -130,11 +134,12 @@ impl SessionState {
         match command {
             Command::Prompt { text, delivery } => self.decide_prompt(text, *delivery, asking, ids),
             Command::EditPrompt { prompt, text } => self.decide_edit(*prompt, text, asking),
-            Command::WithdrawPrompt { prompt } => {
-                self.queued(*prompt, asking)?;
-                Ok(vec![Event::PromptWithdrawn { prompt: *prompt, by: asking.author.on_behalf_of }])
-            }
-            Command::Stop {} => self.decide_stop(asking),
+            Command::SetDelivery { prompt, delivery } => self.decide_delivery(*prompt, *delivery, asking),
+            Command::MovePrompt { prompt, before } => self.decide_move(*prompt, *before, asking),
+            Command::WithdrawPrompt { prompt } => self.decide_withdraw(*prompt, asking),
+            Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
+            Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
+            Command::Rename { title } => self.decide_rename(title),
         }
     }
 
@@ -165,56 +170,24 @@ impl SessionState {
         Ok([vec![accepted], start_turn(ids.turn, vec![ids.prompt], asking.model.as_deref())].concat())
     }
 
-    fn decide_edit(&self, prompt: PromptId, text: &str, asking: &Asking) -> Result<Vec<Event>, Problem> {
-        check_prompt(text)?;
-        self.queued(prompt, asking)?;
-        Ok(vec![Event::PromptEdited { prompt, text: text.to_owned(), by: asking.author.on_behalf_of }])
+    fn decide_stop(&self, hold_queue: bool, asking: &Asking) -> Result<Vec<Event>, Problem> {
+        let Some(running) = &self.running else {
+            return Err(Problem::new(ErrorCode::NotRunning, "No turn is running in this session."));
+        };
+        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        let is_anything_to_hold = self.queue.iter().any(|queued| !queued.is_held);
+        let held = (hold_queue && is_anything_to_hold).then(|| Event::QueueHeld { by, name: name.clone() });
+        let stop = (!running.is_stopping).then_some(Event::StopRequested { turn: running.turn, by, name });
+        Ok(held.into_iter().chain(stop).collect())
     }
 
-    fn decide_stop(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
-        match &self.running {
-            Some(running) if running.is_stopping => Ok(vec![]),
-            Some(running) => Ok(vec![Event::StopRequested {
-                turn: running.turn,
-                by: asking.author.on_behalf_of,
-                name: asking.author.name.clone(),
-            }]),
-            None => Err(Problem::new(ErrorCode::NotRunning, "No turn is running in this session.")),
+    fn decide_rename(&self, title: &str) -> Result<Vec<Event>, Problem> {
+        let title = title.trim();
+        check_title(title)?;
+        if title == self.title {
+            return Ok(vec![]);
         }
-    }
-
-    /// A waiting prompt that the asking person may change: their own, or any for an admin.
-    fn queued(&self, prompt: PromptId, asking: &Asking) -> Result<&QueuedPrompt, Problem> {
-        let queued = self.queue.iter().find(|queued| queued.prompt == prompt).ok_or_else(|| {
-            Problem::new(ErrorCode::PromptNotQueued, "This prompt is not waiting any more.")
-                .hint("A prompt can be changed until its turn begins; stop the turn and send another.")
-        })?;
-        if queued.author.on_behalf_of == asking.author.on_behalf_of || asking.is_admin {
-            Ok(queued)
-        } else {
-            Err(Problem::new(
-                ErrorCode::NotAllowed,
-                format!("Only {} or an admin can change this prompt.", queued.author.name),
-            ))
-        }
-    }
-
-    /// What follows a finished turn: the waiting prompts become the next one. Empty while a turn runs.
-    pub fn next_turn(&self, turn: TurnId, model: Option<&str>) -> Vec<Event> {
-        match self.queue.first() {
-            Some(first) if self.running.is_none() => start_turn(turn, vec![first.prompt], model),
-            _ => vec![],
-        }
-    }
-
-    /// Waiting prompts that asked to join the running turn.
-    pub fn inserts(&self) -> Vec<Event> {
-        let Some(running) = &self.running else { return vec![] };
-        self.queue
-            .iter()
-            .filter(|queued| queued.delivery == Delivery::Insert)
-            .map(|queued| Event::PromptInserted { turn: running.turn, prompt: queued.prompt })
-            .collect()
+        Ok(vec![Event::TitleChanged { title: title.to_owned() }])
     }
 
     /// What a restart must say about a turn that was cut off: text that nobody can finish is withdrawn, tool calls
@@ -280,7 +253,13 @@ impl SessionState {
                 self.title.clone_from(title);
                 vec![Effect::PublishSummary]
             }
-            Event::PromptAccepted { .. } | Event::PromptEdited { .. } | Event::PromptWithdrawn { .. } => {
+            Event::PromptAccepted { .. }
+            | Event::PromptEdited { .. }
+            | Event::DeliverySet { .. }
+            | Event::PromptMoved { .. }
+            | Event::PromptWithdrawn { .. }
+            | Event::QueueHeld { .. }
+            | Event::QueueReleased { .. } => {
                 self.step_queue(&entry.event);
                 vec![Effect::PublishSummary]
             }
@@ -337,31 +316,6 @@ impl SessionState {
                 vec![]
             }
         }
-    }
-
-    fn step_queue(&mut self, event: &Event) {
-        match event {
-            Event::PromptAccepted { prompt, author, text, delivery } => self.queue.push(QueuedPrompt {
-                prompt: *prompt,
-                author: author.clone(),
-                text: text.clone(),
-                delivery: *delivery,
-            }),
-            Event::PromptEdited { prompt, text, .. } => {
-                if let Some(queued) = self.queue.iter_mut().find(|queued| queued.prompt == *prompt) {
-                    queued.text.clone_from(text);
-                }
-            }
-            Event::PromptWithdrawn { prompt, .. } => self.queue.retain(|queued| queued.prompt != *prompt),
-            _ => {}
-        }
-    }
-
-    fn take_queued(&mut self, prompts: &[PromptId]) -> Vec<QueuedPrompt> {
-        let (taken, left) =
-            std::mem::take(&mut self.queue).into_iter().partition(|q| prompts.contains(&q.prompt));
-        self.queue = left;
-        taken
     }
 
     fn note_prompters(&mut self, prompts: &[QueuedPrompt]) {
@@ -478,6 +432,20 @@ fn check_prompt(text: &str) -> Result<(), Problem> {
             format!("The prompt has {} bytes; at most {PROMPT_LIMIT} are taken.", text.len()),
         )
         .hint("Put long material into a file of the repository and name it in the prompt."));
+    }
+    Ok(())
+}
+
+fn check_title(title: &str) -> Result<(), Problem> {
+    let long = title.chars().count();
+    if long > TITLE_LIMIT {
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("The title has {long} characters; at most {TITLE_LIMIT} are taken."),
+        ));
+    }
+    if title.is_empty() || title.chars().any(char::is_control) {
+        return Err(Problem::new(ErrorCode::InvalidRequest, "A title is one line of text, and not empty."));
     }
     Ok(())
 }

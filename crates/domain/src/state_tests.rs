@@ -116,11 +116,14 @@ fn only_its_author_or_an_admin_changes_a_waiting_prompt() {
 #[test]
 fn stop_cancels_once_and_says_so_when_nothing_runs() {
     let mut log = Log::new();
-    assert_eq!(log.command(&Command::Stop {}, 1, 1).unwrap_err().code, ErrorCode::NotRunning);
+    assert_eq!(
+        log.command(&Command::Stop { hold_queue: false }, 1, 1).unwrap_err().code,
+        ErrorCode::NotRunning
+    );
     log.command(&prompt("one"), 1, 1).unwrap();
-    let effects = log.command(&Command::Stop {}, 2, 2).unwrap();
+    let effects = log.command(&Command::Stop { hold_queue: false }, 2, 2).unwrap();
     assert_eq!(effects, vec![Effect::CancelTurn { turn: ids(1).turn }]);
-    assert_eq!(log.command(&Command::Stop {}, 2, 3).unwrap(), vec![]);
+    assert_eq!(log.command(&Command::Stop { hold_queue: false }, 2, 3).unwrap(), vec![]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod fork;
 mod image;
 mod model;
 mod person;
+mod queue;
 pub(crate) mod repository;
 pub(crate) mod run;
 mod secret;

@@ -215,10 +215,10 @@ impl SessionActor {
         }
     }
 
-    /// The model that would answer a prompt at once.
+    /// The model that would answer at once, where the command can begin a turn.
     async fn model_for(&self, command: &Command) -> Option<String> {
         match command {
-            Command::Prompt { .. } if self.state.running.is_none() => {
+            Command::Prompt { .. } | Command::ReleaseQueue {} if self.state.running.is_none() => {
                 self.effects.model_of(&self.state).await
             }
             _ => None,
@@ -327,11 +327,12 @@ impl SessionActor {
     }
 
     async fn start_next_turn(&mut self) -> Result<(), LogError> {
-        if self.state.running.is_some() || self.state.queue.is_empty() {
+        let turn = self.new_ids().turn;
+        if self.state.next_turn(turn, None).is_empty() {
             return Ok(());
         }
         let model = self.effects.model_of(&self.state).await;
-        let events = self.state.next_turn(self.new_ids().turn, model.as_deref());
+        let events = self.state.next_turn(turn, model.as_deref());
         self.commit(events, Durability::Synced, None).await
     }
 

@@ -137,13 +137,13 @@ async fn a_repeated_key_answers_the_same_receipt_and_runs_nothing_twice() {
 async fn a_key_is_remembered_over_a_restart_and_a_refusal_too() {
     let world = World::new();
     let handle = world.create().await;
-    let refused = send(&handle, "stop", Command::Stop {}).await;
+    let refused = send(&handle, "stop", Command::Stop { hold_queue: false }).await;
     assert_eq!(refused.problem.as_ref().unwrap().code, ErrorCode::NotRunning);
     let accepted = send(&handle, "k", prompt("do it")).await;
     let world = world.restart();
     let handle = world.registry.get(session()).await.unwrap();
     assert_eq!(send(&handle, "k", prompt("do it")).await, accepted);
-    assert_eq!(send(&handle, "stop", Command::Stop {}).await, refused);
+    assert_eq!(send(&handle, "stop", Command::Stop { hold_queue: false }).await, refused);
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn waiting_prompts_run_in_order_and_stop_reaches_the_turn() {
     send(&handle, "1", prompt("one")).await;
     send(&handle, "2", prompt("two")).await;
     let (first, _) = world.turn().await;
-    send(&handle, "3", Command::Stop {}).await;
+    send(&handle, "3", Command::Stop { hold_queue: false }).await;
     first.cancelled().cancelled().await;
     first.finish(TurnOutcome::Stopped, Usage::default(), 1).await;
     let (second, state) = world.turn().await;
@@ -329,6 +329,41 @@ async fn waiting_prompts_run_in_order_and_stop_reaches_the_turn() {
     let late =
         Event::BlockOpened { turn: first.turn(), block: BlockId::from_parts(1, 1), kind: BlockKind::Text };
     assert_eq!(first.commit(vec![late], Durability::Synced).await, Err(TurnEnded));
+}
+
+#[tokio::test]
+async fn the_queue_is_answered_in_the_order_it_was_given_and_what_a_stop_held_waits_over_a_restart() {
+    let world = World::new();
+    let handle = world.create().await;
+    for (key, text) in [("1", "one"), ("2", "two"), ("3", "three"), ("4", "now")] {
+        send(&handle, key, prompt(text)).await;
+    }
+    let (first, _) = world.turn().await;
+    let waiting =
+        |state: &SessionState| -> Vec<_> { state.queue.iter().map(|q| (q.prompt, q.text.clone())).collect() };
+    let before = waiting(&handle.state().await.unwrap());
+    let ids: Vec<_> = before.iter().map(|(prompt, _)| *prompt).collect();
+    send(&handle, "5", Command::MovePrompt { prompt: ids[1], before: Some(ids[0]) }).await;
+    send(&handle, "6", Command::SetDelivery { prompt: ids[2], delivery: Delivery::Insert }).await;
+    let other =
+        handle.command("7".parse().unwrap(), Command::WithdrawPrompt { prompt: ids[0] }, asking(2)).await;
+    assert_eq!(other.unwrap().problem.unwrap().code, ErrorCode::NotAllowed);
+    let inserted = first.take_inserts().await;
+    assert_eq!(inserted.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["now"]);
+    send(&handle, "8", Command::Stop { hold_queue: true }).await;
+    first.finish(TurnOutcome::Stopped, Usage::default(), 1).await;
+
+    let world = world.restart();
+    let handle = world.registry.get(session()).await.unwrap();
+    let state = handle.state().await.unwrap();
+    assert!(state.running.is_none(), "what is held is not answered");
+    assert_eq!(state.queue.iter().map(|q| q.text.as_str()).collect::<Vec<_>>(), ["three", "two"]);
+    send(&handle, "9", Command::ReleaseQueue {}).await;
+    let (second, state) = world.turn().await;
+    assert_eq!(state.running.unwrap().prompts[0].text, "three");
+    second.finish(TurnOutcome::Completed, Usage::default(), 1).await;
+    let (_, state) = world.turn().await;
+    assert_eq!(state.running.unwrap().prompts[0].text, "two");
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@ pub mod body;
 pub mod egress;
 pub mod frame;
 pub mod live;
+pub mod queue;
 pub mod view;
 
 pub use body::*;
 pub use egress::*;
 pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt, SessionsFrame};
 pub use live::*;
+pub use queue::*;
 pub use view::*;

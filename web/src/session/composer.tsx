@@ -1,15 +1,15 @@
-/** The prompt box with what waits above it: todo list, queued prompts, problems; send, delivery choice and stop. */
+/** The prompt box with what waits above it: todo list, queue, problems; send, delivery choice and stop. */
 import { useQuery } from "@tanstack/react-query";
 import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { problemOf } from "../api/client";
 import { meQuery } from "../api/queries";
 import type { Delivery, Problem } from "../api/types";
-import { Button, IconButton, ProblemBox, useMedia } from "../ui/basics";
-import { Icon } from "../ui/icon";
+import { Button, ProblemBox, useMedia } from "../ui/basics";
 import { useDraft } from "./draft";
 import { DraftOffer } from "./draft-offer";
+import { Queue } from "./queue";
 import { phaseText } from "./say";
-import type { Prompt, SessionState } from "./state";
+import type { SessionState } from "./state";
 import type { SessionStore } from "./store";
 import { TodoBar } from "./todo";
 import { useWarm } from "./warm";
@@ -40,14 +40,14 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
     });
     box.current?.focus();
   };
-  const stop = () => {
+  const stop = (hold_queue = false) => {
     setProblem(null);
-    store.command({ type: "stop" }).catch((error: unknown) => {
+    store.command({ type: "stop", hold_queue }).catch((error: unknown) => {
       const reason = problemOf(error);
       if (reason.code !== "not_running") setProblem(reason);
     });
   };
-  useEscape(isRunning && !isStopping, stop);
+  useEscape(isRunning && !isStopping, () => stop());
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
     // On a phone's keyboard Enter is the only way to a new line.
@@ -62,7 +62,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
         {problem && <ProblemBox problem={problem} onDismiss={() => setProblem(null)} />}
         {state.todo.length > 0 && <TodoBar items={state.todo} isRunning={isRunning} />}
         <DraftOffer box={store.draft} />
-        <Queue store={store} state={state} me={me?.person} onProblem={setProblem} />
+        <Queue store={store} state={state} me={me?.person} onProblem={setProblem} onStopAndHold={() => stop(true)} />
         {me?.person.role === "viewer" ? (
           <p className="px-1 py-2 text-ink-2">As a viewer you can watch; ask an administrator to become a member.</p>
         ) : (
@@ -81,7 +81,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
               {isRunning ? <DeliveryChoice value={delivery} onChange={setDelivery} /> : warm.state === "ready" || warm.state === "preparing" ? <WarmHint state={warm.state} /> : <SandboxLine state={state} />}
               <span className="ml-auto flex gap-2">
                 {isRunning && (
-                  <Button look="danger" icon="stop" onClick={stop} disabled={isStopping} title="Stop the running turn (Escape)">
+                  <Button look="danger" icon="stop" onClick={() => stop()} disabled={isStopping} title="Stop the running turn (Escape)">
                     {isStopping ? "Stopping" : "Stop"}
                   </Button>
                 )}
@@ -122,87 +122,6 @@ function DeliveryChoice({ value, onChange }: { value: Delivery; onChange: (value
         </label>
       ))}
     </fieldset>
-  );
-}
-
-interface QueueProps {
-  store: SessionStore;
-  state: SessionState;
-  me: { id: string; role: string } | undefined;
-  onProblem: (problem: Problem | null) => void;
-}
-
-function Queue({ store, state, me, onProblem }: QueueProps) {
-  if (state.queue.length === 0 || state.running === null) return null;
-  const fail = (error: unknown) => onProblem(problemOf(error));
-  return (
-    <section aria-label="Queue" className="card divide-y divide-line" data-testid="queue">
-      {state.queue.map((id) => {
-        const prompt = state.prompts.get(id);
-        if (!prompt) return null;
-        const mayChange = me !== undefined && (me.role === "admin" || me.id === prompt.author.on_behalf_of);
-        return (
-          <QueuedPrompt
-            key={id}
-            prompt={prompt}
-            mayChange={mayChange}
-            onEdit={(text) => store.command({ type: "edit_prompt", prompt: id, text }).catch(fail)}
-            onWithdraw={() => void store.command({ type: "withdraw_prompt", prompt: id }).catch(fail)}
-          />
-        );
-      })}
-    </section>
-  );
-}
-
-function QueuedPrompt({ prompt, mayChange, onEdit, onWithdraw }: { prompt: Prompt; mayChange: boolean; onEdit: (text: string) => void; onWithdraw: () => void }) {
-  const [edited, setEdited] = useState<string | null>(null);
-  const save = () => {
-    if (edited !== null && edited.trim() !== "" && edited !== prompt.text) onEdit(edited.trim());
-    setEdited(null);
-  };
-  return (
-    <div className="flex items-start gap-2 py-1.5 pl-3 pr-1.5" data-testid="queued-prompt">
-      <Icon name="clock" className="mt-2.5 size-[18px] text-ink-3" />
-      <div className="min-w-0 flex-1 py-2">
-        {edited === null ? (
-          <p className="line-clamp-3 whitespace-pre-wrap break-words">{prompt.text}</p>
-        ) : (
-          <textarea
-            aria-label="Edit"
-            autoFocus
-            className="field prompt-box"
-            value={edited}
-            onChange={(event) => setEdited(event.target.value)}
-            onKeyDown={(event) => {
-              if (event.key === "Enter" && !event.shiftKey) {
-                event.preventDefault();
-                save();
-              }
-              if (event.key === "Escape") {
-                event.preventDefault();
-                setEdited(null);
-              }
-            }}
-          />
-        )}
-        <p className="text-[12.5px] text-ink-3">
-          {prompt.author.name} · {prompt.delivery === "insert" ? "joins at the next step" : "waits for this turn to end"}
-        </p>
-      </div>
-      {mayChange &&
-        (edited === null ? (
-          <>
-            <IconButton label="Edit while it waits" icon="edit" onClick={() => setEdited(prompt.text)} />
-            <IconButton label="Withdraw" icon="trash" onClick={onWithdraw} />
-          </>
-        ) : (
-          <>
-            <IconButton label="Save" icon="check" onClick={save} />
-            <IconButton label="Cancel editing" icon="cross" onClick={() => setEdited(null)} />
-          </>
-        ))}
-    </div>
   );
 }
 

@@ -7,6 +7,7 @@ import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Environment } from "./environment";
 import { Timeline } from "./items";
+import { Rename } from "./rename";
 import { outcomeText, usedText } from "./say";
 import type { SessionState, Turn } from "./state";
 import { TodoList } from "./todo";
@@ -39,6 +40,7 @@ function Facts({ id, state }: { id: string; state: SessionState }) {
   const people = [...state.prompters.values()];
   const price = cost(state.usage.cost_microusd);
   const rows: [string, ReactNode][] = [
+    ["Title", <Rename key="title" id={id} title={state.title} />],
     ["Repository", state.repository],
     ["Branch", <code key="branch" className="wrap-anywhere font-mono text-[13px]">{state.branch}</code>],
     ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],

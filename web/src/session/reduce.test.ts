@@ -37,6 +37,20 @@ describe("prompts", () => {
     expect(withdrawn.order).not.toContain("p:p2");
   });
 
+  it("waiting prompts change places and delivery, and are held and released", () => {
+    const three = reduceAll(fold(...started), entries(4, accepted("p2"), accepted("p3"), accepted("p4")));
+    const by = "per_ada";
+    const first = reduceAll(three, entries(7, { type: "prompt_moved", prompt: "p4", before: "p2", by }));
+    expect(first.queue).toEqual(["p4", "p2", "p3"]);
+    const last = reduceAll(first, entries(8, { type: "prompt_moved", prompt: "p4", before: null, by }, { type: "delivery_set", prompt: "p2", delivery: "insert", by }));
+    expect(last.queue).toEqual(["p2", "p3", "p4"]);
+    expect(last.prompts.get("p2")?.delivery).toBe("insert");
+    const held = reduceAll(last, entries(10, { type: "queue_held", by, name: "Ada" }, accepted("p5")));
+    expect(held.queue.map((id) => held.prompts.get(id)?.isHeld)).toEqual([true, true, true, false]);
+    const released = reduceAll(held, entries(12, { type: "queue_released", by, name: "Ada" }));
+    expect(released.queue.some((id) => released.prompts.get(id)?.isHeld)).toBe(false);
+  });
+
   it("an inserted prompt appears inside the running turn", () => {
     const state = fold(...started, ...entries(4, accepted("p2"), { type: "prompt_inserted", turn: "t1", prompt: "p2" }));
     expect(state.items.get("p:p2")).toMatchObject({ turn: "t1", wasInserted: true });

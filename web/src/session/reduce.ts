@@ -102,6 +102,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         atMs,
         status: "queued",
         isEdited: false,
+        isHeld: false,
       });
       return draft.set({ queue: [...draft.now.queue, event.prompt] });
     case "prompt_edited":
@@ -109,6 +110,16 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
     case "prompt_withdrawn":
       draft.changePrompt(event.prompt, { status: "withdrawn" });
       return draft.set({ queue: draft.now.queue.filter((id) => id !== event.prompt) });
+    case "delivery_set":
+      return draft.changePrompt(event.prompt, { delivery: event.delivery });
+    case "prompt_moved":
+      return draft.set({ queue: moved(draft.now.queue, event.prompt, event.before ?? null) });
+    case "queue_held":
+      holdQueue(draft, true);
+      return draft.put(notice(base, "info", `${event.name} held back what waits.`));
+    case "queue_released":
+      holdQueue(draft, false);
+      return draft.put(notice(base, "info", `${event.name} released what was held back.`));
     case "turn_started":
       draft.putTurn({
         id: event.turn,
@@ -219,6 +230,18 @@ function takePrompt(draft: Draft, id: string, turn: string, wasInserted: boolean
   const prompters = new Map(draft.now.prompters).set(prompt.author.on_behalf_of, prompt.author.name);
   draft.set({ queue: draft.now.queue.filter((queued) => queued !== id), prompters });
   draft.put({ kind: "prompt", key: `p:${id}`, atMs: prompt.atMs, turn, prompt, wasInserted });
+}
+
+function holdQueue(draft: Draft, isHeld: boolean): void {
+  for (const prompt of draft.now.queue) draft.changePrompt(prompt, { isHeld });
+}
+
+/** As the server places it: right before another waiting prompt, else at the end. */
+function moved(queue: readonly string[], prompt: string, before: string | null): readonly string[] {
+  if (!queue.includes(prompt)) return queue;
+  const others = queue.filter((id) => id !== prompt);
+  const place = before === null ? -1 : others.indexOf(before);
+  return others.toSpliced(place === -1 ? others.length : place, 0, prompt);
 }
 
 const blockKey = (block: string) => `b:${block}`;

@@ -27,6 +27,8 @@ export interface Prompt {
   atMs: number;
   status: "queued" | "taken" | "withdrawn";
   isEdited: boolean;
+  /** A stop held it back: it waits until somebody releases the queue. */
+  isHeld: boolean;
 }
 
 interface ItemBase {

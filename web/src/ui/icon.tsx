@@ -5,6 +5,8 @@ const PATHS = {
   stop: "M6 6h8v8H6z",
   back: "M12 4 6 10l6 6",
   chevron: "M8 5l5 5-5 5",
+  up: "M10 16V4m0 0L5 9m5-5 5 5",
+  insert: "M3 10h9m0 0L8.500 6.500M12 10l-3.500 3.500M16 4v12",
   down: "M10 4v12m0 0-5-5m5 5 5-5",
   check: "M4 10.5 8 14.5 16 6",
   cross: "M5 5l10 10M15 5 5 15",

@@ -150,7 +150,7 @@ pub(super) async fn delete(
 
 /// Command a session
 ///
-/// Prompt, edit or withdraw a waiting prompt, stop. Done once per key: the same key again gets the same receipt. A
+/// Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename. Done once per key: the same key again gets the same receipt. A
 /// command that the session refuses has a receipt with the problem.
 #[utoipa::path(post, path = "/sessions/{id}/commands", operation_id = "submit_command", tag = "sessions",
     params(("id" = SessionId, Path)),

@@ -268,6 +268,9 @@ impl UseCases for Fake {
     ) -> Result<SessionView> {
         Ok(session_view(id))
     }
+    async fn session_queue(&self, _: &Person, _: SessionId) -> Result<Vec<QueuedPromptView>> {
+        Ok(vec![])
+    }
     async fn session_environment(&self, _: &Person, _: SessionId) -> Result<SessionEnvironment> {
         let port = PortView { port: 3000, name: None, is_listening: true, url: String::new() };
         Ok(SessionEnvironment {
@@ -292,7 +295,7 @@ impl UseCases for Fake {
         Ok(())
     }
     async fn submit_command(&self, _: &Person, _: SessionId, body: SubmitCommand) -> Result<Receipt> {
-        if body.command == (Command::Stop {}) {
+        if body.command == (Command::Stop { hold_queue: false }) {
             return Err(problem(ErrorCode::NotRunning));
         }
         let seq = PAST + 1 + self.commands.fetch_add(1, Ordering::Relaxed);

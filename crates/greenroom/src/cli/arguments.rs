@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{
-    BranchName, ChangeId, ExchangeName, ImageId, LoginName, RepositoryName, Role, SessionId, TurnId,
+    BranchName, ChangeId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role, SessionId, TurnId,
 };
 use greenroom_wire::{ModelEffort, ModelProvider};
 use std::path::PathBuf;
@@ -60,8 +60,18 @@ pub(crate) enum Session {
         #[arg(long, short)]
         detach: bool,
     },
-    /// Stop the running turn; what was done is kept
-    Stop { session: SessionId },
+    /// Look at the prompts that wait, and change them
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Stop the running turn; what was done is kept, and the next waiting prompt is answered
+    Stop {
+        session: SessionId,
+        /// Hold back the prompts that wait, until `session queue release`
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Give a session another title
+    Rename { session: SessionId, title: String },
     /// Show what the session changed
     Diff { session: SessionId },
     /// Run a command in the session's sandbox; its exit code is passed on
@@ -83,6 +93,44 @@ pub(crate) enum Session {
     /// Delete a session with its log and files; its change stays
     Delete { session: SessionId },
 }
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = QUEUE_HELP)]
+pub(crate) enum Queue {
+    /// List the waiting prompts in the order in which they are answered
+    List { session: SessionId },
+    /// Change the words of a prompt of yours
+    Edit {
+        session: SessionId,
+        prompt: PromptId,
+        /// What to do; `-` reads it from standard input
+        text: String,
+    },
+    /// Put a prompt before another one, or at the end
+    Move {
+        session: SessionId,
+        prompt: PromptId,
+        /// The prompt that it is answered before [default: the end of the queue]
+        #[arg(long, value_name = "PROMPT")]
+        before: Option<PromptId>,
+    },
+    /// Let a waiting prompt join the running turn at its next step
+    Insert { session: SessionId, prompt: PromptId },
+    /// Let a prompt that would join the running turn wait for its end
+    Wait { session: SessionId, prompt: PromptId },
+    /// Take a prompt back
+    Withdraw { session: SessionId, prompt: PromptId },
+    /// Let the prompts that a stop held back be answered
+    Release { session: SessionId },
+}
+
+const QUEUE_HELP: &str = "\
+A prompt's words are its author's alone. Its author, or an admin, may move and withdraw it and choose when it is \
+answered. Only an admin moves a prompt ahead of another person's.
+
+Examples:
+  greenroom session queue list ses_…
+  greenroom session queue move ses_… pmt_… --before pmt_…";
 
 #[derive(Debug, Args)]
 pub(crate) struct Fork {

@@ -52,6 +52,13 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         }
         Event::PromptEdited { .. } => paint(DIM, "A waiting prompt was edited."),
         Event::PromptWithdrawn { .. } => paint(DIM, "A waiting prompt was withdrawn."),
+        Event::PromptMoved { .. } => paint(DIM, "A waiting prompt was moved."),
+        Event::QueueHeld { name, .. } => {
+            paint(WARN, format!("{} held back the prompts that wait.", one_line(name, 60)))
+        }
+        Event::QueueReleased { name, .. } => {
+            paint(DIM, format!("{} released the prompts that were held back.", one_line(name, 60)))
+        }
         Event::TodoChanged { items, .. } => todo(items),
         Event::SandboxChanged { state, problem, .. } => sandbox(*state, problem.as_ref())?,
         Event::Synced { changed_count, rerun_steps, .. } => synced(*changed_count, rerun_steps)?,

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, fork, now_ms, run};
+use super::{Desk, fork, now_ms, queue, run};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -9,7 +9,6 @@ use crate::render::table::Table;
 use crate::render::text::{BOLD, ago, clean, one_line, paint};
 use crate::render::used;
 use futures::StreamExt;
-use greenroom_client::new_key;
 use greenroom_domain::{Command, Delivery, RepositoryName, SessionId};
 use greenroom_wire::{Exec, SessionStatus, SessionView, SessionsFrame};
 use serde_json::json;
@@ -24,7 +23,12 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             let delivery = if insert { Delivery::Insert } else { Delivery::Queue };
             run::prompt(desk, session, prompt, delivery, detach).await
         }
-        Session::Stop { session } => stop(desk, session).await,
+        Session::Queue(verb) => queue::perform(desk, verb).await,
+        Session::Stop { session, hold } => stop(desk, session, hold).await,
+        Session::Rename { session, title } => {
+            let said = "The session has another title.";
+            queue::submit(desk, session, &Command::Rename { title }, said).await
+        }
         Session::Diff { session } => {
             let files = desk.client.session_diff(session).await?;
             desk.out.document(&files, |files| diff::files(files))?;
@@ -139,13 +143,12 @@ async fn follow(desk: &Desk, id: SessionId, after: u64) -> Result<Exit, Failure>
     }
 }
 
-async fn stop(desk: &Desk, id: SessionId) -> Result<Exit, Failure> {
-    let receipt = desk.client.submit(id, &new_key(), &Command::Stop {}).await?;
-    if let Some(problem) = receipt.problem {
-        return Err(problem.into());
-    }
-    desk.out.document(&receipt, |_| "The turn is being stopped; what was done is kept.\n".to_owned())?;
-    Ok(Exit::Done)
+async fn stop(desk: &Desk, id: SessionId, hold_queue: bool) -> Result<Exit, Failure> {
+    let said = match hold_queue {
+        true => "The turn is being stopped; what was done is kept. What waits is held back.",
+        false => "The turn is being stopped; what was done is kept.",
+    };
+    queue::submit(desk, id, &Command::Stop { hold_queue }, said).await
 }
 
 async fn exec(

@@ -226,7 +226,8 @@ fn a_malformed_frame_is_answered_and_the_socket_lives() {
         }
         socket.send(Message::text(json!({ "type": "hello", "protocol": 1 }).to_string())).await.unwrap();
         assert_eq!(next_frame(&mut socket).await["type"], "hello");
-        let body = SubmitCommand { key: new_key(), command: greenroom_domain::Command::Stop {} };
+        let body =
+            SubmitCommand { key: new_key(), command: greenroom_domain::Command::Stop { hold_queue: false } };
         let mut frame = serde_json::to_value(&body).unwrap();
         frame["type"] = json!("command");
         socket.send(Message::text(frame.to_string())).await.unwrap();

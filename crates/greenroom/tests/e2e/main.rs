@@ -17,6 +17,7 @@ mod lifecycle;
 mod mirror;
 mod outside;
 mod preview;
+mod queue;
 mod real_repositories;
 mod restart;
 mod support;

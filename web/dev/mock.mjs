@@ -220,7 +220,12 @@ class Session {
     }
     if (command.type === "edit_prompt") return this.append({ type: "prompt_edited", prompt: command.prompt, text: command.text, by: person.id });
     if (command.type === "withdraw_prompt") return this.append({ type: "prompt_withdrawn", prompt: command.prompt, by: person.id });
+    if (command.type === "set_delivery") return this.append({ type: "delivery_set", prompt: command.prompt, delivery: command.delivery, by: person.id });
+    if (command.type === "move_prompt") return this.append({ type: "prompt_moved", prompt: command.prompt, before: command.before ?? null, by: person.id });
+    if (command.type === "release_queue") return this.append({ type: "queue_released", by: person.id, name: person.name });
+    if (command.type === "rename") return this.append({ type: "title_changed", title: command.title });
     const turn = this.running;
+    if (turn && command.hold_queue) this.append({ type: "queue_held", by: person.id, name: person.name });
     if (!turn) throw Object.assign(new Error(), { status: 409, body: problem("not_running", "No turn is running in this session.") });
     const seq = this.append({ type: "stop_requested", turn, by: person.id, name: person.name });
     setTimeout(() => this.running === turn && this.finish(turn, { kind: "stopped" }), 400);

@@ -84,7 +84,7 @@ it("waiting prompts change places by buttons and by keyboard, and not against th
   for (const order of [["apples", "plums", "quinces", "pears"], ["apples", "quinces", "plums", "pears"]]) {
     await ben.keyboard.press("Alt+ArrowDown");
     await expect.poll(() => texts(ben)).toEqual(order);
-    await expect.poll(() => row(ben, "plums").locator(":focus").count(), "the keyboard stays with it").toBe(1);
+    await expect.poll(() => row(ben, "plums").locator(":focus").count(), { message: "the keyboard stays with it" }).toBe(1);
   }
   await row(ben, "pears").getByRole("button", { name: "Join the running turn" }).click();
   await ada.locator("[data-testid=queued-prompt][data-delivery=insert]").getByText("pears").waitFor();

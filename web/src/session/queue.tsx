@@ -55,8 +55,11 @@ export function Queue({ store, state, me, onProblem, onStopAndHold }: QueueProps
   };
   return (
     <section aria-label="Queue" className="card max-h-[45dvh] overflow-y-auto" data-testid="queue">
-      <div className="flex min-h-11 flex-wrap items-center gap-2 border-b border-line py-1 pl-3 pr-1.5">
-        <h2 className="flex-1 text-[13px] font-medium text-ink-2">{waiting.length === 1 ? "1 prompt waits" : `${waiting.length} prompts wait`}</h2>
+      <div className="sticky top-0 z-10 flex min-h-11 flex-wrap items-center gap-2 border-b border-line bg-surface py-1 pl-3 pr-1.5">
+        <h2 className="flex-1 font-sans text-[13px] font-medium text-ink-2">
+          {waiting.length === 1 ? "1 prompt waits" : `${waiting.length} prompts wait`}
+          {isHeld && ", held back until released"}
+        </h2>
         {isHeld && me && me.role !== "viewer" && (
           <Button look="quiet" icon="send" onClick={() => void give({ type: "release_queue" })}>
             Release

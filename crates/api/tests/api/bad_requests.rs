@@ -68,6 +68,38 @@ async fn unknown_routes_and_methods_are_named() {
 }
 
 #[tokio::test]
+async fn commands_to_the_queue_are_taken_in_their_exact_shape_only() {
+    let app = app();
+    let prompt = "pmt_00000000010000000000000001";
+    let send = async |command: String| {
+        let body = format!(r#"{{"key":"k","command":{command}}}"#);
+        let built = by_token("POST", COMMANDS).header("content-type", "application/json");
+        app.send(built.body(Body::from(body)).unwrap()).await
+    };
+    for command in [
+        format!(r#"{{"type":"move_prompt","prompt":"{prompt}","before":"{prompt}"}}"#),
+        format!(r#"{{"type":"move_prompt","prompt":"{prompt}"}}"#),
+        format!(r#"{{"type":"set_delivery","prompt":"{prompt}","delivery":"insert"}}"#),
+        r#"{"type":"stop","hold_queue":true}"#.to_owned(),
+        r#"{"type":"release_queue"}"#.to_owned(),
+        r#"{"type":"rename","title":"x"}"#.to_owned(),
+    ] {
+        assert_eq!(send(command.clone()).await.status(), StatusCode::OK, "{command}");
+    }
+    for command in [
+        format!(r#"{{"type":"move_prompt","prompt":"{prompt}","before":"ses_00000000010000000000000001"}}"#),
+        format!(r#"{{"type":"move_prompt","prompt":"{prompt}","after":"{prompt}"}}"#),
+        format!(r#"{{"type":"set_delivery","prompt":"{prompt}","delivery":"soon"}}"#),
+        r#"{"type":"stop","hold_queue":"yes"}"#.to_owned(),
+        r#"{"type":"release_queue","prompt":"all"}"#.to_owned(),
+        r#"{"type":"rename"}"#.to_owned(),
+    ] {
+        let (status, error) = error_of(send(command.clone()).await).await;
+        assert_eq!((status, error.code), (StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest), "{command}");
+    }
+}
+
+#[tokio::test]
 async fn ids_and_queries_that_cannot_be_are_refused_with_the_reason() {
     let app = app();
     for (path, reason) in [

@@ -98,24 +98,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/draft": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Show one's draft for a new session */
-        get: operations["new_draft"];
-        /** Keep one's draft for a new session */
-        put: operations["write_new_draft"];
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/health": {
         parameters: {
             query?: never;
@@ -380,26 +362,6 @@ export interface paths {
          * @description Only an admin. Answers a one-time link with which the person sets a password.
          */
         post: operations["add_person"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/reads": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Show how far one has read sessions
-         * @description The caller's own positions in the newest sessions that they opened.
-         */
-        get: operations["read_positions"];
-        put?: never;
-        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -676,7 +638,7 @@ export interface paths {
         put?: never;
         /**
          * Command a session
-         * @description Prompt, edit or withdraw a waiting prompt, stop. Done once per key: the same key again gets the same receipt. A
+         * @description Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename. Done once per key: the same key again gets the same receipt. A
          *     command that the session refuses has a receipt with the problem.
          */
         post: operations["submit_command"];
@@ -696,31 +658,6 @@ export interface paths {
         /** Compare a session's working tree with its base commit */
         get: operations["session_diff"];
         put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/sessions/{id}/draft": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Show one's draft in a session
-         * @description What the caller typed there and did not send, with any of their clients.
-         */
-        get: operations["draft"];
-        /**
-         * Keep one's draft in a session
-         * @description With the revision that it was typed on: when another of the caller's clients has written since, nothing changes, and
-         *     the answer says so and holds what is kept. Sending the text as a prompt removes it.
-         */
-        put: operations["write_draft"];
         post?: never;
         delete?: never;
         options?: never;
@@ -809,23 +746,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/sessions/{id}/presence": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Show who has a session open */
-        get: operations["presence"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/sessions/{id}/previews/{port}": {
         parameters: {
             query?: never;
@@ -847,19 +767,19 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/sessions/{id}/read": {
+    "/api/v1/sessions/{id}/queue": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
         /**
-         * Say how far one has read a session
-         * @description Answers the position that counts: it never goes back, and never beyond the last entry.
+         * List a session's waiting prompts
+         * @description In the order in which they are answered, those that a stop held back included.
          */
-        put: operations["mark_read"];
+        get: operations["session_queue"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -903,26 +823,6 @@ export interface paths {
         get: operations["session_stream"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/sessions/{id}/typing": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Say that one types
-         * @description Shown to the others at the session for six seconds; said again while it is so.
-         */
-        post: operations["say_typing"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1151,8 +1051,6 @@ export interface components {
         ClientFrame: {
             /** Format: int64 */
             after_seq?: number;
-            /** @description What the person looks with; `api` when not said. */
-            client?: components["schemas"]["ClientKind"];
             /** Format: int32 */
             protocol: number;
             /** @enum {string} */
@@ -1162,27 +1060,15 @@ export interface components {
             key: components["schemas"]["CommandId"];
             /** @enum {string} */
             type: "command";
-        } | {
-            is_typing: boolean;
-            /** @enum {string} */
-            type: "typing";
-        } | {
-            /** Format: int64 */
-            seq: number;
-            /** @enum {string} */
-            type: "read";
-        } | {
-            /** Format: int64 */
-            revision: number;
-            text: string;
-            /** @enum {string} */
-            type: "draft";
         };
         /**
-         * @description What a person looks at a session with.
-         * @enum {string}
+         * @description What a person may ask of a session. Who may do what to whose prompt:
+         *
+         *     - Its words are its author's alone: what comes of them is committed in the author's name.
+         *     - Its author or an admin may withdraw it, choose its delivery, and move it.
+         *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
+         *     - Whoever may prompt may stop the turn, hold back or release the queue, and rename the session.
          */
-        ClientKind: "web" | "cli" | "vscode" | "slack" | "extension" | "api";
         Command: {
             delivery?: components["schemas"]["Delivery"];
             text: string;
@@ -1194,12 +1080,31 @@ export interface components {
             /** @enum {string} */
             type: "edit_prompt";
         } | {
+            delivery: components["schemas"]["Delivery"];
+            prompt: components["schemas"]["PromptId"];
+            /** @enum {string} */
+            type: "set_delivery";
+        } | {
+            before?: components["schemas"]["PromptId"] | null;
+            prompt: components["schemas"]["PromptId"];
+            /** @enum {string} */
+            type: "move_prompt";
+        } | {
             prompt: components["schemas"]["PromptId"];
             /** @enum {string} */
             type: "withdraw_prompt";
         } | {
+            /** @description Hold back what waits now until somebody releases it. Prompts that come later are answered as ever. */
+            hold_queue?: boolean;
             /** @enum {string} */
             type: "stop";
+        } | {
+            /** @enum {string} */
+            type: "release_queue";
+        } | {
+            title: string;
+            /** @enum {string} */
+            type: "rename";
         };
         /** @description A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused. */
         CommandId: string;
@@ -1298,29 +1203,6 @@ export interface components {
              */
             workspaces_bytes?: number | null;
         };
-        /**
-         * @description What the caller has typed and not sent, at one place: a session, or the box for a new one (of a repository, or of
-         *     none). Only they see it.
-         */
-        Draft: {
-            repository?: components["schemas"]["RepositoryName"] | null;
-            /**
-             * Format: int64
-             * @description Grows with each change; 0: nothing was ever typed here.
-             */
-            revision: number;
-            session?: components["schemas"]["SessionId"] | null;
-            /** @description Empty: there is none, or it was sent. */
-            text: string;
-            /** Format: int64 */
-            updated_at_ms: number;
-        };
-        /** @description A draft as it is now. */
-        DraftAnswer: {
-            draft: components["schemas"]["Draft"];
-            /** @description The reader's write was not taken: it was made from an older revision than this one. */
-            is_refused?: boolean;
-        };
         /** @description A host that an admin allows beside the defaults and the recipe. */
         EgressAddition: {
             /** @description Also when the name leads to an address of a private network. Only with an exact host. */
@@ -1417,6 +1299,28 @@ export interface components {
             prompt: components["schemas"]["PromptId"];
             /** @enum {string} */
             type: "prompt_withdrawn";
+        } | {
+            by: components["schemas"]["PersonId"];
+            delivery: components["schemas"]["Delivery"];
+            prompt: components["schemas"]["PromptId"];
+            /** @enum {string} */
+            type: "delivery_set";
+        } | {
+            before?: components["schemas"]["PromptId"] | null;
+            by: components["schemas"]["PersonId"];
+            prompt: components["schemas"]["PromptId"];
+            /** @enum {string} */
+            type: "prompt_moved";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "queue_held";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "queue_released";
         } | {
             prompts: components["schemas"]["PromptId"][];
             turn: components["schemas"]["TurnId"];
@@ -1705,18 +1609,6 @@ export interface components {
         } | (components["schemas"]["Receipt"] & {
             /** @enum {string} */
             type: "receipt";
-        }) | (components["schemas"]["Presence"] & {
-            /** @enum {string} */
-            type: "presence";
-        }) | (components["schemas"]["Readers"] & {
-            /** @enum {string} */
-            type: "readers";
-        }) | (components["schemas"]["ReadPosition"] & {
-            /** @enum {string} */
-            type: "read";
-        }) | (components["schemas"]["DraftAnswer"] & {
-            /** @enum {string} */
-            type: "draft";
         }) | {
             /** Format: int64 */
             after_seq: number;
@@ -1832,11 +1724,6 @@ export interface components {
             /** Format: int64 */
             sandboxes: number;
         };
-        /** @description Say how far one has read. A lower number than before changes nothing. */
-        MarkRead: {
-            /** Format: int64 */
-            seq: number;
-        };
         /** @description How a repository follows its source. */
         MirrorView: {
             /**
@@ -1937,30 +1824,6 @@ export interface components {
             /** @description Where to open it: an address on the session's own origin, which signs the caller in by itself. */
             url: string;
         };
-        /** @description Who is here now. */
-        Presence: {
-            /**
-             * Format: int32
-             * @description How many more are here.
-             */
-            more: number;
-            /** @description At most 50: who types is among them, the rest are those who have been here longest. Longest first. */
-            people: components["schemas"]["PresentPerson"][];
-        };
-        /** @description One person who has the session open, with however many connections. */
-        PresentPerson: {
-            /** @description Each kind once. */
-            clients: components["schemas"]["ClientKind"][];
-            /** @description Passes by itself some seconds after the last key. */
-            is_typing: boolean;
-            name: string;
-            person: components["schemas"]["PersonId"];
-            /**
-             * Format: int64
-             * @description Since when without a break.
-             */
-            since_ms: number;
-        };
         /** @description What went wrong, for people and programs. Holds no secret. */
         Problem: {
             code: components["schemas"]["ErrorCode"];
@@ -1973,6 +1836,14 @@ export interface components {
         };
         /** @description Id of a prompt */
         PromptId: string;
+        QueuedPromptView: {
+            author: components["schemas"]["Author"];
+            delivery: components["schemas"]["Delivery"];
+            /** @description A stop held it back: it is answered after `release_queue`. */
+            is_held: boolean;
+            prompt: components["schemas"]["PromptId"];
+            text: string;
+        };
         /**
          * @description Items of one provider exactly as they came, to be sent back as they are. `format` says whose they are
          *     (`anthropic_messages`, `openai_responses`, `openai_chat`); another provider uses the normalised content instead.
@@ -1980,35 +1851,6 @@ export interface components {
         RawItems: {
             format: string;
             items: unknown[];
-        };
-        /** @description How far the caller has read a session. */
-        ReadPosition: {
-            /**
-             * Format: int64
-             * @description The last entry they have seen; 0: none.
-             */
-            seq: number;
-            session: components["schemas"]["SessionId"];
-        };
-        /** @description How far a person has read a session. */
-        Reader: {
-            name: string;
-            person: components["schemas"]["PersonId"];
-            /**
-             * Format: int64
-             * @description The last entry they have seen.
-             */
-            seq: number;
-        };
-        /** @description Who has read how far. */
-        Readers: {
-            /**
-             * Format: int32
-             * @description How many more have read some of it.
-             */
-            more: number;
-            /** @description At most 50, those who have read furthest first. */
-            readers: components["schemas"]["Reader"][];
         };
         /** @description What became of a command. A repeated key gets the same receipt. */
         Receipt: {
@@ -2052,11 +1894,6 @@ export interface components {
          * @enum {string}
          */
         SandboxStart: "running" | "warm" | "blank" | "cold";
-        /** @description Say that one types, or has stopped. */
-        SayTyping: {
-            client?: components["schemas"]["ClientKind"];
-            is_typing: boolean;
-        };
         /** @description How a secret enters a request to one of its hosts. */
         SecretInjection: {
             /** @enum {string} */
@@ -2125,11 +1962,6 @@ export interface components {
             head_seq: number;
             id: components["schemas"]["SessionId"];
             model?: string | null;
-            /**
-             * Format: int64
-             * @description The last entry that is news: who has read less has something to look at.
-             */
-            news_seq: number;
             /** Format: int32 */
             queued_prompts: number;
             repository: components["schemas"]["RepositoryName"];
@@ -2141,8 +1973,6 @@ export interface components {
         };
         /** @description Frames of the stream of sessions. A session's line is told as it is now: lines that nobody took in time are left out. */
         SessionsFrame: {
-            /** @description How far the reader has read those of them that they have opened. */
-            reads?: components["schemas"]["ReadPosition"][];
             sessions: components["schemas"]["SessionView"][];
             /** @enum {string} */
             type: "snapshot";
@@ -2154,13 +1984,7 @@ export interface components {
             session: components["schemas"]["SessionId"];
             /** @enum {string} */
             type: "removed";
-        } | (components["schemas"]["ReadPosition"] & {
-            /** @enum {string} */
-            type: "read";
-        }) | (components["schemas"]["Draft"] & {
-            /** @enum {string} */
-            type: "draft";
-        });
+        };
         /** @description Replaces all additions. */
         SetEgress: {
             /** @description At most 200. */
@@ -2319,16 +2143,6 @@ export interface components {
             /** Format: int64 */
             expires_at_ms: number;
             state: components["schemas"]["WarmState"];
-        };
-        /** @description Keep what is typed. */
-        WriteDraft: {
-            /**
-             * Format: int64
-             * @description The revision that the text was typed on.
-             */
-            revision: number;
-            /** @description At most 256 KiB; empty: nothing is left to keep. */
-            text: string;
         };
     };
     responses: never;
@@ -2796,209 +2610,6 @@ export interface operations {
             };
             /** @description `approval_missing`, `merge_conflict`, `change_not_open` */
             409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    new_draft: {
-        parameters: {
-            query?: {
-                /** @description For a new session of this repository. */
-                repository?: components["schemas"]["RepositoryName"];
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Draft"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `repository_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    write_new_draft: {
-        parameters: {
-            query?: {
-                /** @description For a new session of this repository. */
-                repository?: components["schemas"]["RepositoryName"];
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["WriteDraft"];
-            };
-        };
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DraftAnswer"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `repository_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_large` */
-            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4438,89 +4049,6 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    read_positions: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ReadPosition"][];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6773,207 +6301,6 @@ export interface operations {
             };
         };
     };
-    draft: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: components["schemas"]["SessionId"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Draft"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `session_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    write_draft: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: components["schemas"]["SessionId"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["WriteDraft"];
-            };
-        };
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DraftAnswer"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `session_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
     entries: {
         parameters: {
             query?: {
@@ -7402,100 +6729,6 @@ export interface operations {
             };
         };
     };
-    presence: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: components["schemas"]["SessionId"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Done. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Presence"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `session_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
     open_preview: {
         parameters: {
             query?: {
@@ -7601,7 +6834,7 @@ export interface operations {
             };
         };
     };
-    mark_read: {
+    session_queue: {
         parameters: {
             query?: never;
             header?: never;
@@ -7610,11 +6843,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["MarkRead"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Done. */
             200: {
@@ -7622,7 +6851,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ReadPosition"];
+                    "application/json": components["schemas"]["QueuedPromptView"][];
                 };
             };
             /** @description `invalid_request` */
@@ -7654,15 +6883,6 @@ export interface operations {
             };
             /** @description `session_unknown` */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_large` */
-            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7805,8 +7025,6 @@ export interface operations {
             query?: {
                 /** @description Entries after this one. The header `Last-Event-ID` counts before it. */
                 after?: number;
-                /** @description What the person looks with; `api` when not said. */
-                client?: components["schemas"]["ClientKind"];
             };
             header?: {
                 /** @description The last entry the client has */
@@ -7857,111 +7075,6 @@ export interface operations {
             };
             /** @description `session_unknown` */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `internal` */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `shutting_down` */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `deadline` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    say_typing: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: components["schemas"]["SessionId"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["SayTyping"];
-            };
-        };
-        responses: {
-            /** @description Done. */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `not_signed_in` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `origin_refused`, `not_allowed` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `session_unknown` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `too_large` */
-            413: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -36,7 +36,8 @@ fn texts(server: &Server, session: &str) -> Vec<String> {
 fn a_queue_is_put_in_order_held_and_released_from_the_command_line() {
     let (server, id, session) = busy();
     let ann = server.member("ann");
-    let prompt = |token: &str, text: &str| server.json_as(token, &["session", "prompt", &session, text, "--detach"]);
+    let prompt =
+        |token: &str, text: &str| server.json_as(token, &["session", "prompt", &session, text, "--detach"]);
     prompt(&ann, "pears");
     server.cli(&["session", "prompt", &session, "apples", "--detach"]);
     prompt(&ann, "plums");
@@ -45,7 +46,9 @@ fn a_queue_is_put_in_order_held_and_released_from_the_command_line() {
     let of = |wanted: &str| waiting.iter().find(|(text, _)| text == wanted).unwrap().1.clone();
     let (pears, apples, plums, nuts) = (of("pears"), of("apples"), of("plums"), of("nuts"));
 
-    let refused = |token: &str, arguments: &[&str]| problem_of(&server.cli_as(token, arguments))["code"].clone();
+    let refused = |token: &str, arguments: &[&str]| {
+        problem_of(&server.cli_as(token, &[arguments, &["--json"]].concat()))["code"].clone()
+    };
     let before = ["session", "queue", "move", &session, &plums, "--before", &apples];
     assert_eq!(refused(&ann, &before), "not_allowed", "not ahead of another person's");
     assert_eq!(refused(&ann, &["session", "queue", "withdraw", &session, &apples]), "not_allowed");

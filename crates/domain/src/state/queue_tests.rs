@@ -116,9 +116,9 @@ impl Play {
         self.state.queue.iter().map(place).collect()
     }
 
-    fn code(&self, of: Command, by: u128) -> ErrorCode {
+    fn code(&self, of: &Command, by: u128) -> ErrorCode {
         let ids = Ids { prompt: prompt_id(self.ids), turn: TurnId::from_parts(1, 0) };
-        self.state.decide(&of, &asking(by), ids).unwrap_err().code
+        self.state.decide(of, &asking(by), ids).unwrap_err().code
     }
 }
 
@@ -134,8 +134,8 @@ fn three_waiting() -> Play {
 #[test]
 fn ones_own_prompts_change_places_and_go_behind_others_but_not_ahead_of_them() {
     let mut play = three_waiting();
-    assert_eq!(play.code(shift(3, Some(1)), 1), ErrorCode::NotAllowed, "2 is in between");
-    assert_eq!(play.code(shift(3, Some(2)), 1), ErrorCode::NotAllowed);
+    assert_eq!(play.code(&shift(3, Some(1)), 1), ErrorCode::NotAllowed, "2 is in between");
+    assert_eq!(play.code(&shift(3, Some(2)), 1), ErrorCode::NotAllowed);
     play.act(&command(shift(1, Some(3)), 1)).unwrap();
     assert_eq!(play.order(), [2, 1, 3]);
     play.act(&command(shift(3, Some(1)), 1)).unwrap();
@@ -147,7 +147,7 @@ fn ones_own_prompts_change_places_and_go_behind_others_but_not_ahead_of_them() {
 #[test]
 fn an_admin_moves_any_prompt_anywhere_and_nobody_else_moves_anothers() {
     let mut play = three_waiting();
-    assert_eq!(play.code(shift(1, None), 2), ErrorCode::NotAllowed);
+    assert_eq!(play.code(&shift(1, None), 2), ErrorCode::NotAllowed);
     play.act(&command(shift(3, Some(1)), ADMIN)).unwrap();
     assert_eq!(play.order(), [3, 1, 2]);
 }
@@ -160,16 +160,16 @@ fn a_move_to_where_it_is_is_nothing_and_one_before_what_does_not_wait_is_refused
         play.act(&command(shift(prompt, target), 1)).unwrap();
     }
     assert_eq!(play.log.len(), before);
-    assert_eq!(play.code(shift(1, Some(0)), 1), ErrorCode::PromptNotQueued, "0 is answered already");
-    assert_eq!(play.code(shift(0, None), 1), ErrorCode::PromptNotQueued);
+    assert_eq!(play.code(&shift(1, Some(0)), 1), ErrorCode::PromptNotQueued, "0 is answered already");
+    assert_eq!(play.code(&shift(0, None), 1), ErrorCode::PromptNotQueued);
 }
 
 #[test]
 fn the_words_of_a_prompt_are_its_authors_alone_even_before_an_admin() {
     let play = three_waiting();
     let edit = Command::EditPrompt { prompt: prompt_id(1), text: "other".into() };
-    assert_eq!(play.code(edit.clone(), ADMIN), ErrorCode::NotAllowed);
-    assert_eq!(play.code(edit.clone(), 2), ErrorCode::NotAllowed);
+    assert_eq!(play.code(&edit, ADMIN), ErrorCode::NotAllowed);
+    assert_eq!(play.code(&edit, 2), ErrorCode::NotAllowed);
     assert!(
         play.state
             .decide(&edit, &asking(1), Ids { prompt: prompt_id(9), turn: TurnId::from_parts(1, 9) })
@@ -181,7 +181,7 @@ fn the_words_of_a_prompt_are_its_authors_alone_even_before_an_admin() {
 fn a_waiting_prompt_joins_the_running_turn_once_its_author_says_so() {
     let mut play = three_waiting();
     let insert = Command::SetDelivery { prompt: prompt_id(2), delivery: Delivery::Insert };
-    assert_eq!(play.code(insert.clone(), 1), ErrorCode::NotAllowed);
+    assert_eq!(play.code(&insert, 1), ErrorCode::NotAllowed);
     play.act(&command(insert, 2)).unwrap();
     assert_eq!(play.order(), [1, 2, 3], "it keeps its place until then");
     play.act(&Act::Step).unwrap();
@@ -228,8 +228,8 @@ fn a_session_is_renamed_to_one_line_that_is_not_too_long() {
     assert_eq!(play.state.title, "Weigh the pears");
     play.act(&command(rename("Weigh the pears"), 2)).unwrap();
     assert_eq!(play.log.len(), 1, "the same title is no change");
-    assert_eq!(play.code(rename(" "), 1), ErrorCode::InvalidRequest);
-    assert_eq!(play.code(rename("a\nb"), 1), ErrorCode::InvalidRequest);
-    assert_eq!(play.code(rename(&"ä".repeat(81)), 1), ErrorCode::TooLarge);
+    assert_eq!(play.code(&rename(" "), 1), ErrorCode::InvalidRequest);
+    assert_eq!(play.code(&rename("a\nb"), 1), ErrorCode::InvalidRequest);
+    assert_eq!(play.code(&rename(&"ä".repeat(81)), 1), ErrorCode::TooLarge);
     play.act(&command(rename(&"ä".repeat(80)), 1)).unwrap();
 }

@@ -7,7 +7,7 @@ use greenroom_model::testing::Turn;
 use serde_json::Value;
 
 /// A session whose turn runs until it is stopped.
-fn busy() -> (Server, SessionId, String) {
+fn busy() -> (Server, Model, SessionId, String) {
     let server = Server::start();
     let model = Model::new(|asked| match (asked.prompt.as_str(), asked.step) {
         ("wait", 0) => bash("echo begun > begun.txt; sleep 1000"),
@@ -19,7 +19,7 @@ fn busy() -> (Server, SessionId, String) {
     let session = started["id"].as_str().unwrap().to_owned();
     let id = session.parse().unwrap();
     until("the command runs", || (server.exec(id, "cat begun.txt").output == "begun\n").then_some(()));
-    (server, id, session)
+    (server, model, id, session)
 }
 
 fn queue(server: &Server, session: &str) -> Vec<(String, String)> {
@@ -34,7 +34,7 @@ fn texts(server: &Server, session: &str) -> Vec<String> {
 
 #[test]
 fn a_queue_is_put_in_order_held_and_released_from_the_command_line() {
-    let (server, id, session) = busy();
+    let (server, _model, id, session) = busy();
     let ann = server.member("ann");
     let prompt =
         |token: &str, text: &str| server.json_as(token, &["session", "prompt", &session, text, "--detach"]);

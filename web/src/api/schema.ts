@@ -98,6 +98,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/draft": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one's draft for a new session */
+        get: operations["new_draft"];
+        /** Keep one's draft for a new session */
+        put: operations["write_new_draft"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/health": {
         parameters: {
             query?: never;
@@ -362,6 +380,26 @@ export interface paths {
          * @description Only an admin. Answers a one-time link with which the person sets a password.
          */
         post: operations["add_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show how far one has read sessions
+         * @description The caller's own positions in the newest sessions that they opened.
+         */
+        get: operations["read_positions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -665,6 +703,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/draft": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show one's draft in a session
+         * @description What the caller typed there and did not send, with any of their clients.
+         */
+        get: operations["draft"];
+        /**
+         * Keep one's draft in a session
+         * @description With the revision that it was typed on: when another of the caller's clients has written since, nothing changes, and
+         *     the answer says so and holds what is kept. Sending the text as a prompt removes it.
+         */
+        put: operations["write_draft"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/entries": {
         parameters: {
             query?: never;
@@ -746,6 +809,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/presence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show who has a session open */
+        get: operations["presence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/previews/{port}": {
         parameters: {
             query?: never;
@@ -780,6 +860,26 @@ export interface paths {
          */
         get: operations["session_queue"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say how far one has read a session
+         * @description Answers the position that counts: it never goes back, and never beyond the last entry.
+         */
+        put: operations["mark_read"];
         post?: never;
         delete?: never;
         options?: never;
@@ -823,6 +923,26 @@ export interface paths {
         get: operations["session_stream"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/typing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say that one types
+         * @description Shown to the others at the session for six seconds; said again while it is so.
+         */
+        post: operations["say_typing"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1051,6 +1171,8 @@ export interface components {
         ClientFrame: {
             /** Format: int64 */
             after_seq?: number;
+            /** @description What the person looks with; `api` when not said. */
+            client?: components["schemas"]["ClientKind"];
             /** Format: int32 */
             protocol: number;
             /** @enum {string} */
@@ -1060,7 +1182,27 @@ export interface components {
             key: components["schemas"]["CommandId"];
             /** @enum {string} */
             type: "command";
+        } | {
+            is_typing: boolean;
+            /** @enum {string} */
+            type: "typing";
+        } | {
+            /** Format: int64 */
+            seq: number;
+            /** @enum {string} */
+            type: "read";
+        } | {
+            /** Format: int64 */
+            revision: number;
+            text: string;
+            /** @enum {string} */
+            type: "draft";
         };
+        /**
+         * @description What a person looks at a session with.
+         * @enum {string}
+         */
+        ClientKind: "web" | "cli" | "vscode" | "slack" | "extension" | "api";
         /**
          * @description What a person may ask of a session. Who may do what to whose prompt:
          *
@@ -1202,6 +1344,29 @@ export interface components {
              * @description What sandboxes of sessions and pools wrote; `None`: the file system keeps no count.
              */
             workspaces_bytes?: number | null;
+        };
+        /**
+         * @description What the caller has typed and not sent, at one place: a session, or the box for a new one (of a repository, or of
+         *     none). Only they see it.
+         */
+        Draft: {
+            repository?: components["schemas"]["RepositoryName"] | null;
+            /**
+             * Format: int64
+             * @description Grows with each change; 0: nothing was ever typed here.
+             */
+            revision: number;
+            session?: components["schemas"]["SessionId"] | null;
+            /** @description Empty: there is none, or it was sent. */
+            text: string;
+            /** Format: int64 */
+            updated_at_ms: number;
+        };
+        /** @description A draft as it is now. */
+        DraftAnswer: {
+            draft: components["schemas"]["Draft"];
+            /** @description The reader's write was not taken: it was made from an older revision than this one. */
+            is_refused?: boolean;
         };
         /** @description A host that an admin allows beside the defaults and the recipe. */
         EgressAddition: {
@@ -1609,6 +1774,18 @@ export interface components {
         } | (components["schemas"]["Receipt"] & {
             /** @enum {string} */
             type: "receipt";
+        }) | (components["schemas"]["Presence"] & {
+            /** @enum {string} */
+            type: "presence";
+        }) | (components["schemas"]["Readers"] & {
+            /** @enum {string} */
+            type: "readers";
+        }) | (components["schemas"]["ReadPosition"] & {
+            /** @enum {string} */
+            type: "read";
+        }) | (components["schemas"]["DraftAnswer"] & {
+            /** @enum {string} */
+            type: "draft";
         }) | {
             /** Format: int64 */
             after_seq: number;
@@ -1724,6 +1901,11 @@ export interface components {
             /** Format: int64 */
             sandboxes: number;
         };
+        /** @description Say how far one has read. A lower number than before changes nothing. */
+        MarkRead: {
+            /** Format: int64 */
+            seq: number;
+        };
         /** @description How a repository follows its source. */
         MirrorView: {
             /**
@@ -1824,6 +2006,30 @@ export interface components {
             /** @description Where to open it: an address on the session's own origin, which signs the caller in by itself. */
             url: string;
         };
+        /** @description Who is here now. */
+        Presence: {
+            /**
+             * Format: int32
+             * @description How many more are here.
+             */
+            more: number;
+            /** @description At most 50: who types is among them, the rest are those who have been here longest. Longest first. */
+            people: components["schemas"]["PresentPerson"][];
+        };
+        /** @description One person who has the session open, with however many connections. */
+        PresentPerson: {
+            /** @description Each kind once. */
+            clients: components["schemas"]["ClientKind"][];
+            /** @description Passes by itself some seconds after the last key. */
+            is_typing: boolean;
+            name: string;
+            person: components["schemas"]["PersonId"];
+            /**
+             * Format: int64
+             * @description Since when without a break.
+             */
+            since_ms: number;
+        };
         /** @description What went wrong, for people and programs. Holds no secret. */
         Problem: {
             code: components["schemas"]["ErrorCode"];
@@ -1851,6 +2057,35 @@ export interface components {
         RawItems: {
             format: string;
             items: unknown[];
+        };
+        /** @description How far the caller has read a session. */
+        ReadPosition: {
+            /**
+             * Format: int64
+             * @description The last entry they have seen; 0: none.
+             */
+            seq: number;
+            session: components["schemas"]["SessionId"];
+        };
+        /** @description How far a person has read a session. */
+        Reader: {
+            name: string;
+            person: components["schemas"]["PersonId"];
+            /**
+             * Format: int64
+             * @description The last entry they have seen.
+             */
+            seq: number;
+        };
+        /** @description Who has read how far. */
+        Readers: {
+            /**
+             * Format: int32
+             * @description How many more have read some of it.
+             */
+            more: number;
+            /** @description At most 50, those who have read furthest first. */
+            readers: components["schemas"]["Reader"][];
         };
         /** @description What became of a command. A repeated key gets the same receipt. */
         Receipt: {
@@ -1894,6 +2129,11 @@ export interface components {
          * @enum {string}
          */
         SandboxStart: "running" | "warm" | "blank" | "cold";
+        /** @description Say that one types, or has stopped. */
+        SayTyping: {
+            client?: components["schemas"]["ClientKind"];
+            is_typing: boolean;
+        };
         /** @description How a secret enters a request to one of its hosts. */
         SecretInjection: {
             /** @enum {string} */
@@ -1962,6 +2202,11 @@ export interface components {
             head_seq: number;
             id: components["schemas"]["SessionId"];
             model?: string | null;
+            /**
+             * Format: int64
+             * @description The last entry that is news: who has read less has something to look at.
+             */
+            news_seq: number;
             /** Format: int32 */
             queued_prompts: number;
             repository: components["schemas"]["RepositoryName"];
@@ -1973,6 +2218,8 @@ export interface components {
         };
         /** @description Frames of the stream of sessions. A session's line is told as it is now: lines that nobody took in time are left out. */
         SessionsFrame: {
+            /** @description How far the reader has read those of them that they have opened. */
+            reads?: components["schemas"]["ReadPosition"][];
             sessions: components["schemas"]["SessionView"][];
             /** @enum {string} */
             type: "snapshot";
@@ -1984,7 +2231,13 @@ export interface components {
             session: components["schemas"]["SessionId"];
             /** @enum {string} */
             type: "removed";
-        };
+        } | (components["schemas"]["ReadPosition"] & {
+            /** @enum {string} */
+            type: "read";
+        }) | (components["schemas"]["Draft"] & {
+            /** @enum {string} */
+            type: "draft";
+        });
         /** @description Replaces all additions. */
         SetEgress: {
             /** @description At most 200. */
@@ -2143,6 +2396,16 @@ export interface components {
             /** Format: int64 */
             expires_at_ms: number;
             state: components["schemas"]["WarmState"];
+        };
+        /** @description Keep what is typed. */
+        WriteDraft: {
+            /**
+             * Format: int64
+             * @description The revision that the text was typed on.
+             */
+            revision: number;
+            /** @description At most 256 KiB; empty: nothing is left to keep. */
+            text: string;
         };
     };
     responses: never;
@@ -2610,6 +2873,209 @@ export interface operations {
             };
             /** @description `approval_missing`, `merge_conflict`, `change_not_open` */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    new_draft: {
+        parameters: {
+            query?: {
+                /** @description For a new session of this repository. */
+                repository?: components["schemas"]["RepositoryName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draft"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    write_new_draft: {
+        parameters: {
+            query?: {
+                /** @description For a new session of this repository. */
+                repository?: components["schemas"]["RepositoryName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WriteDraft"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftAnswer"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4049,6 +4515,89 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_positions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReadPosition"][];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6301,6 +6850,207 @@ export interface operations {
             };
         };
     };
+    draft: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draft"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    write_draft: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WriteDraft"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftAnswer"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     entries: {
         parameters: {
             query?: {
@@ -6729,6 +7479,100 @@ export interface operations {
             };
         };
     };
+    presence: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Presence"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     open_preview: {
         parameters: {
             query?: {
@@ -6928,6 +7772,113 @@ export interface operations {
             };
         };
     };
+    mark_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MarkRead"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReadPosition"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     session_socket: {
         parameters: {
             query?: never;
@@ -7025,6 +7976,8 @@ export interface operations {
             query?: {
                 /** @description Entries after this one. The header `Last-Event-ID` counts before it. */
                 after?: number;
+                /** @description What the person looks with; `api` when not said. */
+                client?: components["schemas"]["ClientKind"];
             };
             header?: {
                 /** @description The last entry the client has */
@@ -7075,6 +8028,111 @@ export interface operations {
             };
             /** @description `session_unknown` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    say_typing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SayTyping"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -12,7 +12,7 @@ let ada: Page;
 let ben: Page;
 
 beforeAll(async () => {
-  addRepository("orchard", farmShop({ ticks: 900, pauseMs: 40 }));
+  addRepository("orchard", farmShop({ ticks: 5000, pauseMs: 40 }));
   net = await network(served.origin);
   ada = await person("Ada Appleton", { proxy: net.address });
   ben = await person("Ben Birnbaum");

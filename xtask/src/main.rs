@@ -9,6 +9,7 @@ mod generate;
 mod newcomer;
 mod packages;
 mod process;
+mod schema;
 mod suite;
 mod web;
 
@@ -26,6 +27,7 @@ Usage: cargo xtask VERB
   bench [ARGUMENT…]          release build, then `greenroom bench ARGUMENT…`
   soak crash                 release build, then more than 200 kills at random moments under load
   soak images                every ecosystem and base built for real, with what apt-get and the registries give
+  soak schema                ten minutes of requests that the API's document allows, and many that it does not
   soak fuzz                  release build, then 50,000 cases for each property of what reads hostile bytes
   generate                   write docs/cli.md, docs/settings.md, docs/openapi.json, web/src/api/schema.ts anew
   newcomer [demo|test|both]  demo and tests as a new machine would: fresh clone, empty home, empty caches";

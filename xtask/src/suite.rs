@@ -5,6 +5,7 @@ use crate::cargo::{self, Profile, cargo, has};
 use crate::generate;
 use crate::packages::{self, Purpose};
 use crate::process::{run, run_reading, stage};
+use crate::schema;
 use crate::web::{self, Page};
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -80,7 +81,8 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
         ["crash"] => (Purpose::Tests, &CRASH[..]),
         ["images"] => (Purpose::Images, &IMAGES[..]),
         ["fuzz"] => return fuzz(),
-        _ => bail!("say which: cargo xtask soak crash, cargo xtask soak images, cargo xtask soak fuzz"),
+        ["schema"] => return schema::soak(600),
+        _ => bail!("say which: cargo xtask soak crash, images, fuzz or schema"),
     };
     packages::install(purpose)?;
     let mut total = Total::default();

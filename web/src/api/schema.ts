@@ -4074,6 +4074,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description `model_key_refused` and other reasons why it could not be used */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description `too_many_requests` */
             429: {
                 headers: {
@@ -4260,6 +4269,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description `model_key_refused`, `model_unreachable` and the provider's other refusals */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description `too_many_requests` */
             429: {
                 headers: {
@@ -4271,15 +4289,6 @@ export interface operations {
             };
             /** @description `internal` */
             500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description `model_key_refused`, `model_unreachable` and the provider's other refusals */
-            502: {
                 headers: {
                     [name: string]: unknown;
                 };

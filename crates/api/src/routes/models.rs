@@ -19,7 +19,10 @@ pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Answe
 ///
 /// Only an admin. Its key is stored encrypted and never given back.
 #[utoipa::path(post, path = "/models", operation_id = "add_model", tag = "models", request_body = AddModel,
-    responses((status = 200, body = ModelView)))]
+    responses(
+        (status = 200, body = ModelView),
+        (status = 424, description = "`model_key_refused` and other reasons why it could not be used", body = ErrorBody),
+    ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
     caller: Caller,
@@ -52,7 +55,7 @@ pub(super) async fn remove(
     responses(
         (status = 200, body = ModelTested),
         (status = 404, description = "`model_unknown`", body = ErrorBody),
-        (status = 502, description = "`model_key_refused`, `model_unreachable` and the provider's other refusals",
+        (status = 424, description = "`model_key_refused`, `model_unreachable` and the provider's other refusals",
             body = ErrorBody),
     ))]
 pub(super) async fn test(

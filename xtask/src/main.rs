@@ -25,7 +25,7 @@ Usage: cargo xtask VERB
   check                      formatting, clippy, and cargo-deny where it is installed
   e2e [page]                 only the end-to-end tests of the program and of the page, or of the page alone
   bench [ARGUMENT…]          release build, then `greenroom bench ARGUMENT…`
-  soak crash                 release build, then more than 200 kills at random moments under load
+  soak crash                 release build, then 1,000 kills at random moments under load
   soak images                every ecosystem and base built for real, with what apt-get and the registries give
   soak schema                ten minutes of requests that the API's document allows, and many that it does not
   soak fuzz                  release build, then 50,000 cases for each property of what reads hostile bytes

@@ -1,25 +1,28 @@
 //! Kills at random moments, under load: the server, the zygote, a stage. Several sessions run commands, are forked and
-//! deleted meanwhile. Afterwards every session goes on, what was acknowledged is there once, and nothing is left of what
-//! died: no process, control group, mount, loop device, descriptor or directory.
+//! deleted meanwhile, and each is watched. Afterwards every session goes on, what was acknowledged is there once, watchers saw
+//! what the log says and nothing else, and nothing is left of what died: no process, control group, mount, loop device, descriptor or directory.
 //!
 //! The short form is an ordinary test; `cargo xtask soak crash` runs the long one. `GREENROOM_SEED` repeats a run's choices
 //! (not its timing), `GREENROOM_KILLS` sets how many.
 
 use crate::restart::{descendants, groups_of, is_alive, is_in_other_network};
 use crate::support::{Model, NO_STEPS, Server, bash, session_body, until};
+use futures::StreamExt;
 use greenroom_client::{Client, Error, new_key};
 use greenroom_domain::event::ToolOutcome;
 use greenroom_domain::{Command, CommandId, Entry, Event, PromptId, SessionId};
 use greenroom_model::testing::Turn;
-use greenroom_wire::{ForkSession, SessionStatus};
+use greenroom_wire::{ForkSession, Frame, SessionStatus};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::task::AbortHandle;
 
 const SESSIONS: usize = 4;
 const SESSIONS_LIMIT: usize = 7;
 const SHORT: u64 = 6;
-const LONG: u64 = 210;
+const LONG: u64 = 1_000;
 /// Sessions are looked at, and the machine for leaks, each time so many kills are done.
 const ROUND: u64 = 15;
 /// Sandboxes that one server sees die before what it holds is counted.
@@ -66,11 +69,45 @@ struct Figures {
     restart_ms: Vec<u128>,
 }
 
+/// Somebody who looks on from the first entry, through every death of the server.
+#[derive(Default)]
+struct Watcher {
+    entries: Arc<Mutex<Vec<Entry>>>,
+    connection: Option<AbortHandle>,
+}
+
+impl Watcher {
+    /// Connects again, from the last entry that was seen.
+    fn connect(&mut self, server: &Server, session: SessionId) {
+        if let Some(old) = self.connection.take() {
+            old.abort();
+        }
+        let after = self.entries.lock().unwrap().last().map_or(0, |entry| entry.seq);
+        let (mut frames, entries) = (server.client().follow(session, after), Arc::clone(&self.entries));
+        let watching = server.spawn(async move {
+            while let Some(Ok(frame)) = frames.next().await {
+                if let Frame::Entry { entry } = frame {
+                    entries.lock().unwrap().push(entry);
+                }
+            }
+        });
+        self.connection = Some(watching.abort_handle());
+    }
+
+    fn assert_saw(&self, log: &[Entry]) {
+        until("a watcher has seen the whole log", || {
+            (self.entries.lock().unwrap().len() >= log.len()).then_some(())
+        });
+        assert_eq!(self.entries.lock().unwrap()[..log.len()], *log);
+    }
+}
+
 struct Chaos {
     dice: Dice,
     server: Server,
     _model: Model,
     sessions: Vec<SessionId>,
+    watchers: HashMap<SessionId, Watcher>,
     /// Not answered yet.
     open: Vec<(CommandId, Asked)>,
     /// Acknowledged.
@@ -150,6 +187,7 @@ impl Chaos {
             server,
             _model: model,
             sessions: vec![],
+            watchers: HashMap::new(),
             open: vec![],
             prompts: HashMap::new(),
             next: 0,
@@ -240,7 +278,10 @@ impl Chaos {
             Asked::Delete(_) => self.figures.deletes += 1,
             Asked::Create => {}
         }
-        self.sessions.extend(made);
+        if let Some(session) = made {
+            self.sessions.push(session);
+            self.watchers.entry(session).or_default().connect(&self.server, session);
+        }
     }
 
     fn kill(&mut self) {
@@ -266,6 +307,10 @@ impl Chaos {
         let begun = Instant::now();
         self.server.restart();
         self.figures.restart_ms.push(begun.elapsed().as_millis());
+        self.watchers.retain(|session, _| self.sessions.contains(session));
+        for (session, watcher) in &mut self.watchers {
+            watcher.connect(&self.server, *session);
+        }
         until("every process of the killed server is gone", || {
             processes.iter().all(|pid| !is_alive(*pid)).then_some(())
         });
@@ -304,6 +349,7 @@ impl Chaos {
             });
             let asked = self.prompts.get(session).copied().unwrap_or_default();
             check_log(*session, &log, &notes.output, asked);
+            self.watchers[session].assert_saw(&log);
         }
     }
 

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_greenroom");
 /// Longer than anything here takes on a slow machine; a test that waits this long has failed.
@@ -173,8 +174,8 @@ impl Server {
         limited.expect("an answer in time")
     }
 
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(work);
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.runtime.spawn(work)
     }
 
     /// A session that works on `prompt`.

@@ -281,14 +281,25 @@ impl UseCases for App {
         App::write_draft(self, caller, session, repository, body).await
     }
 
+    async fn entries_before(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        before: u64,
+        limit: usize,
+    ) -> Result<EntryPage> {
+        App::entries_before(self, caller, id, before, limit).await
+    }
+
     async fn subscribe(
         &self,
         caller: &Person,
         id: SessionId,
         after: u64,
+        window: Option<u32>,
         client: ClientKind,
     ) -> Result<Frames> {
-        let frames = App::subscribe(self, caller, id, after, client).await?;
+        let frames = App::subscribe(self, caller, id, after, window, client).await?;
         let hello = Frame::Hello { protocol: PROTOCOL, head_seq: frames.head_seq(), epoch: frames.epoch() };
         let rest = stream::unfold(Some(frames), async |frames| {
             let mut frames = frames?;

@@ -135,12 +135,20 @@ pub trait UseCases: Send + Sync + 'static {
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;
+    async fn entries_before(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        before: u64,
+        limit: usize,
+    ) -> Result<EntryPage>;
     /// While the stream lives, its caller is here, with such a client.
     async fn subscribe(
         &self,
         caller: &Person,
         id: SessionId,
         after: u64,
+        window: Option<u32>,
         client: ClientKind,
     ) -> Result<Frames>;
     async fn presence(&self, caller: &Person, id: SessionId) -> Result<Presence>;

@@ -7,7 +7,7 @@ use greenroom_domain::money::Budget;
 use greenroom_forge::Forge;
 use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider, Storage};
-use greenroom_session::Clock;
+use greenroom_session::{Clock, Hibernation};
 use greenroom_vault::Vault;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct AppConfig {
     pub disk_per_sandbox: Option<u64>,
     /// Bytes that image layers may take of the disk; `None`: half of the file system that they lie on.
     pub layers_limit: Option<u64>,
+    /// When idle sessions leave memory.
+    pub hibernation: Hibernation,
     /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
     pub snapshots_kept: usize,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.

@@ -143,8 +143,9 @@ impl App {
             sessions: OnceLock::new(),
             config,
         });
+        let hibernation = inner.config.hibernation;
         let effects = Arc::new(turns::TurnEffects::new(&inner));
-        let registry = Registry::new(Arc::new(files), effects, ports.clock);
+        let registry = Registry::new(Arc::new(files), effects, ports.clock, hibernation);
         inner.sessions.set(registry).expect("set once, here");
         let app = Self { inner };
         app.inner.sweep_files().map_err(|error| unusable(&error))?;

@@ -5,12 +5,15 @@ use crate::own::{Own, draft_of};
 use crate::rooms::Seat;
 use crate::{App, Result};
 use greenroom_directory::DraftPlace;
-use greenroom_domain::{ErrorCode, Person, Problem, Role, SessionId};
+use greenroom_domain::{Person, Role, SessionId};
 use greenroom_session::{Live, Subscription};
 use greenroom_wire::{ClientKind, DraftAnswer, Frame, ReadPosition};
 use std::collections::VecDeque;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+
+/// Entries.
+const WINDOW_LIMIT: u32 = 1000;
 
 /// A session's stream in the contract's frames. While it lives, its person is here.
 #[derive(Debug)]
@@ -27,12 +30,14 @@ pub struct FrameStream {
 }
 
 impl App {
-    /// The person's own position and draft, everything after `after`, then live.
+    /// The person's own position and draft, everything after `after`, then live; with a window a snapshot and the newest
+    /// entries, for who is further behind.
     pub async fn subscribe(
         &self,
         caller: &Person,
         id: SessionId,
         after: u64,
+        window: Option<u32>,
         client: ClientKind,
     ) -> Result<FrameStream> {
         let handle = self.open(caller, Role::Viewer, id).await?;
@@ -40,7 +45,13 @@ impl App {
         // Before anything is read, so that nothing is missed.
         let own = self.inner.own.follow(caller.id);
         let known = self.inner.directory.readers(id, crate::rooms::NAMED as u32);
-        let (inner, known) = tokio::join!(handle.subscribe(after), known);
+        let log = async {
+            match window {
+                Some(window) => handle.subscribe_window(after, window.clamp(1, WINDOW_LIMIT).into()).await,
+                None => handle.subscribe(after).await,
+            }
+        };
+        let (inner, known) = tokio::join!(log, known);
         let (inner, known) = (inner?, known?);
         let seat = self.inner.enter_room(id, caller, client, inner.head_seq, known);
         let mut stream = FrameStream {
@@ -87,10 +98,7 @@ impl FrameStream {
                         }
                         Ok(frame_of(live))
                     }),
-                    Err(error) => {
-                        let message = format!("The session's log cannot be read: {error}.");
-                        Some(Err(Problem::new(ErrorCode::Internal, message)))
-                    }
+                    Err(problem) => Some(Err(problem)),
                 },
                 Ok(()) = self.seat.presence.changed() => {
                     return Some(Ok(Frame::Presence((**self.seat.presence.borrow_and_update()).clone())));
@@ -134,6 +142,14 @@ impl FrameStream {
 fn frame_of(live: Live) -> Frame {
     match live {
         Live::Entry(entry) => Frame::Entry { entry: (*entry).clone() },
+        Live::Opening(opening) => Frame::Snapshot {
+            from_seq: opening.from_seq,
+            head_seq: opening.head_seq,
+            standing: opening.standing.clone(),
+            usage: opening.usage,
+            prompters: opening.prompters.clone(),
+        },
+        Live::Omitted { through_seq } => Frame::Omitted { through_seq },
         Live::CaughtUp { seq } => Frame::CaughtUp { seq },
         Live::Delta { block, offset, text } => Frame::Delta { block, offset, text: text.to_string() },
         Live::Output { call, offset, text } => {

@@ -129,6 +129,19 @@ impl App {
         Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
     }
 
+    /// The last entries before this one, without streamed text; fewer where a turn begins among them.
+    pub async fn entries_before(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        before: u64,
+        limit: usize,
+    ) -> Result<EntryPage> {
+        let handle = self.open(caller, Role::Viewer, id).await?;
+        let entries = handle.entries_before(before, limit.clamp(1, PAGE_LIMIT)).await?;
+        Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
+    }
+
     /// Ends the sandbox and removes the log and everything that belongs to it.
     pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
         let handle = self.open(caller, Role::Member, id).await?;

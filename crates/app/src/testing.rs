@@ -144,6 +144,7 @@ impl World {
             blanks: 0,
             disk_per_sandbox: None,
             layers_limit: None,
+            hibernation: greenroom_session::Hibernation::default(),
             snapshots_kept: 4,
             image_schedule: None,
             image_history: ImageHistory::default(),

@@ -9,6 +9,7 @@ pub mod message;
 pub mod money;
 pub mod name;
 pub mod person;
+pub mod present;
 pub mod problem;
 pub mod state;
 
@@ -18,5 +19,6 @@ pub use event::{Durability, Entry, Event};
 pub use id::*;
 pub use name::{BranchName, CommitHash, ExchangeName, LoginName, RepositoryName};
 pub use person::{Author, Person, Role, Via};
+pub use present::Present;
 pub use problem::{ErrorCode, Problem};
-pub use state::{Asking, Effect, Ids, SessionState};
+pub use state::{Asking, Effect, Ids, STATE_VERSION, SessionState};

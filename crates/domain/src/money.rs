@@ -1,7 +1,7 @@
 //! Token counts and cost. Money is counted in millionths of a US dollar, as integers.
 
 use serde::{Deserialize, Serialize};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 use utoipa::ToSchema;
 
 /// Tokens of one or more model requests. `input` leaves out what was read from or written to the provider's cache.
@@ -30,6 +30,18 @@ impl AddAssign for Usage {
         self.cache_write_tokens += other.cache_write_tokens;
         self.cost_microusd += other.cost_microusd;
         self.requests += other.requests;
+    }
+}
+
+impl SubAssign for Usage {
+    /// Never below nothing.
+    fn sub_assign(&mut self, other: Self) {
+        self.input_tokens = self.input_tokens.saturating_sub(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_sub(other.output_tokens);
+        self.cache_read_tokens = self.cache_read_tokens.saturating_sub(other.cache_read_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_sub(other.cache_write_tokens);
+        self.cost_microusd = self.cost_microusd.saturating_sub(other.cost_microusd);
+        self.requests = self.requests.saturating_sub(other.requests);
     }
 }
 

@@ -60,6 +60,8 @@ error_codes! {
     BaseUnavailable = "base_unavailable", 422;
     ServiceFailed = "service_failed", 502;
     SnapshotDamaged = "snapshot_damaged", 500;
+    /// Written by a newer Greenroom.
+    SessionTooNew = "session_too_new", 409;
     ImageMissing = "image_missing", 409;
     ImageUnfit = "image_unfit", 409;
     ImageDamaged = "image_damaged", 422;

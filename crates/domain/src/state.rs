@@ -10,6 +10,10 @@ use crate::{
     Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
     PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
 };
+use serde::{Deserialize, Serialize};
+
+/// Of what [`SessionState`] holds and how it is folded. A state that another version wrote is not read.
+pub const STATE_VERSION: &str = env!("GREENROOM_STATE_VERSION");
 
 /// Ids for what a command makes, passed in so that deciding stays pure.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,7 @@ pub enum Effect {
     PublishSummary,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueuedPrompt {
     pub prompt: PromptId,
     pub author: Author,
@@ -47,7 +51,7 @@ pub struct QueuedPrompt {
     pub is_held: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningTurn {
     pub turn: TurnId,
     pub prompts: Vec<QueuedPrompt>,
@@ -62,7 +66,7 @@ pub struct RunningTurn {
 }
 
 /// What `SessionCreated` fixed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     pub repository: RepositoryId,
     pub repository_name: RepositoryName,
@@ -77,7 +81,7 @@ pub struct Origin {
 }
 
 /// What the session's files stand on.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workspace {
     pub image: Option<ImageId>,
     /// The commit the session's branch began at; `Some` once the first sync is complete.
@@ -90,7 +94,7 @@ pub struct Workspace {
     pub in_use_since_ms: Option<i64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
     pub snapshot: SnapshotId,
     /// The last turn whose work it holds.
@@ -99,15 +103,16 @@ pub struct SnapshotRef {
     pub at_ms: i64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenedChange {
     pub change: ChangeId,
     pub number: u64,
     pub is_merged: bool,
 }
 
-/// Everything a command can depend on. Rebuilt from the log by `step`.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Everything a command can depend on. Rebuilt from the log by `step`; its serialised form is for checkpoints only and
+/// belongs to one [`STATE_VERSION`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionState {
     pub head_seq: u64,
     /// The last entry that is news.

@@ -1,11 +1,15 @@
 //! `greenroom bench`: measurements that anyone can repeat, each beside a floor or a peer in the same run. Without
 //! `--json` a table. Everything runs in a data directory of its own, over the public HTTP API.
 
+mod commit;
 mod density;
 mod disk;
+mod idle;
 mod image;
 mod library;
+mod open;
 mod peers;
+mod process;
 mod served;
 mod snapshot;
 mod start;
@@ -34,6 +38,30 @@ pub(crate) enum Bench {
         /// Sandboxes that are alive at once
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
         count: u32,
+    },
+    /// What open connections to sleeping sessions hold of the server, and how long the next command of one takes
+    Idle {
+        /// Connections, each to a session of its own
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+        sockets: u32,
+    },
+    /// Acknowledged commands per second, of one session and of many at once, beside a bare fdatasync
+    Commit {
+        /// Sessions that are commanded at once, for each number
+        #[arg(long, value_delimiter = ',', default_value = "1,60,500", value_name = "N")]
+        sessions: Vec<u32>,
+        /// Seconds of each row
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
+    /// From asking for a long session to its present and newest entries, whole and by a window
+    Open {
+        /// Entries of its log
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=5_000_000))]
+        entries: u64,
+        /// Repetitions of each row
+        #[arg(short, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=1_000))]
+        n: u32,
     },
     /// An environment image from nothing, after a changed source file, after a changed lockfile
     Image,
@@ -69,6 +97,9 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
         match bench {
             Bench::Start { n, alive } => start::run(global, out, n, &alive).await,
             Bench::Density { count } => density::run(global, out, count).await,
+            Bench::Idle { sockets } => idle::run(global, out, sockets).await,
+            Bench::Commit { sessions, seconds } => commit::run(global, out, &sessions, seconds).await,
+            Bench::Open { entries, n } => open::run(global, out, entries, n).await,
             Bench::Image => image::run(global, out).await,
             Bench::Snapshot { n, files, bytes } => {
                 snapshot::run(global, out, snapshot::Size { files, bytes, n }).await

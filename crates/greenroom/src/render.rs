@@ -75,7 +75,11 @@ impl Transcript {
                 receipt.problem.iter().for_each(|problem| self.note(&summary::problem(problem)));
             }
             Frame::Presence(presence) => self.presence(presence),
-            Frame::Hello { .. } | Frame::CaughtUp { .. } | Frame::Resume { .. } => {}
+            Frame::Hello { .. }
+            | Frame::Snapshot { .. }
+            | Frame::Omitted { .. }
+            | Frame::CaughtUp { .. }
+            | Frame::Resume { .. } => {}
             // Of pages: who has read how far, and what the person has typed elsewhere.
             Frame::Readers(_) | Frame::Read(_) | Frame::Draft(_) => {}
         }

@@ -56,6 +56,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         volume: VolumeSettings { size_bytes: settings.volume_bytes },
         sandbox_disk: settings.sandbox_disk_bytes,
         layers_limit: settings.layers_bytes,
+        hibernation: settings.hibernation,
         snapshots_kept: settings.snapshots_kept as usize,
         image_schedule: schedule(settings.image_schedule_minutes),
         image_history: greenroom_app::ImageHistory {

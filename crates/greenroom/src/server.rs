@@ -43,6 +43,7 @@ pub(crate) struct Options {
     /// Bytes that one sandbox may write.
     pub(crate) sandbox_disk: u64,
     pub(crate) layers_limit: Option<u64>,
+    pub(crate) hibernation: greenroom_session::Hibernation,
     pub(crate) snapshots_kept: usize,
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
@@ -66,6 +67,7 @@ impl Options {
             volume: VolumeSettings::default(),
             sandbox_disk: greenroom_sandboxd::DEFAULT_DISK,
             layers_limit: None,
+            hibernation: greenroom_session::Hibernation::default(),
             snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
@@ -171,6 +173,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(Ap
         blanks,
         disk_per_sandbox,
         layers_limit: options.layers_limit,
+        hibernation: options.hibernation,
         snapshots_kept: options.snapshots_kept,
         image_schedule: options.image_schedule,
         image_history: options.image_history,

@@ -15,11 +15,13 @@ use greenroom_app::PoolLimits;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_sandboxd::MAX_BLANKS;
+use greenroom_session::Hibernation;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// File in the data directory that is read where no other is named.
 const FILE_NAME: &str = "greenroom.toml";
@@ -44,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) volume_bytes: Option<u64>,
     pub(crate) sandbox_disk_bytes: u64,
     pub(crate) layers_bytes: Option<u64>,
+    pub(crate) hibernation: Hibernation,
     pub(crate) snapshots_kept: u32,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
@@ -88,6 +91,10 @@ impl Settings {
             volume_bytes: layer.volume_gib.map(layer::VolumeGib::bytes),
             sandbox_disk_bytes: gib(layer.sandbox_disk_gib.expect(all)),
             layers_bytes: layer.layers_gib.map(gib),
+            hibernation: Hibernation {
+                idle: Duration::from_secs(layer.session_idle_seconds.expect(all).get().into()),
+                most_awake: layer.sessions_awake.expect(all).get() as usize,
+            },
             snapshots_kept: layer.snapshots_kept.expect(all).get(),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             images_kept: layer.images_kept.expect(all).get(),
@@ -166,7 +173,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
             image_registries = ['registry.example.com', '127.0.0.1:5000']\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
@@ -177,6 +184,8 @@ mod tests {
             ("GREENROOM_SANDBOX_DISK_GIB", "7"),
             ("GREENROOM_LAYERS_GIB", "30"),
             ("GREENROOM_BLANKS", "8"),
+            ("GREENROOM_SESSION_IDLE_SECONDS", "9"),
+            ("GREENROOM_SESSIONS_AWAKE", "11"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
@@ -199,6 +208,7 @@ mod tests {
         assert_eq!(by_file.budget.wall_ms, 120_000);
         assert_eq!((by_file.volume_bytes, by_file.layers_bytes), (Some(40 << 30), Some(30 << 30)));
         assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
+        assert_eq!(by_file.hibernation, Hibernation { idle: Duration::from_secs(9), most_awake: 11 });
     }
 
     #[test]

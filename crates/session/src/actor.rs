@@ -1,16 +1,19 @@
 //! The single writer of a session. One loop: decide, append, apply, then act. Nothing leaves before the append that
 //! justifies it is durable.
 
+use crate::checkpoint::{Checkpoint, Folded};
 use crate::clock::Clock;
-use crate::handle::{SessionHandle, TurnEnded, problem_of_log};
-use crate::log::{Append, LogError, StoredReceipt};
+use crate::handle::{SessionHandle, TurnEnded, TurnHandle, problem_of_log};
+use crate::log::{Append, CommitLog, LogError, StoredReceipt, Tidy};
+use crate::message::Message;
 use crate::recent::Recent;
 use crate::registry::{Effects, Summary};
-use crate::subscription::{Feed, Live};
+use crate::room::Room;
+use crate::subscription::{Feed, Live, Opening};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::{
-    Asking, Author, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Problem, PromptId,
-    SessionState, TurnId,
+    Asking, Author, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem,
+    PromptId, SessionState, TurnId,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -23,48 +26,20 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How often a full disk is tried again while something waits to be written.
 const SPACE_PAUSE: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
-pub(crate) enum Message {
-    Command {
-        key: CommandId,
-        command: Command,
-        asking: Asking,
-        reply: oneshot::Sender<Result<StoredReceipt, Problem>>,
-    },
-    Record {
-        events: Vec<Event>,
-        reply: oneshot::Sender<Result<(), Problem>>,
-    },
-    Commit {
-        turn: TurnId,
-        events: Vec<Event>,
-        durability: Durability,
-        reply: oneshot::Sender<Result<(), TurnEnded>>,
-    },
-    TakeInserts {
-        turn: TurnId,
-        reply: oneshot::Sender<Vec<(Author, String)>>,
-    },
-    State {
-        reply: oneshot::Sender<SessionState>,
-    },
-    Subscribe {
-        reply: oneshot::Sender<Feed>,
-    },
-    StopOverdue {
-        turn: TurnId,
-    },
-    /// The disk was full a moment ago.
-    TrySpace,
-    Close {
-        reply: oneshot::Sender<()>,
-    },
-}
+/// A checkpoint is written after so many entries, beside those of hibernation.
+const CHECKPOINT_ENTRIES: u64 = 1000;
 
 pub(crate) struct SessionActor {
-    pub(crate) handle: SessionHandle,
+    pub(crate) room: Arc<Room>,
+    pub(crate) epoch: u64,
+    pub(crate) log: Arc<dyn CommitLog>,
     pub(crate) state: SessionState,
+    pub(crate) present: Present,
     pub(crate) mailbox: mpsc::Receiver<Message>,
+    /// Its own mailbox's other end, for those it starts.
+    pub(crate) messages: mpsc::WeakSender<Message>,
+    /// Entries since the last checkpoint.
+    pub(crate) unsaved: u64,
     pub(crate) effects: Arc<dyn Effects>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancel_turn: CancellationToken,
@@ -94,19 +69,29 @@ pub(crate) enum Birth {
 #[derive(PartialEq)]
 enum Flow {
     Continue,
+    /// With viewers: they find out what is in the log now by connecting again.
     End,
+    /// Without them.
+    Hibernate,
 }
 
 impl SessionActor {
     pub(crate) async fn run(mut self) {
-        if self.begin().await.is_ok() {
-            while let Some(message) = self.mailbox.recv().await {
-                if self.handle_message(message).await == Flow::End {
-                    break;
-                }
+        let is_asleep = self.begin().await.is_ok() && self.serve().await == Flow::Hibernate;
+        self.cancel_turn.cancel();
+        if !is_asleep {
+            self.room.output.end();
+        }
+    }
+
+    async fn serve(&mut self) -> Flow {
+        while let Some(message) = self.mailbox.recv().await {
+            match self.handle_message(message).await {
+                Flow::Continue => {}
+                over => return over,
             }
         }
-        self.cancel_turn.cancel();
+        Flow::End
     }
 
     async fn begin(&mut self) -> Result<(), LogError> {
@@ -173,16 +158,56 @@ impl SessionActor {
                 let _ = reply.send(self.state.clone());
                 Flow::Continue
             }
-            Message::Subscribe { reply } => {
-                let (live, output) = self.handle.output.subscribe();
-                let _ = reply.send(Feed { head_seq: self.state.head_seq, live, output });
+            Message::Subscribe { opening_below, reply } => {
+                let (live, output) = self.room.output.subscribe();
+                let opening = (self.state.head_seq > opening_below).then(|| self.opening());
+                let _ = reply.send(Feed { head_seq: self.state.head_seq, live, output, opening });
                 Flow::Continue
             }
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
             Message::TrySpace => self.try_space().await,
+            Message::Hibernate { reply } => self.hibernate(reply).await,
             Message::Close { reply } => {
                 let _ = reply.send(());
                 Flow::End
+            }
+        }
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            from_seq: self.state.head_seq + 1,
+            head_seq: self.state.head_seq,
+            standing: self.present.entries(),
+            usage: self.state.usage,
+            prompters: self.state.prompters.clone(),
+            open_blocks: self
+                .state
+                .running
+                .as_ref()
+                .map_or_else(Vec::new, |running| running.open_blocks.clone()),
+        }
+    }
+
+    async fn hibernate(&mut self, reply: oneshot::Sender<Option<u64>>) -> Flow {
+        let is_busy = self.state.running.is_some() || !self.state.queue.is_empty() || self.starved.is_waiting;
+        if is_busy {
+            let _ = reply.send(None);
+            return Flow::Continue;
+        }
+        self.save_checkpoint(Tidy::Journal).await;
+        let _ = reply.send(Some(self.state.head_seq));
+        Flow::Hibernate
+    }
+
+    /// Without it the next opening reads more of the log; nothing else is lost.
+    async fn save_checkpoint(&mut self, tidy: Tidy) {
+        let folded = Folded { state: self.state.clone(), present: self.present.clone() };
+        let checkpoint = Checkpoint::of(&folded);
+        match self.log.save_checkpoint(self.epoch, checkpoint, tidy).await {
+            Ok(()) => self.unsaved = 0,
+            Err(error) => {
+                tracing::warn!(session = %self.room.id, %error, "a checkpoint was not written");
             }
         }
     }
@@ -226,7 +251,7 @@ impl SessionActor {
     }
 
     async fn known_receipt(&self, key: &CommandId, digest: [u8; 32]) -> Result<StoredReceipt, Problem> {
-        match self.handle.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
+        match self.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
             Some(known) if known.digest == digest => Ok(known),
             _ => Err(key_reused()),
         }
@@ -347,16 +372,20 @@ impl SessionActor {
             return Ok(());
         }
         let append = Append {
-            epoch: self.handle.epoch,
+            epoch: self.epoch,
             expected_head: self.state.head_seq,
             at_ms: self.clock.now_ms(),
             events,
             durability,
             receipt,
         };
-        let entries = self.handle.log.append(append).await?;
+        let entries = self.log.append(append).await?;
+        self.unsaved += entries.len() as u64;
         let effects = self.apply(entries);
         self.perform(effects);
+        if self.unsaved >= CHECKPOINT_ENTRIES {
+            self.save_checkpoint(Tidy::No).await;
+        }
         Ok(())
     }
 
@@ -364,9 +393,10 @@ impl SessionActor {
         let mut effects = vec![];
         for entry in entries {
             effects.extend(self.state.step(&entry));
+            self.present.step(&entry);
             self.recent.add(&entry);
-            self.handle.output.observe(&entry.event);
-            let _ = self.handle.live.send(Live::Entry(Arc::new(entry)));
+            self.room.output.observe(&entry.event);
+            self.room.output.viewers.send(&Live::Entry(Arc::new(entry)));
         }
         effects
     }
@@ -377,7 +407,10 @@ impl SessionActor {
             match effect {
                 Effect::RunTurn { turn } => {
                     self.cancel_turn = CancellationToken::new();
-                    let handle = self.handle.turn(turn, self.cancel_turn.clone());
+                    // Whoever woke this actor holds its mailbox open.
+                    let Some(mailbox) = self.messages.upgrade() else { return };
+                    let session = SessionHandle { room: Arc::clone(&self.room) };
+                    let handle = TurnHandle { session, turn, cancel: self.cancel_turn.clone(), mailbox };
                     self.effects.run_turn(handle, self.state.clone(), self.recent.conversation());
                 }
                 Effect::CancelTurn { turn } => {
@@ -388,12 +421,12 @@ impl SessionActor {
             }
         }
         if is_summary_due {
-            self.effects.publish(Summary { session: self.handle.id, state: self.state.clone() });
+            self.effects.publish(Summary { session: self.room.id, state: self.state.clone() });
         }
     }
 
     fn watch_stop(&self, turn: TurnId) {
-        let mailbox = self.handle.mailbox.downgrade();
+        let mailbox = self.messages.clone();
         tokio::spawn(async move {
             tokio::time::sleep(STOP_GRACE).await;
             if let Some(mailbox) = mailbox.upgrade() {
@@ -406,7 +439,7 @@ impl SessionActor {
         if std::mem::replace(&mut self.starved.is_waiting, true) {
             return;
         }
-        let mailbox = self.handle.mailbox.downgrade();
+        let mailbox = self.messages.clone();
         tokio::spawn(async move {
             tokio::time::sleep(SPACE_PAUSE).await;
             if let Some(mailbox) = mailbox.upgrade() {
@@ -428,12 +461,12 @@ impl SessionActor {
         match result {
             Ok(_) => Flow::Continue,
             Err(LogError::Full) => {
-                tracing::error!(session = %self.handle.id, "the disk is full");
+                tracing::error!(session = %self.room.id, "the disk is full");
                 self.wait_for_space();
                 Flow::Continue
             }
             Err(error) => {
-                tracing::error!(session = %self.handle.id, %error, "the session's log failed; the actor ends");
+                tracing::error!(session = %self.room.id, %error, "the session's log failed; the actor ends");
                 Flow::End
             }
         }

@@ -1,41 +1,38 @@
 //! Ways to speak to a session's actor. The mailbox is bounded: when it is full, senders wait for at most `PATIENCE`
 //! and then get `deadline`; ephemeral text never goes through it.
 
-use crate::actor::Message;
 use crate::log::{CommitLog, LogError, StoredReceipt};
-use crate::running_output::RunningOutput;
+use crate::message::Message;
+use crate::room::{Room, too_new};
 use crate::subscription::{Live, Subscription};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
+use greenroom_domain::present::turn_boundary;
 use greenroom_domain::{
     Asking, Author, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
     SessionState, TurnId,
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A session, for anyone who may use it. Cheap to clone.
+/// A session, for anyone who may use it: awake or not, its first message wakes it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
-    pub(crate) id: SessionId,
-    pub(crate) epoch: u64,
-    pub(crate) mailbox: mpsc::Sender<Message>,
-    pub(crate) live: broadcast::Sender<Live>,
-    pub(crate) output: Arc<RunningOutput>,
-    pub(crate) log: Arc<dyn CommitLog>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl SessionHandle {
     pub fn id(&self) -> SessionId {
-        self.id
+        self.room.id
     }
 
+    /// Of the newest owner; each time the session is woken it is a higher one.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.room.epoch()
     }
 
     /// Carries out a command once per key. The receipt is durable when this returns; so is what the command did.
@@ -45,58 +42,91 @@ impl SessionHandle {
         command: Command,
         asking: Asking,
     ) -> Result<StoredReceipt, Problem> {
-        self.ask(|reply| Message::Command { key, command, asking, reply }).await?
+        ask(&self.room, |reply| Message::Command { key, command, asking, reply }).await?
     }
 
     /// Appends what happened outside a turn: a review, a merge, the sandbox's state.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), Problem> {
-        self.ask(|reply| Message::Record { events, reply }).await?
+        ask(&self.room, |reply| Message::Record { events, reply }).await?
     }
 
     pub async fn state(&self) -> Result<SessionState, Problem> {
-        self.ask(|reply| Message::State { reply }).await
+        ask(&self.room, |reply| Message::State { reply }).await
     }
 
     /// Everything after `after`, then what running tools have printed, then live.
     pub async fn subscribe(&self, after: u64) -> Result<Subscription, Problem> {
-        let feed = self.ask(|reply| Message::Subscribe { reply }).await?;
-        Ok(Subscription::new(after, feed, self.epoch, Arc::clone(&self.log)))
+        let feed = self.room.watch(after, u64::MAX).await?;
+        Ok(Subscription::new(after, feed, self.clone()))
+    }
+
+    /// As `subscribe`, but who is more than `window` entries behind is given an [`Opening`] and then only the newest, from
+    /// a turn's beginning where there is one among them, without the text that a finished answer repeats.
+    pub async fn subscribe_window(&self, after: u64, window: u64) -> Result<Subscription, Problem> {
+        let mut feed = self.room.watch(after, after.saturating_add(window)).await?;
+        let Some(opening) = feed.opening.take() else {
+            return Ok(Subscription::new(after, feed, self.clone()));
+        };
+        let log = self.log().await?;
+        let newest = log.read_before(opening.head_seq + 1, window as usize).await.map_err(problem_of_log)?;
+        Ok(Subscription::windowed(opening, &newest, feed, self.clone()))
+    }
+
+    /// The last `limit` entries before this one, oldest first, without coalesced text; fewer where a turn begins among them.
+    pub async fn entries_before(&self, before: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
+        let mut entries = self.log().await?.read_before(before, limit).await.map_err(problem_of_log)?;
+        let from = turn_boundary(&entries);
+        entries.retain(|entry| entry.seq >= from);
+        Ok(entries)
+    }
+
+    /// Entries after this one, without coalesced text up to `text_after`.
+    pub(crate) async fn entries_shown(
+        &self,
+        after: u64,
+        text_after: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Problem> {
+        self.log().await?.read_shown(after, text_after, limit).await.map_err(problem_of_log)
     }
 
     pub async fn entries(&self, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
-        self.log.read(after, limit).await.map_err(problem_of_log)
+        self.log().await?.read(after, limit).await.map_err(problem_of_log)
     }
 
     /// The log without coalesced text, oldest first.
     pub async fn conversation(&self) -> Result<Vec<Entry>, Problem> {
-        self.log.read_conversation().await.map_err(problem_of_log)
+        self.log().await?.read_conversation().await.map_err(problem_of_log)
     }
 
-    /// Stops the actor: the running turn is cancelled without a word in the log, as if the server had stopped.
-    pub async fn close(&self) {
-        let _ = self.ask(|reply| Message::Close { reply }).await;
-    }
-
-    pub(crate) fn turn(&self, turn: TurnId, cancel: CancellationToken) -> TurnHandle {
-        TurnHandle { session: self.clone(), turn, cancel }
-    }
-
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Problem> {
-        let (reply, answer) = oneshot::channel();
-        let exchange = async {
-            self.mailbox.send(message(reply)).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| {
-            Err(Problem::new(
-                ErrorCode::Deadline,
-                format!("The session did not answer within {} s.", PATIENCE.as_secs()),
-            ))
-        })
+    async fn log(&self) -> Result<Arc<dyn CommitLog>, Problem> {
+        Ok(Arc::clone(&self.room.awake().await?.log))
     }
 }
 
-fn gone() -> Problem {
+/// Wakes the session where it sleeps, sends, and waits for the answer.
+pub(crate) async fn ask<T>(
+    room: &Arc<Room>,
+    message: impl FnOnce(oneshot::Sender<T>) -> Message,
+) -> Result<T, Problem> {
+    let (reply, answer) = oneshot::channel();
+    within_patience(async {
+        room.awake().await?.mailbox.send(message(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    })
+    .await
+}
+
+async fn within_patience<T>(exchange: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            ErrorCode::Deadline,
+            format!("The session did not answer within {} s.", PATIENCE.as_secs()),
+        ))
+    })
+}
+
+pub(crate) fn gone() -> Problem {
     Problem::new(ErrorCode::ShuttingDown, "The session is closing.")
         .hint("Send the command again with the same key.")
 }
@@ -113,6 +143,7 @@ pub(crate) fn problem_of_log(error: LogError) -> Problem {
             Problem::new(ErrorCode::Fenced, "Another server has taken over this session.")
                 .hint("Connect again.")
         }
+        LogError::Newer { found, known } => too_new(found, known),
         LogError::Exists => Problem::new(ErrorCode::Internal, "A session of this id exists already."),
         LogError::Unknown { reason } | LogError::Unavailable { reason } => {
             Problem::new(ErrorCode::Internal, format!("The session's log cannot be used: {reason}."))
@@ -128,9 +159,11 @@ pub struct TurnEnded;
 /// The running turn's side of its session: commits what it does, streams what it says.
 #[derive(Clone, Debug)]
 pub struct TurnHandle {
-    session: SessionHandle,
-    turn: TurnId,
-    cancel: CancellationToken,
+    pub(crate) session: SessionHandle,
+    pub(crate) turn: TurnId,
+    pub(crate) cancel: CancellationToken,
+    /// Of the actor that began it: with that the turn ends, whoever owns the session then.
+    pub(crate) mailbox: mpsc::Sender<Message>,
 }
 
 impl TurnHandle {
@@ -150,14 +183,14 @@ impl TurnHandle {
     /// Appends events of this turn; refused once it has ended.
     pub async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
         let turn = self.turn;
-        let sent = self.session.ask(|reply| Message::Commit { turn, events, durability, reply }).await;
+        let sent = self.ask(|reply| Message::Commit { turn, events, durability, reply }).await;
         sent.unwrap_or(Err(TurnEnded))
     }
 
     /// Moves waiting prompts with insert delivery into the turn and answers their texts with their authors.
     pub async fn take_inserts(&self) -> Vec<(Author, String)> {
         let turn = self.turn;
-        self.session.ask(|reply| Message::TakeInserts { turn, reply }).await.unwrap_or_default()
+        self.ask(|reply| Message::TakeInserts { turn, reply }).await.unwrap_or_default()
     }
 
     /// Ends the turn; the next waiting prompt starts its own.
@@ -168,11 +201,20 @@ impl TurnHandle {
     }
 
     pub fn delta(&self, block: BlockId, offset: u64, text: &str) {
-        // No receiver is no error: nobody watches.
-        let _ = self.session.live.send(Live::Delta { block, offset, text: text.into() });
+        self.session.room.output.viewers.send(&Live::Delta { block, offset, text: text.into() });
     }
 
     pub fn output(&self, call: &str, offset: u64, text: &str) {
-        self.session.output.send(call, offset, text);
+        self.session.room.output.send(call, offset, text);
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.session.room.touch();
+        within_patience(async {
+            self.mailbox.send(message(reply)).await.map_err(|_| gone())?;
+            answer.await.map_err(|_| gone())
+        })
+        .await
     }
 }

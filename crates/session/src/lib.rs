@@ -1,22 +1,30 @@
 //! Sessions at run time: one actor and one log each. Owns the commit gate (append, then act), idempotent commands,
-//! live streams, and recovery after a crash. Knows no HTTP, sandbox or model: what a turn does is an `Effects` port.
+//! live streams, hibernation, and recovery after a crash. Knows no HTTP, sandbox or model: what a turn does is an `Effects` port.
 
 mod actor;
+mod checkpoint;
 mod clock;
 mod handle;
+mod hibernation;
 mod log;
+mod message;
+mod migrations;
 mod recent;
 mod registry;
+mod room;
 mod running_output;
 mod spares;
 mod sqlite_log;
 mod subscription;
 mod tree;
+mod viewers;
 
+pub use checkpoint::{Checkpoint, Folded};
 pub use clock::{Clock, SystemClock};
 pub use handle::{SessionHandle, TurnEnded, TurnHandle};
-pub use log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt};
+pub use hibernation::Hibernation;
+pub use log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt, Tidy};
 pub use registry::{Effects, Registry, Summary};
 pub use sqlite_log::FileSessions;
-pub use subscription::{Live, Subscription};
+pub use subscription::{Live, Opening, Subscription};
 pub use tree::remove_tree;

@@ -1,5 +1,6 @@
 //! The ports to a session's durable log, and to who owns it. The embedded implementation is `sqlite_log`.
 
+use crate::checkpoint::Checkpoint;
 use async_trait::async_trait;
 use greenroom_domain::{Durability, Entry, Event, Problem, SessionId};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub enum LogError {
     Full,
     #[error("no such session")]
     Missing,
+    /// A newer Greenroom wrote it: nothing of it is read or changed.
+    #[error("the session's file has version {found}, known are those up to {known}")]
+    Newer { found: i64, known: i64 },
     /// A session of this id is there already: nothing was made.
     #[error("the session exists already")]
     Exists,
@@ -59,10 +63,31 @@ pub trait CommitLog: Send + Sync + std::fmt::Debug {
     /// Entries after a sequence number, oldest first, at most `limit`.
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError>;
 
+    /// Entries after a sequence number, oldest first, at most `limit`, leaving out coalesced block text that is not after
+    /// `text_after`.
+    async fn read_shown(&self, after: u64, text_after: u64, limit: usize) -> Result<Vec<Entry>, LogError>;
+
+    /// The last entries before a sequence number, oldest first, at most `limit`, without coalesced block text.
+    async fn read_before(&self, before: u64, limit: usize) -> Result<Vec<Entry>, LogError>;
+
     /// All entries but coalesced block text: what a conversation is rebuilt from.
     async fn read_conversation(&self) -> Result<Vec<Entry>, LogError>;
 
     async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError>;
+
+    /// The last one that was saved whole, if any. It may be of another version of the state, or behind the log.
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>, LogError>;
+
+    /// Replaces the one before. Not synced: who loses it reads the log from its beginning.
+    async fn save_checkpoint(&self, epoch: u64, checkpoint: Checkpoint, tidy: Tidy) -> Result<(), LogError>;
+}
+
+/// Whether the log is left so that opening it again is quick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tidy {
+    No,
+    /// A long journal is folded into the file, which is synced.
+    Journal,
 }
 
 /// The right to write a session's log, until a higher epoch is taken.

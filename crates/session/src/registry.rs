@@ -1,22 +1,23 @@
-//! The sessions of this process: opens each once, starts its actor, hands out handles.
+//! The sessions of this process: a room for each that somebody uses, with one actor at a time. Hands out handles.
 
 use crate::actor::{Birth, SessionActor};
+use crate::checkpoint::Folded;
 use crate::clock::Clock;
-use crate::handle::{SessionHandle, TurnHandle, problem_of_log};
+use crate::handle::{SessionHandle, TurnHandle, gone, problem_of_log};
+use crate::hibernation::{self, Hibernation};
 use crate::log::{Ownership, SessionDirectory};
 use crate::recent::Recent;
-use crate::running_output::RunningOutput;
+use crate::room::{Awake, Room, Seat};
 use async_trait::async_trait;
 use greenroom_domain::{Entry, Event, Problem, SessionId, SessionState};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{broadcast, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Commands that may wait for a session's actor.
 const MAILBOX: usize = 256;
-/// Frames that a viewer may be behind before it is told to resume.
-const LIVE_FRAMES: usize = 2048;
 /// Entries read at a time when a session is opened.
 const PAGE: usize = 1000;
 
@@ -41,123 +42,177 @@ pub trait Effects: Send + Sync + std::fmt::Debug {
     async fn model_of(&self, state: &SessionState) -> Option<String>;
 }
 
-/// Opened sessions. One per process and data directory.
+/// One per process and data directory.
 #[derive(Debug)]
 pub struct Registry {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    this: Weak<Core>,
     directory: Arc<dyn SessionDirectory>,
     effects: Arc<dyn Effects>,
     clock: Arc<dyn Clock>,
-    slots: Mutex<HashMap<SessionId, Slot>>,
+    pub(crate) hibernation: Hibernation,
+    rooms: Mutex<HashMap<SessionId, Arc<Room>>>,
+    /// Rooms with an actor.
+    awake: Mutex<HashMap<SessionId, Arc<Room>>>,
+    /// Told when hibernation has something to look at.
+    changed: Arc<Notify>,
+    is_closed: AtomicBool,
 }
 
-/// Held while a session is opened, made or removed, so that no session waits for another's files.
-type Slot = Arc<tokio::sync::Mutex<Option<SessionHandle>>>;
-
 impl Registry {
+    /// Within a tokio runtime.
     pub fn new(
         directory: Arc<dyn SessionDirectory>,
         effects: Arc<dyn Effects>,
         clock: Arc<dyn Clock>,
+        hibernation: Hibernation,
     ) -> Self {
-        Self { directory, effects, clock, slots: Mutex::default() }
+        let changed = Arc::new(Notify::new());
+        let core = Arc::new_cyclic(|this| Core {
+            this: Weak::clone(this),
+            directory,
+            effects,
+            clock,
+            hibernation,
+            rooms: Mutex::default(),
+            awake: Mutex::default(),
+            changed: Arc::clone(&changed),
+            is_closed: AtomicBool::new(false),
+        });
+        tokio::spawn(hibernation::run(Arc::downgrade(&core), changed));
+        Self { core }
     }
 
     /// Makes a session whose log begins with `events`, in one synced commit.
     pub async fn create(&self, session: SessionId, events: Vec<Event>) -> Result<SessionHandle, Problem> {
-        let slot = self.slot(session);
-        let mut open = slot.lock().await;
-        let created = self.directory.create(session, self.clock.now_ms(), events).await;
+        let core = &self.core;
+        let room = core.room(session);
+        let mut seat = room.seat.write().await;
+        let created = core.directory.create(session, core.clock.now_ms(), events).await;
         let (ownership, entries) = match created {
             Ok(created) => created,
             Err(error) => {
-                self.forget(session, &slot, &open);
+                drop(seat);
+                core.forget(&room);
                 return Err(problem_of_log(error));
             }
         };
-        let handle = self.start(session, ownership, SessionState::default(), Birth::Created(entries));
-        *open = Some(handle.clone());
-        Ok(handle)
+        let awake = core.start(&room, ownership, Folded::default(), Birth::Created(entries));
+        room.take_seat(core, &mut seat, awake);
+        drop(seat);
+        Ok(SessionHandle { room })
     }
 
-    /// The session's handle, opening it when it is not open.
+    /// The session's handle; opens it when nothing is known of it yet.
     pub async fn get(&self, session: SessionId) -> Result<SessionHandle, Problem> {
-        let slot = self.slot(session);
-        let mut open = slot.lock().await;
-        if let Some(handle) = open.as_ref().filter(|handle| !handle.mailbox.is_closed()) {
-            return Ok(handle.clone());
+        let room = self.core.room(session);
+        match room.find().await {
+            Ok(()) => Ok(SessionHandle { room }),
+            Err(problem) => {
+                self.core.forget(&room);
+                Err(problem)
+            }
         }
-        *open = None;
-        let opened = self.open(session).await;
-        match &opened {
-            Ok(handle) => *open = Some(handle.clone()),
-            Err(_) => self.forget(session, &slot, &open),
-        }
-        opened
-    }
-
-    async fn open(&self, session: SessionId) -> Result<SessionHandle, Problem> {
-        let ownership = self.directory.acquire(session).await.map_err(problem_of_log)?;
-        let state = replay(&ownership).await?;
-        self.effects.publish(Summary { session, state: state.clone() });
-        Ok(self.start(session, ownership, state, Birth::Reopened))
     }
 
     /// Closes the session and removes everything it keeps.
     pub async fn remove(&self, session: SessionId) -> Result<(), Problem> {
-        let slot = self.slot(session);
-        let mut open = slot.lock().await;
-        if let Some(handle) = open.take() {
-            handle.close().await;
-        }
-        let removed = self.directory.remove(session).await.map_err(problem_of_log);
-        self.forget(session, &slot, &open);
-        removed
+        let room = self.core.room(session);
+        let mut seat = room.seat.write().await;
+        room.vacate(&mut seat, Seat::Empty).await;
+        self.core.note_asleep(&room);
+        self.core.directory.remove(session).await.map_err(problem_of_log)?;
+        *seat = Seat::Removed;
+        lock(&self.core.rooms).remove(&session);
+        Ok(())
     }
 
-    /// Closes every session.
+    /// Closes every session; none is opened any more.
     pub async fn close(&self) {
-        let slots: Vec<Slot> = self.slots().drain().map(|(_, slot)| slot).collect();
-        for slot in slots {
-            if let Some(handle) = slot.lock().await.take() {
-                handle.close().await;
-            }
+        self.core.is_closed.store(true, Ordering::Release);
+        let rooms: Vec<_> = lock(&self.core.rooms).drain().map(|(_, room)| room).collect();
+        for room in rooms {
+            let mut seat = room.seat.write().await;
+            room.vacate(&mut seat, Seat::Empty).await;
+            self.core.note_asleep(&room);
         }
-        self.directory.close().await;
+        self.core.directory.close().await;
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sessions that are in memory.
+    pub fn awake(&self) -> usize {
+        lock(&self.core.awake).len()
+    }
+}
+
+impl Core {
+    fn room(&self, session: SessionId) -> Arc<Room> {
+        let mut rooms = lock(&self.rooms);
+        let room = rooms.entry(session);
+        Arc::clone(room.or_insert_with(|| Arc::new(Room::new(session, Weak::clone(&self.this)))))
     }
 
-    fn slot(&self, session: SessionId) -> Slot {
-        Arc::clone(self.slots().entry(session).or_default())
-    }
-
-    /// An empty slot stays only as long as somebody else waits for it.
-    fn forget(&self, session: SessionId, slot: &Slot, open: &Option<SessionHandle>) {
-        let mut slots = self.slots();
+    /// An empty room stays only as long as somebody else waits for it.
+    fn forget(&self, room: &Arc<Room>) {
+        let mut rooms = lock(&self.rooms);
         // This caller's and the map's.
-        if open.is_none() && Arc::strong_count(slot) == 2 {
-            slots.remove(&session);
+        if Arc::strong_count(room) == 2 && rooms.get(&room.id).is_some_and(|kept| Arc::ptr_eq(kept, room)) {
+            rooms.remove(&room.id);
         }
     }
 
-    fn start(
-        &self,
-        session: SessionId,
-        ownership: Ownership,
-        state: SessionState,
-        birth: Birth,
-    ) -> SessionHandle {
+    /// Rooms that nobody holds on to.
+    pub(crate) fn prune(&self) {
+        lock(&self.rooms).retain(|_, room| Arc::strong_count(room) > 1);
+    }
+
+    pub(crate) fn awake(&self) -> Vec<Arc<Room>> {
+        lock(&self.awake).values().map(Arc::clone).collect()
+    }
+
+    pub(crate) fn note_awake(&self, room: &Arc<Room>) {
+        let mut awake = lock(&self.awake);
+        awake.insert(room.id, Arc::clone(room));
+        if awake.len() == 1 || awake.len() > self.hibernation.most_awake {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn note_asleep(&self, room: &Arc<Room>) {
+        lock(&self.awake).remove(&room.id);
+    }
+
+    /// Takes the session from whoever had it and starts its actor. `is_known`: this process had it before, and told the
+    /// index about it.
+    pub(crate) async fn open(&self, room: &Arc<Room>, is_known: bool) -> Result<Awake, Problem> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(gone());
+        }
+        let ownership = self.directory.acquire(room.id).await.map_err(problem_of_log)?;
+        let folded = folded_of(room.id, &ownership).await?;
+        if !is_known {
+            self.effects.publish(Summary { session: room.id, state: folded.state.clone() });
+        }
+        Ok(self.start(room, ownership, folded, Birth::Reopened))
+    }
+
+    fn start(&self, room: &Arc<Room>, ownership: Ownership, folded: Folded, birth: Birth) -> Awake {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
-        let (live, _) = broadcast::channel(LIVE_FRAMES);
-        let output = Arc::new(RunningOutput::new(live.clone()));
-        let handle =
-            SessionHandle { id: session, epoch: ownership.epoch, mailbox, output, live, log: ownership.log };
+        let Ownership { epoch, log } = ownership;
+        let Folded { state, present } = folded;
         let actor = SessionActor {
-            handle: handle.clone(),
+            room: Arc::clone(room),
+            epoch,
+            log: Arc::clone(&log),
             state,
+            present,
             mailbox: messages,
+            messages: mailbox.downgrade(),
+            unsaved: 0,
             effects: Arc::clone(&self.effects),
             clock: Arc::clone(&self.clock),
             cancel_turn: CancellationToken::new(),
@@ -166,20 +221,36 @@ impl Registry {
             starved: Default::default(),
         };
         tokio::spawn(actor.run());
-        handle
+        Awake { epoch, mailbox, log }
     }
 }
 
-async fn replay(ownership: &Ownership) -> Result<SessionState, Problem> {
-    let mut state = SessionState::default();
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Hibernation finds that there is nothing to look after any more.
+        self.changed.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From the last checkpoint on, or from the beginning.
+async fn folded_of(session: SessionId, ownership: &Ownership) -> Result<Folded, Problem> {
+    let saved = ownership.log.checkpoint().await.map_err(problem_of_log)?;
+    let mut folded = match &saved {
+        Some(saved) => saved.folded().unwrap_or_else(|| {
+            tracing::info!(%session, "the checkpoint is not of this version, or damaged; the log is read instead");
+            Folded::default()
+        }),
+        None => Folded::default(),
+    };
     loop {
-        let page = ownership.log.read(state.head_seq, PAGE).await.map_err(problem_of_log)?;
-        for entry in &page {
-            // Effects of the past are found again in the state that they lead to.
-            let _ = state.step(entry);
-        }
+        let page = ownership.log.read(folded.state.head_seq, PAGE).await.map_err(problem_of_log)?;
+        page.iter().for_each(|entry| folded.step(entry));
         if page.len() < PAGE {
-            return Ok(state);
+            return Ok(folded);
         }
     }
 }

@@ -2,10 +2,10 @@
 //! gets a tool's output when it has finished.
 
 use crate::subscription::Live;
+use crate::viewers::{Seen, Viewers};
 use greenroom_domain::Event;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::broadcast;
 
 /// Of each call, its end: text and pieces.
 const KEPT_BYTES: usize = 256 * 1024;
@@ -16,9 +16,9 @@ const CALLS: usize = 64;
 
 /// Sends output to those who watch and keeps it for those who will. One lock over both, so that whoever subscribes gets
 /// every piece once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RunningOutput {
-    live: broadcast::Sender<Live>,
+    pub(crate) viewers: Viewers,
     calls: Mutex<BTreeMap<Arc<str>, Tail>>,
 }
 
@@ -35,22 +35,17 @@ struct Piece {
 }
 
 impl RunningOutput {
-    pub(crate) fn new(live: broadcast::Sender<Live>) -> Self {
-        Self { live, calls: Mutex::default() }
-    }
-
     pub(crate) fn send(&self, call: &str, offset: u64, text: &str) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let call: Arc<str> = call.into();
         if calls.len() < CALLS || calls.contains_key(&call) {
             calls.entry(Arc::clone(&call)).or_default().add(offset, text);
         }
-        // No receiver is no error: nobody watches.
-        let _ = self.live.send(Live::Output { call, offset, text: text.into() });
+        self.viewers.send(&Live::Output { call, offset, text: text.into() });
     }
 
-    /// A receiver, and what came before it.
-    pub(crate) fn subscribe(&self) -> (broadcast::Receiver<Live>, VecDeque<Live>) {
+    /// A viewer's end, and what came before it.
+    pub(crate) fn subscribe(&self) -> (Seen, VecDeque<Live>) {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let before = calls.iter().flat_map(|(call, tail)| {
             tail.pieces.iter().map(|piece| Live::Output {
@@ -59,7 +54,13 @@ impl RunningOutput {
                 text: piece.text.as_str().into(),
             })
         });
-        (self.live.subscribe(), before.collect())
+        (self.viewers.add(), before.collect())
+    }
+
+    /// Nothing runs, and nobody watches any more.
+    pub(crate) fn end(&self) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.viewers.end();
     }
 
     /// Forgets what the log has now, or what nobody waits for any more.
@@ -110,7 +111,7 @@ mod tests {
     }
 
     fn output() -> RunningOutput {
-        RunningOutput::new(broadcast::channel(4).0)
+        RunningOutput::default()
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //! transaction with `synchronous=FULL` (one fdatasync of the WAL, which also covers buffered appends before it); a
 //! buffered one is not synced at all.
 
-use crate::log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt};
+use crate::checkpoint::Checkpoint;
+use crate::log::{Append, CommitLog, LogError, Ownership, SessionDirectory, StoredReceipt, Tidy};
+use crate::migrations::{migrate, version_of};
 use crate::spares::Spares;
 use async_trait::async_trait;
 use greenroom_domain::{Durability, Entry, Event, SessionId};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode as SqlCode, OptionalExtension, params};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,16 +21,8 @@ pub(crate) const FILE: &str = "session.db";
 /// Of whoever makes a session.
 const FIRST_EPOCH: u64 = 1;
 
-const SCHEMA: &str = "
-    create table meta (name text primary key, value integer not null) without rowid;
-    insert into meta values ('epoch', 1);
-    create table entries (
-        seq integer primary key, at_ms integer not null, epoch integer not null,
-        is_text integer not null, body text not null);
-    create table receipts (
-        number integer primary key autoincrement, key text not null unique,
-        digest blob not null, seq integer, problem text);
-    pragma user_version = 1;";
+/// Journals beyond this are folded into the file when a session leaves memory: whoever opens it reads the journal whole.
+const JOURNAL_KEPT: u64 = 128 * 1024;
 
 /// Session files under one directory. The data directory's lock makes this process their only user.
 #[derive(Clone, Debug)]
@@ -134,12 +129,9 @@ fn begin_file(
 pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
     std::fs::create_dir(directory).map_err(|error| from_io(&error))?;
     let path = directory.join(FILE);
-    let connection = Connection::open(&path).map_err(from_sql)?;
-    connection
-        .execute_batch(&format!(
-            "pragma synchronous = off; pragma journal_mode = wal; begin immediate; {SCHEMA} commit;"
-        ))
-        .map_err(from_sql)?;
+    let mut connection = Connection::open(&path).map_err(from_sql)?;
+    connection.execute_batch("pragma synchronous = off; pragma journal_mode = wal").map_err(from_sql)?;
+    migrate(&mut connection)?;
     connection.close().map_err(|(_, error)| from_sql(error))
 }
 
@@ -157,17 +149,14 @@ fn open_file(directory: &Path) -> Result<Connection, LogError> {
     if !path.exists() {
         return Err(LogError::Missing);
     }
-    let connection = Connection::open(path).map_err(from_sql)?;
+    let mut connection = Connection::open(path).map_err(from_sql)?;
     configure(&connection).map_err(from_sql)?;
-    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(from_sql)?;
-    match version {
-        1 if has_entries(&connection)? => Ok(connection),
-        // The process was killed before the first entry: nothing was acknowledged.
-        0 | 1 => Err(LogError::Missing),
-        other => Err(LogError::Unavailable {
-            reason: format!("session file of version {other}, this is version 1"),
-        }),
+    // The process was killed before the first entry: nothing was acknowledged.
+    if version_of(&connection)? == 0 {
+        return Err(LogError::Missing);
     }
+    migrate(&mut connection)?;
+    if has_entries(&connection)? { Ok(connection) } else { Err(LogError::Missing) }
 }
 
 fn has_entries(connection: &Connection) -> Result<bool, LogError> {
@@ -176,6 +165,8 @@ fn has_entries(connection: &Connection) -> Result<bool, LogError> {
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // What is in the journal is as durable there; folding it in would cost each closing two syncs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -512; pragma temp_store = memory;",
     )
@@ -185,7 +176,10 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), LogError> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(|error| from_io(&error))
 }
 
+/// Not synced: it is durable with the owner's first synced append. An owner that had none when the machine lost power did
+/// nothing that an equal number could be taken for.
 fn raise_epoch(connection: &Connection) -> Result<u64, LogError> {
+    connection.execute_batch("pragma synchronous = off").map_err(from_sql)?;
     connection
         .query_row("update meta set value = value + 1 where name = 'epoch' returning value", [], |row| {
             row.get(0)
@@ -233,10 +227,45 @@ impl CommitLog for SqliteLog {
         .await
     }
 
+    async fn read_shown(&self, after: u64, text_after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        self.with(move |connection| {
+            let query = "select seq, at_ms, epoch, body from entries
+                where seq > ?1 and (is_text = 0 or seq > ?2) order by seq limit ?3";
+            read_entries(connection, query, params![after, text_after, limit])
+        })
+        .await
+    }
+
+    async fn read_before(&self, before: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        self.with(move |connection| {
+            let query = "select seq, at_ms, epoch, body from entries
+                where seq < ?1 and is_text = 0 order by seq desc limit ?2";
+            let mut entries = read_entries(connection, query, params![before, limit])?;
+            entries.reverse();
+            Ok(entries)
+        })
+        .await
+    }
+
     async fn read_conversation(&self) -> Result<Vec<Entry>, LogError> {
         self.with(|connection| {
             let query = "select seq, at_ms, epoch, body from entries where is_text = 0 order by seq";
             read_entries(connection, query, params![])
+        })
+        .await
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>, LogError> {
+        self.with(|connection| read_checkpoint(connection)).await
+    }
+
+    async fn save_checkpoint(&self, epoch: u64, checkpoint: Checkpoint, tidy: Tidy) -> Result<(), LogError> {
+        self.with(move |connection| {
+            // First: an empty journal's header is then not the next append's to sync.
+            if tidy == Tidy::Journal {
+                fold_journal(connection).map_err(from_sql)?;
+            }
+            write_checkpoint(connection, epoch, &checkpoint)
         })
         .await
     }
@@ -263,6 +292,49 @@ impl CommitLog for SqliteLog {
         })
         .await
     }
+}
+
+fn read_checkpoint(connection: &Connection) -> Result<Option<Checkpoint>, LogError> {
+    let query = "select seq, version, state, digest from checkpoint
+        where seq <= (select coalesce(max(seq), 0) from entries)";
+    let row = connection.query_row(query, [], |row| {
+        Ok(Checkpoint { seq: row.get(0)?, version: row.get(1)?, state: row.get(2)?, digest: row.get(3)? })
+    });
+    match row.optional() {
+        // Of other types than were written: as damaged as a wrong digest.
+        Err(rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)) => {
+            Ok(None)
+        }
+        read => read.map_err(from_sql),
+    }
+}
+
+fn write_checkpoint(
+    connection: &mut Connection,
+    epoch: u64,
+    checkpoint: &Checkpoint,
+) -> Result<(), LogError> {
+    connection.execute_batch("pragma synchronous = off").map_err(from_sql)?;
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(from_sql)?;
+    check_owner(&transaction, epoch, checkpoint.seq)?;
+    let Checkpoint { seq, version, state, digest } = checkpoint;
+    transaction
+        .execute(
+            "insert or replace into checkpoint (id, seq, version, state, digest) values (1, ?1, ?2, ?3, ?4)",
+            params![seq, version, state, digest],
+        )
+        .map_err(from_sql)?;
+    transaction.commit().map_err(from_sql)
+}
+
+fn fold_journal(connection: &Connection) -> rusqlite::Result<()> {
+    let path = connection.path().unwrap_or_default();
+    let length = std::fs::metadata(format!("{path}-wal")).map_or(0, |journal| journal.len());
+    if length > JOURNAL_KEPT {
+        connection.execute_batch("pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
+    }
+    Ok(())
 }
 
 fn append_all(connection: &mut Connection, append: Append) -> Result<Vec<Entry>, LogError> {
@@ -361,7 +433,7 @@ async fn blocking<T: Send + 'static>(
 
 // Taken by value so that it can stand in `map_err`.
 #[allow(clippy::needless_pass_by_value)]
-fn from_sql(error: rusqlite::Error) -> LogError {
+pub(crate) fn from_sql(error: rusqlite::Error) -> LogError {
     match error.sqlite_error_code() {
         Some(SqlCode::DiskFull) => LogError::Full,
         _ => LogError::Unavailable { reason: error.to_string() },

@@ -1,18 +1,42 @@
 //! A viewer's stream: replay from the log, then live, without gap or repetition.
 
-use crate::log::{CommitLog, LogError};
-use greenroom_domain::{BlockId, Entry};
+use crate::handle::SessionHandle;
+use crate::viewers::{Over, Seen};
+use greenroom_domain::money::Usage;
+use greenroom_domain::present::turn_boundary;
+use greenroom_domain::{Author, BlockId, Entry, Event, Problem};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::broadcast;
 
 /// Entries read from the log at a time.
 const PAGE: usize = 500;
 
+/// What a viewer is given who begins near the end of a long log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    /// The first entry that is sent; earlier ones are read as pages.
+    pub from_seq: u64,
+    pub head_seq: u64,
+    /// What of the past the present still shows, oldest first, up to `from_seq`.
+    pub standing: Vec<Entry>,
+    /// Up to `from_seq`.
+    pub usage: Usage,
+    /// Everyone whose prompt was answered so far.
+    pub prompters: Vec<Author>,
+    /// Blocks that are still being written.
+    pub(crate) open_blocks: Vec<BlockId>,
+}
+
 /// What a viewer receives. Deltas and output are ephemeral: they may be missing, entries may not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Live {
+    /// The first frame of a windowed stream.
+    Opening(Arc<Opening>),
     Entry(Arc<Entry>),
+    /// Entries up to this one were left out of a windowed replay: text that a finished answer repeats.
+    Omitted {
+        through_seq: u64,
+    },
     CaughtUp {
         seq: u64,
     },
@@ -36,8 +60,10 @@ pub enum Live {
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) head_seq: u64,
-    pub(crate) live: broadcast::Receiver<Live>,
+    pub(crate) live: Seen,
     pub(crate) output: VecDeque<Live>,
+    /// Where it was asked for.
+    pub(crate) opening: Option<Opening>,
 }
 
 #[derive(Debug)]
@@ -45,12 +71,16 @@ pub struct Subscription {
     /// The last entry when the subscription began.
     pub head_seq: u64,
     pub epoch: u64,
-    log: Arc<dyn CommitLog>,
-    live: broadcast::Receiver<Live>,
+    /// Read for the replay only: the session may hibernate while it is watched.
+    session: SessionHandle,
+    live: Seen,
     /// What running tools had printed when the subscription began; told between replay and live.
     output: VecDeque<Live>,
     sent_seq: u64,
     page: VecDeque<Entry>,
+    opening: Option<Opening>,
+    /// Coalesced text up to this entry is left out of the replay.
+    text_after: u64,
     phase: Phase,
 }
 
@@ -62,15 +92,52 @@ enum Phase {
 }
 
 impl Subscription {
-    pub(crate) fn new(after: u64, feed: Feed, epoch: u64, log: Arc<dyn CommitLog>) -> Self {
-        let Feed { head_seq, live, output } = feed;
-        let sent_seq = after.min(head_seq);
-        let page = VecDeque::new();
-        Self { head_seq, epoch, log, live, output, sent_seq, page, phase: Phase::Replaying }
+    pub(crate) fn new(after: u64, feed: Feed, session: SessionHandle) -> Self {
+        let Feed { head_seq, live, output, .. } = feed;
+        Self {
+            head_seq,
+            epoch: session.epoch(),
+            session,
+            live,
+            output,
+            sent_seq: after.min(head_seq),
+            page: VecDeque::new(),
+            opening: None,
+            text_after: 0,
+            phase: Phase::Replaying,
+        }
+    }
+
+    /// `newest`: the last entries of the log, without coalesced text; appends of the meantime may be among them.
+    pub(crate) fn windowed(
+        mut opening: Opening,
+        newest: &[Entry],
+        feed: Feed,
+        session: SessionHandle,
+    ) -> Self {
+        let newest: Vec<&Entry> = newest.iter().filter(|entry| entry.seq <= opening.head_seq).collect();
+        let from = turn_boundary(newest.iter().copied());
+        let shown = newest.iter().filter(|entry| entry.seq >= from);
+        let opened = shown.clone().find(|entry| match &entry.event {
+            Event::BlockOpened { block, .. } => opening.open_blocks.contains(block),
+            _ => false,
+        });
+        let text_after = opened.map_or(opening.head_seq, |opened| opened.seq);
+        for entry in shown {
+            if let Event::AssistantMessage { usage, .. } = &entry.event {
+                opening.usage -= *usage;
+            }
+        }
+        opening.from_seq = from;
+        opening.standing.retain(|entry| entry.seq < from);
+        let mut subscription = Self::new(from - 1, feed, session);
+        subscription.text_after = text_after;
+        subscription.opening = Some(opening);
+        subscription
     }
 
     /// The next frame; `None` when the session ended. Cancel safe.
-    pub async fn next(&mut self) -> Result<Option<Live>, LogError> {
+    pub async fn next(&mut self) -> Result<Option<Live>, Problem> {
         match self.phase {
             Phase::Replaying => self.replay().await.map(Some),
             Phase::Live => Ok(self.follow().await),
@@ -78,17 +145,26 @@ impl Subscription {
         }
     }
 
-    async fn replay(&mut self) -> Result<Live, LogError> {
-        if self.page.is_empty() && self.sent_seq < self.head_seq {
-            self.page = self.log.read(self.sent_seq, PAGE).await?.into();
+    async fn replay(&mut self) -> Result<Live, Problem> {
+        if let Some(opening) = self.opening.take() {
+            return Ok(Live::Opening(Arc::new(opening)));
         }
-        match self.page.pop_front() {
-            Some(entry) if entry.seq <= self.head_seq => {
+        if self.page.is_empty() && self.sent_seq < self.head_seq {
+            self.page = self.session.entries_shown(self.sent_seq, self.text_after, PAGE).await?.into();
+        }
+        let next = self.page.front().map(|entry| entry.seq).filter(|seq| *seq <= self.head_seq);
+        let due = next.unwrap_or(self.head_seq + 1);
+        if due > self.sent_seq + 1 {
+            self.sent_seq = due - 1;
+            return Ok(Live::Omitted { through_seq: self.sent_seq });
+        }
+        match self.page.pop_front().filter(|_| next.is_some()) {
+            Some(entry) => {
                 self.sent_seq = entry.seq;
                 Ok(Live::Entry(Arc::new(entry)))
             }
-            _ => {
-                self.page.clear();
+            None => {
+                self.page = VecDeque::new();
                 self.phase = Phase::Live;
                 Ok(Live::CaughtUp { seq: self.sent_seq })
             }
@@ -100,23 +176,26 @@ impl Subscription {
             return Some(frame);
         }
         loop {
-            match self.live.recv().await {
+            match self.live.next().await {
                 Ok(Live::Entry(entry)) if entry.seq <= self.sent_seq => {}
+                Ok(Live::Entry(entry)) if entry.seq > self.sent_seq + 1 => return Some(self.lagged()),
                 Ok(frame) => {
                     if let Live::Entry(entry) = &frame {
                         self.sent_seq = entry.seq;
                     }
                     return Some(frame);
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    self.phase = Phase::Over;
-                    return Some(Live::Lagged { after_seq: self.sent_seq });
-                }
-                Err(broadcast::error::RecvError::Closed) => {
+                Err(Over::Behind) => return Some(self.lagged()),
+                Err(Over::Ended) => {
                     self.phase = Phase::Over;
                     return None;
                 }
             }
         }
+    }
+
+    fn lagged(&mut self) -> Live {
+        self.phase = Phase::Over;
+        Live::Lagged { after_seq: self.sent_seq }
     }
 }

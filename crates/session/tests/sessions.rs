@@ -2,124 +2,14 @@
 //! restart goes on where the process before stopped.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
-use async_trait::async_trait;
+mod world;
+
 use greenroom_domain::event::{BlockKind, ToolOutcome, TurnOutcome};
-use greenroom_domain::money::{Budget, Usage};
-use greenroom_domain::{
-    Asking, Author, BlockId, Command, Delivery, Durability, Entry, ErrorCode, Event, PersonId, RepositoryId,
-    SessionId, SessionState, Via,
-};
-use greenroom_session::{
-    Append, Effects, FileSessions, Live, LogError, Registry, SessionDirectory, SessionHandle, Subscription,
-    Summary, SystemClock, TurnEnded, TurnHandle,
-};
-use std::sync::Arc;
+use greenroom_domain::money::Usage;
+use greenroom_domain::{BlockId, Command, Delivery, Durability, ErrorCode, Event, SessionId};
+use greenroom_session::{Append, FileSessions, Live, LogError, SessionDirectory, TurnEnded};
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
-
-/// Hands started turns to the test instead of an agent.
-#[derive(Debug)]
-struct Hold {
-    turns: mpsc::UnboundedSender<Started>,
-}
-
-type Started = (TurnHandle, SessionState, Option<Vec<Entry>>);
-
-#[async_trait]
-impl Effects for Hold {
-    fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>) {
-        self.turns.send((turn, state, conversation)).expect("the test listens");
-    }
-    fn publish(&self, _: Summary) {}
-    async fn model_of(&self, _: &SessionState) -> Option<String> {
-        Some("test".into())
-    }
-}
-
-struct World {
-    directory: tempfile::TempDir,
-    registry: Registry,
-    turns: Mutex<mpsc::UnboundedReceiver<Started>>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::over(tempfile::tempdir().unwrap())
-    }
-
-    fn over(directory: tempfile::TempDir) -> Self {
-        let (sender, turns) = mpsc::unbounded_channel();
-        let files = FileSessions::open(directory.path()).unwrap();
-        let registry =
-            Registry::new(Arc::new(files), Arc::new(Hold { turns: sender }), Arc::new(SystemClock));
-        Self { directory, registry, turns: Mutex::new(turns) }
-    }
-
-    /// The next process over the same files. The one before is left as a kill leaves it: nothing is closed.
-    fn restart(self) -> Self {
-        Self::over(self.directory)
-    }
-
-    async fn create(&self) -> SessionHandle {
-        self.registry.create(session(), vec![created()]).await.unwrap()
-    }
-
-    async fn started(&self) -> Started {
-        let mut turns = self.turns.lock().await;
-        tokio::time::timeout(Duration::from_secs(20), turns.recv()).await.expect("a turn starts").unwrap()
-    }
-
-    async fn turn(&self) -> (TurnHandle, SessionState) {
-        let (turn, state, _) = self.started().await;
-        (turn, state)
-    }
-}
-
-fn session() -> SessionId {
-    SessionId::from_parts(1, 1)
-}
-
-fn author(n: u128) -> Author {
-    Author {
-        on_behalf_of: PersonId::from_parts(1, n),
-        via: Via::Person,
-        name: format!("Person {n}"),
-        email: format!("p{n}@example.org"),
-    }
-}
-
-fn asking(n: u128) -> Asking {
-    Asking { author: author(n), is_admin: false, model: Some("test".into()) }
-}
-
-fn created() -> Event {
-    Event::SessionCreated {
-        repository: RepositoryId::from_parts(1, 1),
-        repository_name: "sample".parse().unwrap(),
-        title: "t".into(),
-        author: author(1),
-        branch: "greenroom/x".parse().unwrap(),
-        base_branch: "main".parse().unwrap(),
-        model: None,
-        budget: Budget::default(),
-        image: None,
-        forked_from: None,
-    }
-}
-
-fn prompt(text: &str) -> Command {
-    Command::Prompt { text: text.into(), delivery: Delivery::Queue }
-}
-
-async fn send(handle: &SessionHandle, key: &str, command: Command) -> greenroom_session::StoredReceipt {
-    handle.command(key.parse().unwrap(), command, asking(1)).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Live {
-    let frame =
-        tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("a frame comes");
-    frame.unwrap().expect("the stream goes on")
-}
+use world::{World, asking, author, created, next, prompt, send, session};
 
 #[tokio::test]
 async fn a_repeated_key_answers_the_same_receipt_and_runs_nothing_twice() {
@@ -231,7 +121,10 @@ async fn a_session_that_this_version_cannot_read_is_never_made_over() {
     let path = files.directory(session()).join("session.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = files.create(session(), 2, vec![created()]).await;
-    assert!(matches!(refused, Err(LogError::Unavailable { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(LogError::Newer { found: 99, .. })), "{refused:?}");
+    let refused = world.registry.get(session()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::SessionTooNew);
+    assert!(refused.message.contains("99"), "{refused}");
     let file = rusqlite::Connection::open(&path).unwrap();
     let entries: u64 = file.query_row("select count(*) from entries", [], |row| row.get(0)).unwrap();
     assert_eq!(entries, 1);
@@ -304,7 +197,12 @@ async fn a_viewer_that_is_too_slow_is_told_where_to_go_on() {
         turn.delta(BlockId::from_parts(1, 1), n, "x");
     }
     let head = handle.state().await.unwrap().head_seq;
-    assert_eq!(next(&mut viewer).await, Live::Lagged { after_seq: head });
+    loop {
+        match next(&mut viewer).await {
+            Live::Delta { .. } => {}
+            other => break assert_eq!(other, Live::Lagged { after_seq: head }),
+        }
+    }
     assert_eq!(viewer.next().await.unwrap(), None);
 }
 
@@ -440,4 +338,107 @@ async fn a_closed_registry_makes_nothing_more_in_the_directory() {
     // By then the spare that the session took would have been made again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(spares(), before - 1);
+}
+
+/// Turns of ten entries each, three of them streamed text that the answer repeats.
+async fn long_log(world: &World, turns: u64) -> (greenroom_session::SessionHandle, u64) {
+    let handle = world.create().await;
+    for n in 0..turns {
+        send(&handle, &format!("p{n}"), prompt(&format!("prompt {n}"))).await;
+        let (turn, _) = world.turn().await;
+        let block = BlockId::from_parts(1, n.into());
+        let text = |offset| Event::BlockText { block, offset, text: "x".into() };
+        let opened = Event::BlockOpened { turn: turn.turn(), block, kind: BlockKind::Text };
+        let answer = Event::AssistantMessage {
+            turn: turn.turn(),
+            content: vec![greenroom_domain::message::Content::Text { text: "xxx".into() }],
+            blocks: vec![block],
+            raw: None,
+            stop_reason: greenroom_domain::message::StopReason::EndTurn,
+            usage: Usage { requests: 1, ..Usage::default() },
+            model: "test".into(),
+        };
+        let todo = Event::NoticeGiven { turn: turn.turn(), text: "n".into() };
+        let events = vec![opened, text(0), text(1), text(2), answer, todo];
+        turn.commit(events, Durability::Synced).await.unwrap();
+        turn.finish(TurnOutcome::Completed, Usage::default(), 1).await;
+    }
+    let head = handle.state().await.unwrap().head_seq;
+    assert_eq!(head, 1 + turns * 10);
+    (handle, head)
+}
+
+#[tokio::test]
+async fn a_window_is_the_newest_turns_without_the_text_that_answers_repeat() {
+    let world = World::new();
+    let (handle, head) = long_log(&world, 6).await;
+    let mut viewer = handle.subscribe_window(0, 16).await.unwrap();
+    let Live::Opening(opening) = next(&mut viewer).await else { panic!("the opening comes first") };
+    // Sixteen entries without text hold two whole turns of seven.
+    assert_eq!((opening.from_seq, opening.head_seq), (head - 19, head));
+    assert_eq!(opening.usage.requests, 4, "as it was where the window begins");
+    assert!(matches!(opening.standing[..], [ref first] if first.seq == 1), "{:?}", opening.standing);
+    let mut received = opening.from_seq - 1;
+    let mut omitted = 0;
+    loop {
+        match next(&mut viewer).await {
+            Live::Entry(entry) => {
+                assert_eq!(entry.seq, received + 1);
+                assert!(!matches!(entry.event, Event::BlockText { .. }));
+                received = entry.seq;
+            }
+            Live::Omitted { through_seq } => {
+                omitted += through_seq - received;
+                received = through_seq;
+            }
+            Live::CaughtUp { seq } => break assert_eq!((seq, received), (head, head)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(omitted, 6);
+    handle.record(vec![Event::TitleChanged { title: "live".into() }]).await.unwrap();
+    assert!(matches!(next(&mut viewer).await, Live::Entry(entry) if entry.seq == head + 1));
+    // Nobody needs a window who is behind by less.
+    let mut near = handle.subscribe_window(head - 9, 10).await.unwrap();
+    assert!(matches!(next(&mut near).await, Live::Entry(entry) if entry.seq == head - 8));
+}
+
+#[tokio::test]
+async fn a_window_over_an_open_answer_has_what_was_streamed_of_it() {
+    let world = World::new();
+    let (handle, _) = long_log(&world, 4).await;
+    send(&handle, "last", prompt("more")).await;
+    let (turn, _) = world.turn().await;
+    let block = BlockId::from_parts(9, 9);
+    let opened = Event::BlockOpened { turn: turn.turn(), block, kind: BlockKind::Text };
+    let text = Event::BlockText { block, offset: 0, text: "so far".into() };
+    turn.commit(vec![opened, text.clone()], Durability::Buffered).await.unwrap();
+    let mut viewer = handle.subscribe_window(0, 12).await.unwrap();
+    let mut texts = vec![];
+    loop {
+        match next(&mut viewer).await {
+            Live::Entry(entry) if matches!(entry.event, Event::BlockText { .. }) => {
+                texts.push(entry.event.clone())
+            }
+            Live::CaughtUp { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(texts, [text]);
+}
+
+#[tokio::test]
+async fn pages_lead_back_from_the_window_to_the_beginning() {
+    let world = World::new();
+    let (handle, head) = long_log(&world, 6).await;
+    let (mut before, mut seen) = (head + 1, vec![]);
+    loop {
+        let page = handle.entries_before(before, 16).await.unwrap();
+        let Some(first) = page.first().map(|entry| entry.seq) else { break };
+        assert!(page.len() <= 16 && page.is_sorted_by_key(|entry| entry.seq));
+        seen.splice(0..0, page.into_iter().map(|entry| entry.seq));
+        before = first;
+    }
+    let whole = handle.conversation().await.unwrap();
+    assert_eq!(seen, whole.iter().map(|entry| entry.seq).collect::<Vec<_>>());
 }

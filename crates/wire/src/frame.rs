@@ -2,7 +2,8 @@
 //! (`event:` is the frame's type; `id:` is the sequence number of an `entry`).
 
 use crate::{ClientKind, Draft, DraftAnswer, Presence, ReadPosition, Readers, SessionView};
-use greenroom_domain::{BlockId, Command, CommandId, Entry, Problem, SessionId};
+use greenroom_domain::money::Usage;
+use greenroom_domain::{Author, BlockId, Command, CommandId, Entry, Problem, SessionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,11 +14,14 @@ pub const PROTOCOL: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum ClientFrame {
-    /// The first frame: everything after `after_seq` is replayed, then the stream is live.
+    /// The first frame: everything after `after_seq` is replayed, then the stream is live. With `window` (at most 1000)
+    /// a client that is more entries behind gets a `snapshot` and about so many of the newest.
     Hello {
         protocol: u32,
         #[serde(default)]
         after_seq: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<u32>,
         /// What the person looks with; `api` when not said.
         #[serde(default)]
         client: ClientKind,
@@ -47,8 +51,27 @@ pub enum Frame {
         head_seq: u64,
         epoch: u64,
     },
+    /// Comes before the entries where the client asked for a window and is further behind. What it had is replaced.
+    Snapshot {
+        /// The first entry that follows, a turn's beginning where there is one in the window. Earlier ones are read with
+        /// `GET /sessions/{id}/entries?before=`.
+        from_seq: u64,
+        head_seq: u64,
+        /// Of the entries before `from_seq` those that the present still shows, oldest first: how the session was made,
+        /// its title, waiting prompts, the running turn, the list of tasks, sandbox, services, snapshots, the change.
+        standing: Vec<Entry>,
+        /// Used before `from_seq`.
+        usage: Usage,
+        /// Everyone whose prompt was answered so far.
+        prompters: Vec<Author>,
+    },
     Entry {
         entry: Entry,
+    },
+    /// Entries up to this one are left out of a windowed replay: streamed text that a finished answer repeats. They count
+    /// as received.
+    Omitted {
+        through_seq: u64,
     },
     /// Replay is over; what follows is live.
     CaughtUp {

@@ -1,7 +1,7 @@
 //! Sessions: making them, commanding them, reading their log.
 
 use crate::ApiState;
-use crate::error::{Answer, ApiError};
+use crate::error::{Answer, ApiError, invalid};
 use crate::extract::{Caller, IdempotencyKey, JsonBody, PROMPT_BODY_LIMIT, PathOf, QueryOf};
 use crate::layers::own_origin;
 use axum::Json;
@@ -173,9 +173,11 @@ pub(super) async fn submit(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
-    /// Entries after this one.
-    #[serde(default)]
-    after: u64,
+    /// Entries after this one; not together with `before`.
+    after: Option<u64>,
+    /// The last entries before this one, without streamed text (`block_text`); fewer than `limit` where a turn begins
+    /// among them.
+    before: Option<u64>,
     /// At most 1000; 500 when not said.
     limit: Option<usize>,
 }
@@ -196,7 +198,12 @@ pub(super) async fn entries(
     QueryOf(page): QueryOf<Page>,
 ) -> Answer<EntryPage> {
     let limit = page.limit.unwrap_or(ENTRIES);
-    Ok(Json(state.app.entries(&caller.person, id, page.after, limit).await?))
+    let page = match (page.after, page.before) {
+        (Some(_), Some(_)) => return Err(invalid("A page is either after an entry or before one.").into()),
+        (None, Some(before)) => state.app.entries_before(&caller.person, id, before, limit).await?,
+        (after, None) => state.app.entries(&caller.person, id, after.unwrap_or(0), limit).await?,
+    };
+    Ok(Json(page))
 }
 
 /// Compare a session's working tree with its base commit

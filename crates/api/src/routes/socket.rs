@@ -38,6 +38,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const FRAME_LIMIT: usize = 1024 * 1024;
 /// Above `FRAME_LIMIT`, so that a frame which is a little too large gets a reason; beyond this the reader itself stops.
 const READ_LIMIT: usize = 4 * FRAME_LIMIT;
+/// Each open connection holds so much for reading, however quiet it is; larger frames grow it while they last.
+const BUFFER: usize = 1024;
 const BAD_FRAMES: u32 = 20;
 /// Commands that may wait; then nothing more is read until one is done.
 const COMMANDS: usize = 16;
@@ -69,7 +71,11 @@ pub(super) async fn socket(
     })?;
     state.app.session(&caller.person, session).await?;
     let slot = state.streams.enter(caller.person.id)?;
-    let upgrade = upgrade.max_message_size(READ_LIMIT).max_frame_size(READ_LIMIT);
+    let upgrade = upgrade
+        .max_message_size(READ_LIMIT)
+        .max_frame_size(READ_LIMIT)
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER);
     Ok(upgrade.on_upgrade(move |socket| Connection::new(state, caller, session, slot).run(socket)))
 }
 
@@ -191,7 +197,9 @@ impl Connection {
                 );
                 Err(End::Closed(POLICY, "unknown protocol"))
             }
-            ClientFrame::Hello { after_seq, client, .. } => self.subscribe(after_seq, client).await,
+            ClientFrame::Hello { after_seq, window, client, .. } => {
+                self.subscribe(after_seq, window, client).await
+            }
             _ if self.frames.is_none() => self.refuse_frame("The first frame is `hello`.".into()),
             ClientFrame::Command { key, command } => {
                 self.commands.push_back(SubmitCommand { key, command });
@@ -220,8 +228,9 @@ impl Connection {
         self.saying.go_on(&self.state, &self.caller, self.session);
     }
 
-    async fn subscribe(&mut self, after_seq: u64, client: ClientKind) -> Step {
-        match self.state.app.subscribe(&self.caller.person, self.session, after_seq, client).await {
+    async fn subscribe(&mut self, after_seq: u64, window: Option<u32>, client: ClientKind) -> Step {
+        let (person, session) = (&self.caller.person, self.session);
+        match self.state.app.subscribe(person, session, after_seq, window, client).await {
             Ok(frames) => {
                 self.saying.is_client(client);
                 self.outbox.begin(after_seq);

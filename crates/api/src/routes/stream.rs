@@ -20,6 +20,8 @@ pub(super) struct After {
     /// Entries after this one. The header `Last-Event-ID` counts before it.
     #[serde(default)]
     after: u64,
+    /// For a client further behind than so many entries (at most 1000): a `snapshot`, and about so many of the newest.
+    window: Option<u32>,
     /// What the person looks with; `api` when not said.
     #[serde(default)]
     client: ClientKind,
@@ -46,7 +48,7 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = last_event(&headers)?.unwrap_or(query.after);
-    let frames = state.app.subscribe(&caller.person, id, after, query.client).await?;
+    let frames = state.app.subscribe(&caller.person, id, after, query.window, query.client).await?;
     sse::answer(&state, caller, frames.map(|frame| event_of(&frame)))
 }
 
@@ -97,6 +99,9 @@ fn event_of(frame: &Frame) -> sse::Event {
     let (name, id) = match frame {
         Frame::Hello { .. } => ("hello", None),
         Frame::Entry { entry } => ("entry", Some(entry.seq)),
+        Frame::Snapshot { .. } => ("snapshot", None),
+        // A reconnect goes on behind what was left out.
+        Frame::Omitted { through_seq } => ("omitted", Some(*through_seq)),
         Frame::CaughtUp { .. } => ("caught_up", None),
         Frame::Delta { .. } => ("delta", None),
         Frame::Output { .. } => ("output", None),

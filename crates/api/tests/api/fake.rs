@@ -338,10 +338,23 @@ impl UseCases for Fake {
         self.say(format!("typed {text}"));
         Ok(DraftAnswer { draft: Draft { session, repository, text, revision, updated_at_ms: 1 }, is_refused })
     }
-    async fn subscribe(&self, _: &Person, _: SessionId, after: u64, _: ClientKind) -> Result<Frames> {
+    /// Says which were asked for.
+    async fn entries_before(&self, _: &Person, _: SessionId, before: u64, _: usize) -> Result<EntryPage> {
+        Ok(EntryPage { entries: vec![], head_seq: before })
+    }
+    async fn subscribe(
+        &self,
+        _: &Person,
+        _: SessionId,
+        after: u64,
+        window: Option<u32>,
+        _: ClientKind,
+    ) -> Result<Frames> {
         let (viewer, live) = mpsc::unbounded_channel();
         self.live.lock().unwrap().push(viewer);
         let hello = Frame::Hello { protocol: PROTOCOL, head_seq: PAST, epoch: 1 };
+        // Only that the window arrives here: what it means is tested where it is made.
+        let after = window.map_or(after, |window| after.max(PAST.saturating_sub(window.into())));
         let past = (after + 1..=PAST).map(entry);
         let replay = std::iter::once(hello).chain(past).chain([Frame::CaughtUp { seq: PAST }]);
         let live = stream::unfold(live, async |mut live| Some((live.recv().await?, live)));

@@ -20,6 +20,8 @@ use std::time::Instant;
 /// What a session's sandbox is made for.
 pub(crate) struct Wanted<'a> {
     pub(crate) handle: &'a SessionHandle,
+    /// When the claim began: the session may hibernate and be woken while it is made.
+    pub(crate) epoch: u64,
     pub(crate) state: &'a SessionState,
     pub(crate) origin: &'a Origin,
     pub(crate) manifest: Arc<ImageManifest>,
@@ -45,16 +47,12 @@ impl Wanted<'_> {
     }
 
     pub(crate) fn fence(&self) -> Fence {
-        Fence {
-            session: self.handle.id().to_string(),
-            epoch: self.handle.epoch(),
-            generation: self.begun.generation,
-        }
+        Fence { session: self.handle.id().to_string(), epoch: self.epoch, generation: self.begun.generation }
     }
 
     /// Of the sandbox.
     pub(crate) fn id(&self) -> String {
-        format!("{}-{}-{}", self.handle.id(), self.handle.epoch(), self.begun.generation)
+        format!("{}-{}-{}", self.handle.id(), self.epoch, self.begun.generation)
     }
 }
 
@@ -75,7 +73,7 @@ impl Inner {
             }
         };
         let files = self.restore_point(handle, &state).await?;
-        let wanted = Wanted { handle, state: &state, origin, manifest, files, begun };
+        let wanted = Wanted { handle, epoch: handle.epoch(), state: &state, origin, manifest, files, begun };
         if let Some(ready) = self.take_warm(&wanted).await? {
             return Ok(ready);
         }

@@ -26,12 +26,14 @@ pub(crate) struct Knobs {
     pub(crate) blanks: Option<usize>,
     pub(crate) pool: PoolLimits,
     pub(crate) max_sandboxes: usize,
+    /// `None`: as `serve` has it.
+    pub(crate) session_idle_seconds: Option<u32>,
 }
 
 impl Knobs {
     /// As `serve` has them, with room for what a benchmark starts.
     pub(crate) fn usual(max_sandboxes: usize) -> Self {
-        Self { blanks: None, pool: PoolLimits::default(), max_sandboxes }
+        Self { blanks: None, pool: PoolLimits::default(), max_sandboxes, session_idle_seconds: None }
     }
 
     pub(crate) fn without_pool(self) -> Self {
@@ -41,6 +43,7 @@ impl Knobs {
     fn arguments(self) -> Vec<String> {
         let PoolLimits { floor, cap, most } = self.pool;
         let blanks = self.blanks.map(|count| format!("--blanks={count}"));
+        let idle = self.session_idle_seconds.map(|idle| format!("--session-idle-seconds={idle}"));
         let others = [
             format!("--pool-floor={floor}"),
             format!("--pool-cap={cap}"),
@@ -48,7 +51,7 @@ impl Knobs {
             format!("--max-sandboxes={}", self.max_sandboxes),
             "--image-schedule-minutes=0".to_owned(),
         ];
-        blanks.into_iter().chain(others).collect()
+        blanks.into_iter().chain(idle).chain(others).collect()
     }
 }
 
@@ -93,6 +96,14 @@ impl Served {
         let run = |name: &str| std::fs::read_to_string(data.join("run").join(name));
         let (address, token) = (run("address")?.trim().to_owned(), run("local-token")?.trim().to_owned());
         Ok(Self { address, token, runs: Runs::Process(process) })
+    }
+
+    /// Of the measured process; `None` where the server runs inside this one.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.runs {
+            Runs::Here(_) => None,
+            Runs::Process(process) => process.id(),
+        }
     }
 
     pub(crate) async fn stop(self) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! A server of the benchmark's own, with one repository whose image is built.
 
+use super::process::Process;
 use super::served::{Knobs, Served};
 use crate::cli::Global;
 use crate::connection;
@@ -62,8 +63,18 @@ impl World {
 
     /// The same data behind another server.
     pub(crate) async fn again(self, knobs: Knobs) -> Result<Self, Failure> {
+        self.again_after(knobs, async |_: &Path| Ok(())).await
+    }
+
+    /// The same, with something done to the data while no server has them.
+    pub(crate) async fn again_after(
+        self,
+        knobs: Knobs,
+        between: impl AsyncFnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
         let Self { desk, repository, served, data } = self;
         served.stop().await?;
+        between(&data).await?;
         let served = Served::process(&data, knobs).await?;
         Self::over(served, data, desk.out, repository.as_str())
     }
@@ -103,6 +114,16 @@ impl World {
         format!("http://bench:{}@{host}/git/{}.git", self.served.token, self.repository)
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.served.address
+    }
+
+    /// The measured process.
+    pub(crate) fn process(&self) -> Result<Process, Failure> {
+        let missing = || Problem::new(ErrorCode::Internal, "The measured server has no process of its own.");
+        Ok(Process::new(self.served.pid().ok_or_else(missing)?))
+    }
+
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
@@ -119,6 +140,11 @@ impl World {
 impl World {
     /// The client of one more person: the server bounds how much each asks for at once.
     pub(crate) async fn person(&self, number: usize) -> Result<Client, Failure> {
+        client_with(&self.served.address, self.token(number).await?)
+    }
+
+    /// A new person's token.
+    pub(crate) async fn token(&self, number: usize) -> Result<String, Failure> {
         let login: greenroom_domain::LoginName = format!("bench-{number}").parse().expect("a valid login");
         let body = greenroom_wire::AddPerson {
             login: login.clone(),
@@ -127,8 +153,7 @@ impl World {
             role: greenroom_domain::Role::Member,
         };
         self.desk.client.add_person(&body).await?;
-        let token = self.desk.client.create_token("bench", Some(login)).await?;
-        client_with(&self.served.address, token.secret)
+        Ok(self.desk.client.create_token("bench", Some(login)).await?.secret)
     }
 }
 
@@ -138,7 +163,7 @@ fn directory(global: &Global) -> PathBuf {
     global.data.clone().unwrap_or_else(beside).join(format!("bench-{now}"))
 }
 
-fn client_with(address: &str, token: String) -> Result<Client, Failure> {
+pub(crate) fn client_with(address: &str, token: String) -> Result<Client, Failure> {
     let address: Address = address.parse().map_err(|error| {
         Problem::new(ErrorCode::Internal, format!("The server's own address cannot be read: {error}."))
     })?;

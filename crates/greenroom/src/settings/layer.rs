@@ -8,6 +8,7 @@ use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_image::RegistryHost;
 use greenroom_sandboxd::{DEFAULT_DISK, MAX_BLANKS};
+use greenroom_session::Hibernation;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -46,6 +47,12 @@ pub(crate) struct Layer {
     /// Most GiB of image layers, beyond which the oldest images that nobody uses are removed; without it half of the volume
     #[arg(long, value_name = "GIB")]
     pub(crate) layers_gib: Option<NonZeroU32>,
+    /// Seconds without a message after which an idle session leaves memory; its viewers stay connected, and the next message wakes it
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) session_idle_seconds: Option<NonZeroU32>,
+    /// Most sessions in memory, each with an open file; beyond it those that were used least recently leave early
+    #[arg(long, value_name = "N")]
+    pub(crate) sessions_awake: Option<NonZeroU32>,
     /// Most snapshots kept of one session; the oldest that no fork needs are dropped first
     #[arg(long, value_name = "N")]
     pub(crate) snapshots_kept: Option<NonZeroU32>,
@@ -247,6 +254,10 @@ impl Layer {
             volume_gib: None,
             sandbox_disk_gib: u32::try_from(DEFAULT_DISK >> 30).ok().and_then(NonZeroU32::new),
             layers_gib: None,
+            session_idle_seconds: u32::try_from(Hibernation::default().idle.as_secs())
+                .ok()
+                .and_then(NonZeroU32::new),
+            sessions_awake: u32::try_from(Hibernation::default().most_awake).ok().and_then(NonZeroU32::new),
             snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
             images_kept: NonZeroU32::new(3),
@@ -288,6 +299,8 @@ impl Layer {
             volume_gib: self.volume_gib.or(other.volume_gib),
             sandbox_disk_gib: self.sandbox_disk_gib.or(other.sandbox_disk_gib),
             layers_gib: self.layers_gib.or(other.layers_gib),
+            session_idle_seconds: self.session_idle_seconds.or(other.session_idle_seconds),
+            sessions_awake: self.sessions_awake.or(other.sessions_awake),
             snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             images_kept: self.images_kept.or(other.images_kept),

@@ -1,0 +1,54 @@
+//! What a session's actor is asked.
+
+use crate::handle::TurnEnded;
+use crate::log::StoredReceipt;
+use crate::subscription::Feed;
+use greenroom_domain::{
+    Asking, Author, Command, CommandId, Durability, Event, Problem, SessionState, TurnId,
+};
+use tokio::sync::oneshot;
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    Command {
+        key: CommandId,
+        command: Command,
+        asking: Asking,
+        reply: oneshot::Sender<Result<StoredReceipt, Problem>>,
+    },
+    Record {
+        events: Vec<Event>,
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    Commit {
+        turn: TurnId,
+        events: Vec<Event>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<(), TurnEnded>>,
+    },
+    TakeInserts {
+        turn: TurnId,
+        reply: oneshot::Sender<Vec<(Author, String)>>,
+    },
+    State {
+        reply: oneshot::Sender<SessionState>,
+    },
+    Subscribe {
+        /// With what of the past the present shows, for who has less than this.
+        opening_below: u64,
+        reply: oneshot::Sender<Feed>,
+    },
+    StopOverdue {
+        turn: TurnId,
+    },
+    /// The disk was full a moment ago.
+    TrySpace,
+    /// Nobody spoke to the session for a while. Answers where its log ends, as the last thing the actor does; `None`
+    /// when something is going on.
+    Hibernate {
+        reply: oneshot::Sender<Option<u64>>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}

@@ -9,7 +9,7 @@ mod origin;
 mod request;
 
 pub(crate) use authenticate::{
-    Credential, SESSION_COOKIE, authenticate, not_from_elsewhere, person_of, revoked,
+    Credential, SESSION_COOKIE, Watched, authenticate, not_from_elsewhere, person_of, revoked,
 };
 pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
 pub(crate) use origin::{authority_of, own_origin};

@@ -1,6 +1,6 @@
 //! What every handler shares.
 
-use crate::layers::InFlight;
+use crate::layers::{InFlight, Watched};
 use crate::port::UseCases;
 use crate::preview::{Grants, PreviewDomain};
 use greenroom_domain::RequestId;
@@ -44,6 +44,7 @@ pub struct ApiState {
     pub(crate) shutdown: CancellationToken,
     pub(crate) requests: InFlight,
     pub(crate) streams: InFlight,
+    pub(crate) watched: Watched,
     pub(crate) git_exchanges: InFlight,
     pub(crate) sign_ins: Arc<Semaphore>,
     pub(crate) hook_calls: Arc<Semaphore>,
@@ -59,6 +60,7 @@ impl ApiState {
             shutdown,
             requests: InFlight::new("requests at the same time", REQUESTS),
             streams: InFlight::new("open streams", STREAMS),
+            watched: Watched::default(),
             git_exchanges: InFlight::new("git exchanges at the same time", GIT_EXCHANGES),
             sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
             hook_calls: Arc::new(Semaphore::new(HOOK_CALLS)),

@@ -12,6 +12,7 @@ import type {
   DraftAnswer,
   EgressAddition,
   EgressView,
+  EntryPage,
   ErrorView,
   FileDiffView,
   ForkSession,
@@ -185,6 +186,9 @@ export const api = {
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>
     post<Receipt>(`/sessions/${part(id)}/commands`, { key, command }),
+  /** The last entries before this one, oldest first, without streamed text. */
+  entriesBefore: (id: string, before: number, limit: number) =>
+    get<EntryPage>(`/sessions/${part(id)}/entries?before=${before}&limit=${limit}`),
   sessionDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/sessions/${part(id)}/diff`, signal),
 
   reads: (signal?: AbortSignal) => get<ReadPosition[]>("/reads", signal),

@@ -90,6 +90,7 @@ export type TimelineMark = Schemas["TimelineMark"];
 export type TurnOutcome = Schemas["TurnOutcome"];
 export type Event = Schemas["Event"];
 export type Entry = Schemas["Entry"];
+export type EntryPage = Schemas["EntryPage"];
 export type Frame = Schemas["Frame"];
 export type ClientFrame = Schemas["ClientFrame"];
 export type ClientKind = Schemas["ClientKind"];
@@ -100,6 +101,8 @@ export type ReadPosition = Schemas["ReadPosition"];
 export type Draft = Schemas["Draft"];
 export type DraftAnswer = Schemas["DraftAnswer"];
 export type WriteDraft = Schemas["WriteDraft"];
+/** What a client is told of the past that begins near the end of a long log. */
+export type Opening = Extract<Frame, { type: "snapshot" }>;
 
 /** The version of the stream that this page speaks. */
 export const PROTOCOL = 1;

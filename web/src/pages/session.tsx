@@ -37,7 +37,7 @@ function Session({ id }: { id: string }) {
   const { tab = "conversation" } = route.useSearch();
   const navigate = useNavigate();
   const isWide = useMedia("(min-width: 1280px)");
-  const { store, state, connection, outgoing, presence, readers } = useSession(id);
+  const { store, state, connection, outgoing, presence, readers, isLoadingEarlier } = useSession(id);
   useTitle(state.title);
   useRefreshOnTurnEnd(id, state);
   const setTab = (value: string) => void navigate({ to: "/sessions/$id", params: { id }, search: value === "conversation" ? {} : { tab: value as SessionTab }, replace: true });
@@ -56,7 +56,13 @@ function Session({ id }: { id: string }) {
       <Header state={state} connection={connection} presence={presence} />
       <div className="flex min-h-0 flex-1">
         <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
-          <Conversation state={state} outgoing={outgoing} onSeen={store.seen} />
+          <Conversation
+            state={state}
+            outgoing={outgoing}
+            onSeen={store.seen}
+            isLoadingEarlier={isLoadingEarlier}
+            loadEarlier={() => store.loadEarlier()}
+          />
           <LiveLine state={state} presence={presence} readers={readers} />
           <Composer store={store} state={state} />
         </Tabs.Content>

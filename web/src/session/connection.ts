@@ -12,6 +12,8 @@ export type ConnectionState =
 
 interface Callbacks {
   afterSeq: () => number;
+  /** A client further behind than so many entries begins near the end. */
+  window: number;
   onFrame: (frame: Frame) => void;
   onState: (state: ConnectionState) => void;
   /** After a connection failed: may find out that the person is signed out. */
@@ -58,7 +60,7 @@ export class Connection {
   /** Asks again for everything after the last applied entry, on the same connection. */
   hello(): void {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.send({ type: "hello", protocol: PROTOCOL, after_seq: this.on.afterSeq(), client: "web" });
+    this.send({ type: "hello", protocol: PROTOCOL, after_seq: this.on.afterSeq(), window: this.on.window, client: "web" });
   }
 
   /** Beside commands, which are posted. Lost when the connection is. */

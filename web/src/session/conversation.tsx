@@ -1,5 +1,5 @@
 /** The log as a conversation. Follows the newest entry until the person scrolls up. */
-import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Button, Empty, Loading } from "../ui/basics";
 import { Icon } from "../ui/icon";
 import { ForkedFrom } from "./fork";
@@ -10,27 +10,37 @@ import type { Item, SessionState } from "./state";
 import type { Outgoing } from "./store";
 
 const NEAR_PX = 60;
+const NEAR_TOP_PX = 300;
 /** Items further than this from the end are laid out only near the screen. */
 const FAR_FROM = 60;
 /** Items drawn at first, and with each step back. */
 const PAGE = 300;
 
-export function Conversation({ state, outgoing, onSeen }: { state: SessionState; outgoing: readonly Outgoing[]; onSeen: (seq: number) => void }) {
+interface Props {
+  state: SessionState;
+  outgoing: readonly Outgoing[];
+  onSeen: (seq: number) => void;
+  isLoadingEarlier: boolean;
+  loadEarlier: () => Promise<void>;
+}
+
+export function Conversation({ state, outgoing, onSeen, isLoadingEarlier, loadEarlier }: Props) {
   const { box, content, isFollowing, jump } = useFollow(state, outgoing);
+  useSteadyView(box, isFollowing, state.firstSeq);
   useSeen(state.isCaughtUp && isFollowing ? state.headSeq : 0, onSeen);
   const isEmpty = state.order.length === 0 && state.queue.length === 0 && outgoing.length === 0;
   return (
     <div className="relative min-h-0 flex-1">
       <div ref={box} className="h-full overflow-y-auto overscroll-contain" tabIndex={0} aria-label="Log of the session" role="log" aria-live="off">
         <div ref={content} className="mx-auto max-w-[760px] px-3.5 pb-4 pt-5 lg:px-6">
-          {state.forkedFrom && <ForkedFrom from={state.forkedFrom} />}
+          {state.forkedFrom && state.firstSeq <= 1 && <ForkedFrom from={state.forkedFrom} />}
           {isEmpty && !state.isCaughtUp && <Loading what="the session" />}
           {isEmpty && state.isCaughtUp && (
             <Empty icon="chat" title="Nothing has been asked yet">
               Write the first prompt below.
             </Empty>
           )}
-          <Items state={state} />
+          <Items state={state} box={box} isLoadingEarlier={isLoadingEarlier} loadEarlier={loadEarlier} />
           {outgoing.map((prompt) => (
             <OutgoingPrompt key={prompt.key} prompt={prompt} />
           ))}
@@ -49,8 +59,18 @@ export function Conversation({ state, outgoing, onSeen }: { state: SessionState;
   );
 }
 
-function Items({ state }: { state: SessionState }) {
+function Items({ state, box, isLoadingEarlier, loadEarlier }: Omit<Props, "outgoing" | "onSeen"> & { box: RefObject<HTMLDivElement | null> }) {
   const [page, setPage] = useState(1);
+  const [hasFailed, setFailed] = useState(false);
+  const earlier = async () => {
+    try {
+      await loadEarlier();
+      setPage((shown) => shown + 1);
+      setFailed(false);
+    } catch {
+      setFailed(true);
+    }
+  };
   const hidden = Math.max(0, state.order.length - page * PAGE);
   const far = state.order.length - FAR_FROM - hidden;
   return (
@@ -59,6 +79,14 @@ function Items({ state }: { state: SessionState }) {
         <p className="mb-4 text-center">
           <Button onClick={() => setPage(page + 1)}>Show {Math.min(hidden, PAGE)} earlier entries</Button>
         </p>
+      )}
+      {hidden === 0 && state.firstSeq > 1 && (
+        <div className="mb-4 text-center">
+          <WhenScrolledTo box={box} act={() => !isLoadingEarlier && !hasFailed && void earlier()} />
+          <Button onClick={() => void earlier()} isBusy={isLoadingEarlier} data-testid="load-earlier">
+            {hasFailed ? "Earlier entries could not be loaded. Try again" : "Load earlier entries"}
+          </Button>
+        </div>
       )}
       {state.order.slice(hidden).map((key, index) => {
         const item = state.items.get(key);
@@ -72,6 +100,44 @@ function Items({ state }: { state: SessionState }) {
       })}
     </>
   );
+}
+
+/** Acts when the person scrolls up to here; what is only drawn here at first does not count. */
+function WhenScrolledTo({ box, act }: { box: RefObject<HTMLDivElement | null>; act: () => void }) {
+  const acts = useRef(act);
+  acts.current = act;
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    let top = element.scrollTop;
+    const onScroll = () => {
+      const isUp = element.scrollTop < top;
+      top = element.scrollTop;
+      if (isUp && top < NEAR_TOP_PX) acts.current();
+    };
+    element.addEventListener("scroll", onScroll, { passive: true });
+    return () => element.removeEventListener("scroll", onScroll);
+  }, [box]);
+  return null;
+}
+
+/** What is read stays where it is when more of the past comes above it. */
+function useSteadyView(box: RefObject<HTMLDivElement | null>, isFollowing: boolean, firstSeq: number) {
+  const seen = useRef({ firstSeq, fromEnd: 0 });
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    if (seen.current.firstSeq > firstSeq && !isFollowing) element.scrollTop = element.scrollHeight - seen.current.fromEnd;
+    seen.current.firstSeq = firstSeq;
+  }, [box, firstSeq, isFollowing]);
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const note = () => (seen.current.fromEnd = element.scrollHeight - element.scrollTop);
+    note();
+    element.addEventListener("scroll", note, { passive: true });
+    return () => element.removeEventListener("scroll", note);
+  }, [box]);
 }
 
 /** The turn that is shown with this item: its start with its first prompt, its files with its end. */

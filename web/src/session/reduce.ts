@@ -2,12 +2,13 @@
  * Folds the frames of a session's stream into its state. Pure: no clock, no network. Entries are applied once, by their
  * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
  */
-import type { Content, DenyReason, Entry, Event, Frame, Usage } from "../api/types";
+import type { Content, DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
 import { denyText } from "./say";
 import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
 import {
   type BlockItem,
   type ChangeItem,
+  initialState,
   type Item,
   NO_USAGE,
   type NoticeItem,
@@ -41,6 +42,12 @@ function applyFrame(draft: Draft, frame: Frame): void {
       // The first one after `hello`: from before this visit.
       if (draft.now.missed.after === null) draft.set({ missed: { ...draft.now.missed, after: frame.seq }, newFrom: null });
       return;
+    case "snapshot":
+      draft.set(opened(frame));
+      return;
+    case "omitted":
+      draft.set({ headSeq: Math.max(draft.now.headSeq, frame.through_seq) });
+      return;
     case "caught_up":
       draft.set({ isCaughtUp: true });
       return;
@@ -57,6 +64,46 @@ function applyFrame(draft: Draft, frame: Frame): void {
       // Receipts, resume and errors belong to the connection; unknown frames of a newer server are not for us.
       return;
   }
+}
+
+/** The present of a session without its past: what stands of it is folded as it was told, and only its prompts are shown. */
+export function opened(opening: Opening): SessionState {
+  const draft = new Draft(initialState());
+  for (const entry of opening.standing) applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+  const { now } = draft;
+  const order = now.order.filter((key) => now.items.get(key)?.kind === "prompt");
+  return {
+    ...now,
+    headSeq: opening.from_seq - 1,
+    firstSeq: opening.from_seq,
+    order,
+    items: new Map([...now.items].filter(([, item]) => item.kind === "prompt")),
+    usage: opening.usage,
+    prompters: new Map(opening.prompters.map((author) => [author.on_behalf_of, author.name])),
+  };
+}
+
+/**
+ * The state with more of the past: everything is folded again from the earlier beginning. What is only on its way (streamed
+ * text, output of running tools) is kept as it is.
+ */
+export function withPast(current: SessionState, opening: Opening, entries: readonly Entry[]): SessionState {
+  const draft = new Draft(opened(opening));
+  for (const entry of entries) applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+  for (const [key, item] of current.items) {
+    const isOnItsWay = item.kind === "tool" ? item.outcome === null : (item.kind === "text" || item.kind === "thinking") && !item.isDone;
+    if (isOnItsWay && draft.now.items.has(key)) draft.put(item);
+  }
+  const { headSeq, isCaughtUp, hasGap } = current;
+  return { ...draft.finish(), headSeq, isCaughtUp, hasGap };
+}
+
+/** The opening as it is with this page, which comes before it. */
+export function before(opening: Opening, page: readonly Entry[]): Opening {
+  const from = page[0]?.seq ?? 1;
+  let { usage } = opening;
+  for (const { event } of page) if (event.type === "assistant_message") usage = subtractUsage(usage, event.usage);
+  return { ...opening, from_seq: from, standing: opening.standing.filter((entry) => entry.seq < from), usage };
 }
 
 function applyEntry(draft: Draft, entry: Entry): void {
@@ -428,6 +475,17 @@ export function addUsage(a: Usage, b: Usage): Usage {
     cache_write_tokens: a.cache_write_tokens + b.cache_write_tokens,
     cost_microusd: a.cost_microusd + b.cost_microusd,
     requests: a.requests + b.requests,
+  };
+}
+
+function subtractUsage(a: Usage, b: Usage): Usage {
+  return {
+    input_tokens: Math.max(0, a.input_tokens - b.input_tokens),
+    output_tokens: Math.max(0, a.output_tokens - b.output_tokens),
+    cache_read_tokens: Math.max(0, a.cache_read_tokens - b.cache_read_tokens),
+    cache_write_tokens: Math.max(0, a.cache_write_tokens - b.cache_write_tokens),
+    cost_microusd: Math.max(0, a.cost_microusd - b.cost_microusd),
+    requests: Math.max(0, a.requests - b.requests),
   };
 }
 

@@ -150,6 +150,8 @@ export interface Turn {
 export interface SessionState {
   /** Last entry applied; the next one is `headSeq + 1`. */
   headSeq: number;
+  /** First entry that is shown; earlier ones can be loaded. */
+  firstSeq: number;
   isCaughtUp: boolean;
   /** The last entry that is news to people who were away. */
   newsSeq: number;
@@ -200,6 +202,7 @@ export const NO_USAGE: Usage = {
 export function initialState(): SessionState {
   return {
     headSeq: 0,
+    firstSeq: 1,
     isCaughtUp: false,
     newsSeq: 0,
     missed: { after: null, upTo: 0 },

@@ -3,10 +3,10 @@
  * per animation frame. Stores are shared by id and kept for a while, so that coming back shows the session at once.
  */
 import { api, ApiError, newKey } from "../api/client";
-import type { Command, Delivery, Frame, Presence, Readers } from "../api/types";
+import type { Command, Delivery, Entry, Frame, Opening, Presence, Readers } from "../api/types";
 import { Connection, type ConnectionState } from "./connection";
 import { DraftBox, whenForgotten } from "./draft";
-import { reduceAll } from "./reduce";
+import { before, reduceAll, withPast } from "./reduce";
 import { initialState, type SessionState } from "./state";
 
 /** A prompt that is sent but not yet seen in the log. */
@@ -23,6 +23,7 @@ export interface Snapshot {
   outgoing: readonly Outgoing[];
   presence: Presence;
   readers: Readers;
+  isLoadingEarlier: boolean;
 }
 
 const NOBODY = { presence: { people: [], more: 0 }, readers: { readers: [], more: 0 } };
@@ -30,6 +31,8 @@ const NOBODY = { presence: { people: [], more: 0 }, readers: { readers: [], more
 const TYPING_AGAIN_MS = 3000;
 const READ_PAUSE_MS = 800;
 
+/** Entries that a long session is opened with, and of each step back. */
+const WINDOW = 200;
 const KEPT_STORES = 8;
 const SUBMIT_TRIES = 5;
 const RETRY_MS = 800;
@@ -37,7 +40,10 @@ const REPLAY_STEP_MS = 200;
 
 export class SessionStore {
   readonly id: string;
-  private snapshot: Snapshot = { state: initialState(), connection: { kind: "connecting" }, outgoing: [], ...NOBODY };
+  private snapshot: Snapshot = { state: initialState(), connection: { kind: "connecting" }, outgoing: [], isLoadingEarlier: false, ...NOBODY };
+  /** Where the session was opened near its end: with what, and every entry since. */
+  private opening: Opening | undefined;
+  private log: Entry[] = [];
   private readonly listeners = new Set<() => void>();
   private pending: Frame[] = [];
   private isScheduled = false;
@@ -113,6 +119,44 @@ export class SessionStore {
     return this.submit(newKey(), command);
   }
 
+  /** Shows more of a session that was opened near its end. Rejects with the reason when it cannot be had. */
+  async loadEarlier(): Promise<void> {
+    if (!this.opening || this.snapshot.isLoadingEarlier) return;
+    const from = this.opening.from_seq;
+    this.publish({ isLoadingEarlier: true });
+    try {
+      const { entries } = await api.entriesBefore(this.id, from, WINDOW);
+      this.flush();
+      // The connection may have begun anew meanwhile.
+      if (this.opening.from_seq !== from) return;
+      const opening = before(this.opening, entries);
+      this.log = [...entries, ...this.log];
+      const state = withPast(this.snapshot.state, opening, this.log);
+      this.opening = opening;
+      if (opening.from_seq <= 1) this.forgetOpening();
+      this.publish({ state });
+    } finally {
+      this.publish({ isLoadingEarlier: false });
+    }
+  }
+
+  private forgetOpening(): void {
+    this.opening = undefined;
+    this.log = [];
+  }
+
+  /** What a step back folds again. */
+  private remember(frames: readonly Frame[]): void {
+    for (const frame of frames) {
+      if (frame.type === "snapshot") {
+        this.opening = frame;
+        this.log = [];
+      } else if (frame.type === "entry" && this.opening && frame.entry.seq > (this.log.at(-1)?.seq ?? 0)) {
+        this.log.push(frame.entry);
+      }
+    }
+  }
+
   /** Repeats a command whose fate is unknown under the same key: the server runs it once. */
   private async submit(key: string, command: Command) {
     for (let attempt = 1; ; attempt++) {
@@ -134,6 +178,7 @@ export class SessionStore {
         this.flush();
         return this.snapshot.state.headSeq;
       },
+      window: WINDOW,
       onFrame: (frame) => this.enqueue(frame),
       onState: (connection) => {
         if (connection.kind !== "live") this.draft.cutOff();
@@ -183,6 +228,7 @@ export class SessionStore {
     const frames = this.pending;
     this.pending = [];
     const hadGap = this.snapshot.state.hasGap;
+    this.remember(frames);
     const state = reduceAll(this.snapshot.state, frames);
     this.publish({ state, outgoing: stillOutgoing(this.snapshot.outgoing, state.headSeq) });
     if (state.hasGap && !hadGap) this.connection?.hello();

@@ -12,8 +12,10 @@ use base64::prelude::BASE64_STANDARD;
 use greenroom_domain::{ErrorCode, Person, PersonId, Problem};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 const CHECK_AGAIN: Duration = Duration::from_secs(20);
 
@@ -32,7 +34,7 @@ impl Settings {
 }
 
 /// What the caller showed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
     Cookie(String),
     Token(String),
@@ -114,16 +116,64 @@ pub(crate) async fn not_from_elsewhere(
 
 /// Ends when the caller's credential does: a stream outlives the moment at which its caller was checked.
 pub(crate) async fn revoked(state: ApiState, caller: Caller) {
-    let mut ended = state.app.ended_credentials();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(CHECK_AGAIN) => {}
-            () = told_of(&mut ended, caller.person.id) => {}
+    let mut ended = state.watched.clone().receiver(state, caller);
+    // Nothing is ever sent: it closes.
+    let _ = ended.changed().await;
+}
+
+/// Credentials with open streams. Each is looked at by one task, however many streams it has.
+#[derive(Clone, Default)]
+pub(crate) struct Watched(Arc<Mutex<HashMap<Credential, watch::Sender<()>>>>);
+
+impl Watched {
+    /// Closes when the credential is not valid any more.
+    fn receiver(&self, state: ApiState, caller: Caller) -> watch::Receiver<()> {
+        let mut watched = self.lock();
+        if let Some(sender) = watched.get(&caller.credential) {
+            return sender.subscribe();
         }
-        let found = person_of(&state, &caller.credential).await;
-        if found.is_err_and(|problem| problem.code == ErrorCode::NotSignedIn) {
-            return;
+        let (sender, receiver) = watch::channel(());
+        watched.insert(caller.credential.clone(), sender);
+        tokio::spawn(self.clone().look_after(state, caller));
+        receiver
+    }
+
+    async fn look_after(self, state: ApiState, caller: Caller) {
+        let Caller { person, credential } = caller;
+        let shutdown = state.shutdown.clone();
+        let mut ended = state.app.ended_credentials();
+        let watching = async {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(CHECK_AGAIN) => {}
+                    () = told_of(&mut ended, person.id) => {}
+                }
+                if self.is_unused(&credential) {
+                    return;
+                }
+                let found = person_of(&state, &credential).await;
+                if found.is_err_and(|problem| problem.code == ErrorCode::NotSignedIn) {
+                    self.lock().remove(&credential);
+                    return;
+                }
+            }
+        };
+        // Streams end by themselves when the server stops; nothing of the app is held on to.
+        let _ = shutdown.run_until_cancelled(watching).await;
+    }
+
+    /// Then nobody can begin to use it before it is removed.
+    fn is_unused(&self, credential: &Credential) -> bool {
+        let mut watched = self.lock();
+        let is_unused = watched.get(credential).is_none_or(|sender| sender.receiver_count() == 0);
+        if is_unused {
+            watched.remove(credential);
         }
+        is_unused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Credential, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

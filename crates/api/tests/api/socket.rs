@@ -310,3 +310,12 @@ async fn who_signs_out_is_gone_at_once() {
     let closed = timeout(Duration::from_secs(10), client.closed()).await.expect("at once");
     assert_eq!(closed, (1008, "signed out".to_owned()));
 }
+
+#[tokio::test]
+async fn a_window_that_is_asked_for_in_hello_is_what_the_session_is_read_by() {
+    let server = server().await;
+    let mut client = connect(&server).await;
+    client.send(r#"{"type":"hello","protocol":1,"after_seq":0,"window":1}"#).await;
+    assert!(matches!(client.frame().await, Frame::Hello { .. }));
+    assert_eq!(client.frame().await, entry(PAST));
+}

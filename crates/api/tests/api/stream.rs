@@ -140,3 +140,18 @@ async fn the_list_ends_for_who_was_signed_out() {
     // Keep-alive comments until it is asked again whether they may look.
     while timeout(Duration::from_secs(120), events.next()).await.expect("it ends").is_some() {}
 }
+
+#[tokio::test]
+async fn a_stream_can_begin_with_a_window_and_pages_lead_back() {
+    let app = app();
+    let mut events = open(&app, "?window=1", None).await;
+    let seen = read_until(&mut events, "caught_up").await;
+    assert_eq!(ids(&seen), [PAST.to_string()]);
+    let page = |query: &str| by_token("GET", &format!("/api/v1/sessions/{SESSION}/entries{query}"));
+    let response = app.send(page("?before=2&limit=5").body(Body::empty()).unwrap()).await;
+    // The fake says which were asked for.
+    let body: serde_json::Value = serde_json::from_slice(&body_of(response).await).unwrap();
+    assert_eq!(body["head_seq"], 2);
+    let both = app.send(page("?before=2&after=1").body(Body::empty()).unwrap()).await;
+    assert_eq!(both.status(), StatusCode::BAD_REQUEST);
+}

@@ -76,7 +76,7 @@ impl Present {
             Event::SnapshotTaken { snapshot, .. } => self.put(Place::Snapshot(*snapshot), entry),
             Event::SnapshotDropped { snapshot } => self.drop_place(&Place::Snapshot(*snapshot)),
             Event::EgressDenied { host, port, .. } => {
-                self.put_denied(Place::Denied(host.clone(), *port), entry)
+                self.put_denied(Place::Denied(host.clone(), *port), entry);
             }
             Event::ChangeOpened { .. } => {
                 self.drop_place(&Place::Merge);

@@ -75,7 +75,7 @@ async fn a_viewer_gets_every_entry_once_however_often_the_session_sleeps() {
         handle.record(title(&format!("{n}"))).await.unwrap();
         match next(&mut viewer).await {
             Live::Entry(entry) => {
-                assert_eq!((entry.seq, entry.event.clone()), (n, title(&format!("{n}"))[0].clone()))
+                assert_eq!((entry.seq, entry.event.clone()), (n, title(&format!("{n}"))[0].clone()));
             }
             other => panic!("{other:?}"),
         }

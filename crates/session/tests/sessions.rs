@@ -418,7 +418,7 @@ async fn a_window_over_an_open_answer_has_what_was_streamed_of_it() {
     loop {
         match next(&mut viewer).await {
             Live::Entry(entry) if matches!(entry.event, Event::BlockText { .. }) => {
-                texts.push(entry.event.clone())
+                texts.push(entry.event.clone());
             }
             Live::CaughtUp { .. } => break,
             _ => {}

@@ -1177,6 +1177,8 @@ export interface components {
             protocol: number;
             /** @enum {string} */
             type: "hello";
+            /** Format: int32 */
+            window?: number | null;
         } | {
             command: components["schemas"]["Command"];
             key: components["schemas"]["CommandId"];
@@ -1418,7 +1420,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -1749,9 +1751,34 @@ export interface components {
             /** @enum {string} */
             type: "hello";
         } | {
+            /**
+             * Format: int64
+             * @description The first entry that follows, a turn's beginning where there is one in the window. Earlier ones are read with
+             *     `GET /sessions/{id}/entries?before=`.
+             */
+            from_seq: number;
+            /** Format: int64 */
+            head_seq: number;
+            /** @description Everyone whose prompt was answered so far. */
+            prompters: components["schemas"]["Author"][];
+            /**
+             * @description Of the entries before `from_seq` those that the present still shows, oldest first: how the session was made,
+             *     its title, waiting prompts, the running turn, the list of tasks, sandbox, services, snapshots, the change.
+             */
+            standing: components["schemas"]["Entry"][];
+            /** @enum {string} */
+            type: "snapshot";
+            /** @description Used before `from_seq`. */
+            usage: components["schemas"]["Usage"];
+        } | {
             entry: components["schemas"]["Entry"];
             /** @enum {string} */
             type: "entry";
+        } | {
+            /** Format: int64 */
+            through_seq: number;
+            /** @enum {string} */
+            type: "omitted";
         } | {
             /** Format: int64 */
             seq: number;
@@ -7063,8 +7090,13 @@ export interface operations {
     entries: {
         parameters: {
             query?: {
-                /** @description Entries after this one. */
+                /** @description Entries after this one; not together with `before`. */
                 after?: number;
+                /**
+                 * @description The last entries before this one, without streamed text (`block_text`); fewer than `limit` where a turn begins
+                 *     among them.
+                 */
+                before?: number;
                 /** @description At most 1000; 500 when not said. */
                 limit?: number;
             };
@@ -7985,6 +8017,8 @@ export interface operations {
             query?: {
                 /** @description Entries after this one. The header `Last-Event-ID` counts before it. */
                 after?: number;
+                /** @description For a client further behind than so many entries (at most 1000): a `snapshot`, and about so many of the newest. */
+                window?: number;
                 /** @description What the person looks with; `api` when not said. */
                 client?: components["schemas"]["ClientKind"];
             };

@@ -134,14 +134,14 @@ impl Watched {
         }
         let (sender, receiver) = watch::channel(());
         watched.insert(caller.credential.clone(), sender);
-        tokio::spawn(self.clone().look_after(state, caller));
+        let ended = state.app.ended_credentials();
+        tokio::spawn(self.clone().look_after(state, caller, ended));
         receiver
     }
 
-    async fn look_after(self, state: ApiState, caller: Caller) {
+    async fn look_after(self, state: ApiState, caller: Caller, mut ended: broadcast::Receiver<PersonId>) {
         let Caller { person, credential } = caller;
         let shutdown = state.shutdown.clone();
-        let mut ended = state.app.ended_credentials();
         let watching = async {
             loop {
                 tokio::select! {

@@ -12,7 +12,7 @@ use crate::output::Output;
 use futures::{SinkExt, StreamExt, TryStreamExt, stream};
 use greenroom_client::{Client, new_key};
 use greenroom_domain::{Command, ErrorCode, Problem, SessionId};
-use greenroom_wire::{ClientFrame, CreateSession, Frame, PROTOCOL};
+use greenroom_wire::{ClientFrame, ClientKind, CreateSession, Frame, PROTOCOL};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -161,7 +161,7 @@ pub(super) async fn follow(
     let stream = TcpStream::connect(host).await?;
     stream.set_nodelay(true)?;
     let (mut socket, _) = client_async_with_config(request, stream, Some(small)).await.map_err(broken)?;
-    let hello = ClientFrame::Hello { protocol: PROTOCOL, after_seq: 0, window };
+    let hello = ClientFrame::Hello { protocol: PROTOCOL, after_seq: 0, window, client: ClientKind::Cli };
     let hello = serde_json::to_string(&hello).map_err(broken)?;
     socket.send(Message::text(hello)).await.map_err(broken)?;
     let mut entries = 0;

@@ -43,7 +43,7 @@ function applyFrame(draft: Draft, frame: Frame): void {
       if (draft.now.missed.after === null) draft.set({ missed: { ...draft.now.missed, after: frame.seq }, newFrom: null });
       return;
     case "snapshot":
-      draft.set(opened(frame));
+      draft.set({ ...opened(frame), missed: draft.now.missed });
       return;
     case "omitted":
       draft.set({ headSeq: Math.max(draft.now.headSeq, frame.through_seq) });
@@ -69,7 +69,7 @@ function applyFrame(draft: Draft, frame: Frame): void {
 /** The present of a session without its past: what stands of it is folded as it was told, and only its prompts are shown. */
 export function opened(opening: Opening): SessionState {
   const draft = new Draft(initialState());
-  for (const entry of opening.standing) applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+  for (const entry of opening.standing) takeEntry(draft, entry);
   const { now } = draft;
   const order = now.order.filter((key) => now.items.get(key)?.kind === "prompt");
   return {
@@ -88,8 +88,8 @@ export function opened(opening: Opening): SessionState {
  * text, output of running tools) is kept as it is.
  */
 export function withPast(current: SessionState, opening: Opening, entries: readonly Entry[]): SessionState {
-  const draft = new Draft(opened(opening));
-  for (const entry of entries) applyEvent(draft, entry.event, entry.at_ms, entry.seq);
+  const draft = new Draft({ ...opened(opening), missed: current.missed });
+  for (const entry of entries) takeEntry(draft, entry);
   for (const [key, item] of current.items) {
     const isOnItsWay = item.kind === "tool" ? item.outcome === null : (item.kind === "text" || item.kind === "thinking") && !item.isDone;
     if (isOnItsWay && draft.now.items.has(key)) draft.put(item);
@@ -114,6 +114,11 @@ function applyEntry(draft: Draft, entry: Entry): void {
     return;
   }
   draft.set({ headSeq: entry.seq });
+  takeEntry(draft, entry);
+}
+
+/** Wherever in the log it is. */
+function takeEntry(draft: Draft, entry: Entry): void {
   const last = draft.now.order.length;
   applyEvent(draft, entry.event, entry.at_ms, entry.seq);
   if (NEWS.has(entry.event.type)) draft.set({ newsSeq: entry.seq });

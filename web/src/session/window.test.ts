@@ -104,6 +104,15 @@ describe("a session opened near its end", () => {
     expect(state.order.slice(0, 3)).toEqual(["p:p3", "b:b3", "e15"]);
   });
 
+  it("tells what is new since the last visit, and goes on telling it when more of the past comes", () => {
+    const rest = frames(log.slice(11));
+    const told: Frame[] = [{ type: "hello", protocol: 1, head_seq: log.length, epoch: 1 }, { type: "read", session: "ses_1", seq: 15 }];
+    const state = reduceAll(initialState(), [...told, openingAt(12), ...rest]);
+    expect(state.newFrom).toBe("p:p4");
+    const page = log.slice(6, 11);
+    expect(withPast(state, before(openingAt(12), page), [...page, ...log.slice(11)]).newFrom).toBe("p:p4");
+  });
+
   it("counts what was left out as received, and an opening replaces what was there", () => {
     const state = reduceAll(windowed(16), [{ type: "omitted", through_seq: log.length + 3 }]);
     const next: Entry = { seq: log.length + 4, at_ms: 1, epoch: 1, event: { type: "title_changed", title: "newest" } };

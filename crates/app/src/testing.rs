@@ -7,13 +7,15 @@ use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::{Directory, ImageRow, ImageState, RepositoryRow};
 use greenroom_domain::money::Budget;
-use greenroom_domain::{CommandId, Entry, ImageId, Person, RepositoryId, RepositoryName, Role, SessionId};
+use greenroom_domain::{
+    CommandId, Entry, ErrorCode, ImageId, Person, RepositoryId, RepositoryName, Role, SessionId,
+};
 use greenroom_forge::LocalForge;
 use greenroom_sandbox::fake::{FakeProvider, Files};
 use greenroom_sandbox::{
     Capabilities, ClaimSpec, ExecSpec, ExitReason, Identity, Result, Sandbox, SandboxProvider, Storage,
 };
-use greenroom_session::SystemClock;
+use greenroom_session::{FileSessions, SessionDirectory, SystemClock};
 use greenroom_vault::Vault;
 use greenroom_wire::{AddPerson, CreateSession, Exec, PoolView};
 use std::path::Path;
@@ -293,9 +295,16 @@ impl World {
         self.app.exec(by, session, body).await.unwrap();
     }
 
+    /// Also after the app has stopped: from the file, as the next process would.
     pub(crate) async fn log(&self, session: SessionId) -> Vec<Entry> {
-        let handle = self.inner().sessions().get(session).await.unwrap();
-        handle.entries(0, 1000).await.unwrap()
+        match self.inner().sessions().get(session).await {
+            Ok(handle) => handle.entries(0, 1000).await.unwrap(),
+            Err(problem) => {
+                assert_eq!(problem.code, ErrorCode::ShuttingDown, "{problem}");
+                let files = FileSessions::open(self.data.path().join("sessions")).unwrap();
+                files.acquire(session).await.unwrap().log.read(0, 1000).await.unwrap()
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl Place {
     }
 
     async fn open(&self, person: &Person, client: ClientKind) -> FrameStream {
-        self.app().subscribe(person, self.session, 0, client).await.unwrap()
+        self.app().subscribe(person, self.session, 0, None, client).await.unwrap()
     }
 
     fn room_count(&self) -> usize {

@@ -148,6 +148,7 @@ fn frame_of(live: Live) -> Frame {
             standing: opening.standing.clone(),
             usage: opening.usage,
             prompters: opening.prompters.clone(),
+            queue: opening.queue.iter().cloned().map(crate::queue::view).collect(),
         },
         Live::Omitted { through_seq } => Frame::Omitted { through_seq },
         Live::CaughtUp { seq } => Frame::CaughtUp { seq },

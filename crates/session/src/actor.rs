@@ -181,6 +181,7 @@ impl SessionActor {
             standing: self.present.entries(),
             usage: self.state.usage,
             prompters: self.state.prompters.clone(),
+            queue: self.state.queue.clone(),
             open_blocks: self
                 .state
                 .running
@@ -190,7 +191,9 @@ impl SessionActor {
     }
 
     async fn hibernate(&mut self, reply: oneshot::Sender<Option<u64>>) -> Flow {
-        let is_busy = self.state.running.is_some() || !self.state.queue.is_empty() || self.starved.is_waiting;
+        let is_busy = self.state.running.is_some()
+            || self.state.queue.iter().any(|queued| !queued.is_held)
+            || self.starved.is_waiting;
         if is_busy {
             let _ = reply.send(None);
             return Flow::Continue;

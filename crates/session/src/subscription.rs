@@ -4,6 +4,7 @@ use crate::handle::SessionHandle;
 use crate::viewers::{Over, Seen};
 use greenroom_domain::money::Usage;
 use greenroom_domain::present::turn_boundary;
+use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{Author, BlockId, Entry, Event, Problem};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Opening {
     pub usage: Usage,
     /// Everyone whose prompt was answered so far.
     pub prompters: Vec<Author>,
+    /// Prompts that wait, in order, as of `head_seq`.
+    pub queue: Vec<QueuedPrompt>,
     /// Blocks that are still being written.
     pub(crate) open_blocks: Vec<BlockId>,
 }

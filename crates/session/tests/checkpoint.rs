@@ -30,7 +30,7 @@ fn act(state: &SessionState, choice: u8, n: u64) -> Vec<Event> {
         (1, ..) => command(Command::Prompt { text: format!("join {n}"), delivery: Delivery::Insert }),
         (2, _, Some(prompt)) => command(Command::EditPrompt { prompt, text: format!("edited {n}") }),
         (3, _, Some(prompt)) => command(Command::WithdrawPrompt { prompt }),
-        (4, ..) => command(Command::Stop {}),
+        (4, ..) => command(Command::Stop { hold_queue: false }),
         (5, Some(turn), _) => {
             vec![Event::ToolStarted { turn, call: format!("c{n}"), name: "bash".into(), title: "Run".into() }]
         }

@@ -58,11 +58,15 @@ async fn an_idle_session_closes_its_file_and_the_next_message_wakes_it() {
     };
     tokio::time::timeout(Duration::from_secs(20), closed).await.expect("its file is closed");
     let epoch = handle.epoch();
-    let stopped = send(&handle, "k", Command::Stop {}).await;
+    let stopped = send(&handle, "k", Command::Stop { hold_queue: false }).await;
     assert!(stopped.problem.is_some(), "it answers: nothing runs");
     assert!(handle.epoch() > epoch, "the woken owner fences the one before");
     until_asleep(&world).await;
-    assert_eq!(send(&handle, "k", Command::Stop {}).await, stopped, "receipts outlive hibernation");
+    assert_eq!(
+        send(&handle, "k", Command::Stop { hold_queue: false }).await,
+        stopped,
+        "receipts outlive hibernation"
+    );
 }
 
 #[tokio::test]
@@ -130,6 +134,22 @@ async fn a_session_with_a_running_turn_stays() {
 }
 
 #[tokio::test]
+async fn a_session_whose_queue_is_held_back_sleeps_and_still_holds_it_when_woken() {
+    let world = World::with(at_once());
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (turn, _) = world.turn().await;
+    send(&handle, "2", prompt("two")).await;
+    send(&handle, "3", Command::Stop { hold_queue: true }).await;
+    turn.finish(TurnOutcome::Stopped, Usage::default(), 1).await;
+    until_asleep(&world).await;
+    let state = handle.state().await.unwrap();
+    assert!(state.running.is_none() && state.queue.iter().all(|queued| queued.is_held), "{state:?}");
+    send(&handle, "4", Command::ReleaseQueue {}).await;
+    assert_eq!(world.turn().await.1.running.unwrap().prompts[0].text, "two");
+}
+
+#[tokio::test]
 async fn beyond_the_bound_the_sessions_used_least_recently_leave() {
     let world = World::with(one_at_a_time());
     let mut handles = vec![];
@@ -162,7 +182,7 @@ async fn commands_that_meet_a_session_on_its_way_to_sleep_are_carried_out_once()
                 // Pushes the first one out.
                 other.state().await.unwrap();
                 let key = format!("{writer}-{round}").parse().unwrap();
-                handle.command(key, Command::Stop {}, asking(1)).await.unwrap();
+                handle.command(key, Command::Stop { hold_queue: false }, asking(1)).await.unwrap();
             }
         }
     };

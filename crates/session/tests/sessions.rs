@@ -6,7 +6,7 @@ mod world;
 
 use greenroom_domain::event::{BlockKind, ToolOutcome, TurnOutcome};
 use greenroom_domain::money::Usage;
-use greenroom_domain::{BlockId, Command, Delivery, Durability, ErrorCode, Event, SessionId};
+use greenroom_domain::{BlockId, Command, Delivery, Durability, ErrorCode, Event, SessionId, SessionState};
 use greenroom_session::{Append, FileSessions, Live, LogError, SessionDirectory, TurnEnded};
 use std::time::Duration;
 use world::{World, asking, author, created, next, prompt, send, session};

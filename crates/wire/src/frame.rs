@@ -1,7 +1,7 @@
 //! Frames of a session's stream, over WebSocket (one JSON text message each) and, from server to client, over SSE
 //! (`event:` is the frame's type; `id:` is the sequence number of an `entry`).
 
-use crate::{ClientKind, Draft, DraftAnswer, Presence, ReadPosition, Readers, SessionView};
+use crate::{ClientKind, Draft, DraftAnswer, Presence, QueuedPromptView, ReadPosition, Readers, SessionView};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Author, BlockId, Command, CommandId, Entry, Problem, SessionId};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ pub enum Frame {
         usage: Usage,
         /// Everyone whose prompt was answered so far.
         prompters: Vec<Author>,
+        /// Prompts that wait as of `head_seq`, in order: what the queue is once the stream has caught up. (Moves and holds
+        /// of before `from_seq` are not told one by one.)
+        queue: Vec<QueuedPromptView>,
     },
     Entry {
         entry: Entry,

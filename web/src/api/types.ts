@@ -90,6 +90,7 @@ export type TimelineMark = Schemas["TimelineMark"];
 export type TurnOutcome = Schemas["TurnOutcome"];
 export type Event = Schemas["Event"];
 export type Entry = Schemas["Entry"];
+export type QueuedPrompt = Schemas["QueuedPromptView"];
 export type EntryPage = Schemas["EntryPage"];
 export type Frame = Schemas["Frame"];
 export type ClientFrame = Schemas["ClientFrame"];

@@ -49,6 +49,7 @@ function applyFrame(draft: Draft, frame: Frame): void {
       draft.set({ headSeq: Math.max(draft.now.headSeq, frame.through_seq) });
       return;
     case "caught_up":
+      settleQueue(draft);
       draft.set({ isCaughtUp: true });
       return;
     case "entry":
@@ -79,6 +80,7 @@ export function opened(opening: Opening): SessionState {
     order,
     items: new Map([...now.items].filter(([, item]) => item.kind === "prompt")),
     usage: opening.usage,
+    settled: opening.queue,
     prompters: new Map(opening.prompters.map((author) => [author.on_behalf_of, author.name])),
   };
 }
@@ -94,8 +96,18 @@ export function withPast(current: SessionState, opening: Opening, entries: reado
     const isOnItsWay = item.kind === "tool" ? item.outcome === null : (item.kind === "text" || item.kind === "thinking") && !item.isDone;
     if (isOnItsWay && draft.now.items.has(key)) draft.put(item);
   }
-  const { headSeq, isCaughtUp, hasGap } = current;
-  return { ...draft.finish(), headSeq, isCaughtUp, hasGap };
+  const { headSeq, isCaughtUp, hasGap, settled, queue } = current;
+  const waiting = queue.flatMap((id) => current.prompts.get(id) ?? []);
+  const prompts = new Map([...draft.now.prompts, ...waiting.map((prompt) => [prompt.id, prompt] as const)]);
+  return { ...draft.finish(), headSeq, isCaughtUp, hasGap, settled, queue, prompts };
+}
+
+/** How waiting prompts were moved and held back before the window is not told one by one. */
+function settleQueue(draft: Draft): void {
+  const { settled } = draft.now;
+  if (!settled) return;
+  for (const { prompt, text, delivery, is_held } of settled) draft.changePrompt(prompt, { text, delivery, isHeld: is_held });
+  draft.set({ queue: settled.map(({ prompt }) => prompt), settled: null });
 }
 
 /** The opening as it is with this page, which comes before it. */

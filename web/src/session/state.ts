@@ -6,6 +6,7 @@ import type {
   DenyReason,
   ForkPoint,
   Problem,
+  QueuedPrompt,
   SandboxPhase,
   SandboxStart,
   ServicePhase,
@@ -159,6 +160,8 @@ export interface SessionState {
   missed: { after: number | null; upTo: number };
   /** The item with which that begins. */
   newFrom: string | null;
+  /** The queue of a session that was opened near its end, for when that is reached. */
+  settled: readonly QueuedPrompt[] | null;
   /** An entry was missing: the connection must say hello again. */
   hasGap: boolean;
   title: string;
@@ -204,6 +207,7 @@ export function initialState(): SessionState {
     headSeq: 0,
     firstSeq: 1,
     isCaughtUp: false,
+    settled: null,
     newsSeq: 0,
     missed: { after: null, upTo: 0 },
     newFrom: null,

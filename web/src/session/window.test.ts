@@ -55,7 +55,8 @@ const whole = reduceAll(initialState(), [...frames(log), { type: "caught_up", se
 function openingAt(from: number): Opening {
   const standing = log.filter(({ seq, event }) => seq < from && (seq <= 2 || (event.type === "prompt_accepted" && event.prompt === "waits")));
   const usage = used(log.filter(({ seq, event }) => seq < from && event.type === "assistant_message").length);
-  return { type: "snapshot", from_seq: from, head_seq: log.length, standing, usage, prompters: [ada] };
+  const queue = [{ prompt: "waits", author: ada, text: "later", delivery: "queue" as const, is_held: false }];
+  return { type: "snapshot", from_seq: from, head_seq: log.length, standing, usage, prompters: [ada], queue };
 }
 
 function windowed(from: number): SessionState {
@@ -88,6 +89,18 @@ describe("a session opened near its end", () => {
       expect(present(state)).toEqual(present(whole));
     }
     expect(state).toEqual(whole);
+  });
+
+  it("has the queue in the order and the hold that it has now", () => {
+    const two = { prompt: "p9", author: ada, text: "first now", delivery: "insert" as const, is_held: true };
+    const opening: Opening = { ...openingAt(16), queue: [two, ...openingAt(16).queue] };
+    const accepted: Entry = { seq: 15, at_ms: 1, epoch: 1, event: { type: "prompt_accepted", prompt: "p9", author: ada, text: "old words", delivery: "queue" } };
+    const rest = frames(log.slice(15));
+    const state = reduceAll(initialState(), [{ ...opening, standing: [...opening.standing, accepted] }, ...rest, { type: "caught_up", seq: log.length }]);
+    expect(state.queue).toEqual(["p9", "waits"]);
+    expect(state.prompts.get("p9")).toMatchObject({ text: "first now", delivery: "insert", isHeld: true });
+    const page = log.slice(11, 15);
+    expect(withPast(state, before(opening, page), [...page, ...log.slice(15)]).queue).toEqual(["p9", "waits"]);
   });
 
   it("keeps what is on its way when more of the past comes", () => {

@@ -223,7 +223,7 @@ async fn warm(world: &World, session: SessionId) -> Result<Vec<Duration>, Failur
 /// Refused, as nothing runs: the refusal is a receipt, stored and synced like any other.
 pub(super) async fn stop(client: &Client, session: SessionId) -> Result<Duration, Failure> {
     let begun = Instant::now();
-    let receipt = client.submit(session, &new_key(), &Command::Stop {}).await?;
+    let receipt = client.submit(session, &new_key(), &Command::Stop { hold_queue: false }).await?;
     let took = begun.elapsed();
     match receipt.problem {
         Some(problem) if problem.code == ErrorCode::NotRunning => Ok(took),

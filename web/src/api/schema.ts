@@ -1762,6 +1762,11 @@ export interface components {
             /** @description Everyone whose prompt was answered so far. */
             prompters: components["schemas"]["Author"][];
             /**
+             * @description Prompts that wait as of `head_seq`, in order: what the queue is once the stream has caught up. (Moves and holds
+             *     of before `from_seq` are not told one by one.)
+             */
+            queue: components["schemas"]["QueuedPromptView"][];
+            /**
              * @description Of the entries before `from_seq` those that the present still shows, oldest first: how the session was made,
              *     its title, waiting prompts, the running turn, the list of tasks, sandbox, services, snapshots, the change.
              */

@@ -47,7 +47,7 @@ pub(crate) async fn run(core: Weak<Core>, changed: Arc<Notify>) {
 pub(crate) async fn sweep(core: &Core) -> Option<Duration> {
     let Hibernation { idle, most_awake } = core.hibernation;
     let mut awake: Vec<Arc<Room>> = core.awake();
-    awake.sort_by_key(|room| room.used_at());
+    awake.sort_by_key(|room| (room.used_at(), room.id));
     let mut beyond = awake.len().saturating_sub(most_awake);
     let mut next: Option<Duration> = None;
     for room in awake {

@@ -1,0 +1,228 @@
+//! What was promised, asked of the logs, of the people and of the ledger once everything is quiet.
+
+use crate::people::Said;
+use crate::server::Server;
+use crate::world::Shared;
+use greenroom_domain::event::{ToolOutcome, TurnOutcome};
+use greenroom_domain::message::Content;
+use greenroom_domain::{Command, Entry, Event, PromptId, SessionId, SessionState, TurnId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
+pub(crate) fn everything(shared: &Shared) {
+    let runs = shared.ledger.runs();
+    for session in &shared.sessions {
+        let log = shared.disk.entries(*session);
+        let report = |message: String| shared.violation(format!("session {session}: {message}"));
+        numbers(&log, &report);
+        queue(shared, &log, &report);
+        turns(&log, &report);
+        tools(&log, &runs, &report);
+        answers(shared, *session, &log, &report);
+        views(shared, *session, &log, &report);
+    }
+}
+
+/// The index was given the newest line of every session.
+pub(crate) fn index(shared: &Shared, server: &Server) {
+    let index = server.index.lock().unwrap_or_else(PoisonError::into_inner);
+    for session in &shared.sessions {
+        let state = folded(&shared.disk.entries(*session));
+        let is_told = index.get(session).is_some_and(|told| {
+            told.title == state.title && told.queue == state.queue && told.running.is_none() == state.running.is_none()
+        });
+        if !is_told {
+            shared.violation(format!("session {session}: the index was not told how it ended"));
+        }
+    }
+}
+
+fn folded(log: &[Entry]) -> SessionState {
+    let mut state = SessionState::default();
+    for entry in log {
+        let _ = state.step(entry);
+    }
+    state
+}
+
+/// Sequence numbers have no gap, and owners follow one another.
+fn numbers(log: &[Entry], report: &dyn Fn(String)) {
+    for (expected, entry) in (1..).zip(log) {
+        if entry.seq != expected {
+            report(format!("entry {} where {expected} belongs", entry.seq));
+        }
+    }
+    if let Some(pair) = log.windows(2).find(|pair| pair[0].epoch > pair[1].epoch) {
+        report(format!("entry {} of an owner before entry {}'s", pair[1].seq, pair[0].seq));
+    }
+}
+
+/// Every accepted prompt is withdrawn or answered, once, and answered ones in their order.
+fn queue(shared: &Shared, log: &[Entry], report: &dyn Fn(String)) {
+    let mut waiting: Vec<(PromptId, String)> = vec![];
+    let mut running: Vec<(PromptId, String)> = vec![];
+    for entry in log {
+        match &entry.event {
+            Event::PromptAccepted { prompt, text, .. } => waiting.push((*prompt, text.clone())),
+            Event::PromptEdited { prompt, text, .. } => match waiting.iter_mut().find(|(id, _)| id == prompt) {
+                Some((_, known)) => known.clone_from(text),
+                None => report(format!("{prompt} was edited and does not wait")),
+            },
+            Event::PromptWithdrawn { prompt, .. } => match waiting.iter().position(|(id, _)| id == prompt) {
+                Some(at) => drop(waiting.remove(at)),
+                None => report(format!("{prompt} was withdrawn and does not wait")),
+            },
+            Event::TurnStarted { prompts, .. } => {
+                running.clear();
+                for prompt in prompts {
+                    if waiting.first().is_none_or(|(first, _)| first != prompt) {
+                        return report(format!("{prompt} was answered out of turn"));
+                    }
+                    running.push(waiting.remove(0));
+                }
+            }
+            Event::PromptInserted { prompt, .. } => match waiting.iter().position(|(id, _)| id == prompt) {
+                Some(at) => running.push(waiting.remove(at)),
+                None => report(format!("{prompt} was inserted and does not wait")),
+            },
+            Event::TurnFinished { outcome: TurnOutcome::Completed, .. } => {
+                for (prompt, text) in &running {
+                    if !shared.heard.has(text) {
+                        report(format!("{prompt} was answered, and the model never heard it"));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for (prompt, _) in waiting {
+        report(format!("{prompt} is never answered"));
+    }
+}
+
+/// Turns follow one another, each ends once, and a stop ends one.
+fn turns(log: &[Entry], report: &dyn Fn(String)) {
+    let mut running: Option<TurnId> = None;
+    let mut stopping = false;
+    let mut known = BTreeSet::new();
+    for entry in log {
+        match &entry.event {
+            Event::TurnStarted { turn, .. } => {
+                if running.replace(*turn).is_some() || !known.insert(*turn) {
+                    report(format!("turn {turn} began beside another, or again"));
+                }
+                stopping = false;
+            }
+            Event::TurnFinished { turn, .. } if running == Some(*turn) => running = None,
+            Event::StopRequested { turn, .. } if running == Some(*turn) && !stopping => stopping = true,
+            event => {
+                if let Some(turn) = event.turn()
+                    && running != Some(turn)
+                {
+                    report(format!("entry {} is of turn {turn}, which does not run", entry.seq));
+                }
+            }
+        }
+    }
+    if let Some(turn) = running {
+        report(format!("turn {turn} never ends"));
+    }
+}
+
+/// A call runs once at most; if it succeeded, once; what begins after a stop, not at all.
+fn tools(log: &[Entry], runs: &BTreeMap<String, u64>, report: &dyn Fn(String)) {
+    let mut commands = BTreeMap::new();
+    let mut open = BTreeSet::new();
+    let mut late = BTreeSet::new();
+    let mut is_stopping = false;
+    for entry in log {
+        match &entry.event {
+            Event::AssistantMessage { content, .. } => {
+                for part in content {
+                    if let Content::ToolCall(call) = part {
+                        let command = call.input["command"].as_str().unwrap_or_default().to_owned();
+                        commands.insert(call.id.clone(), command);
+                    }
+                }
+            }
+            Event::StopRequested { .. } => is_stopping = true,
+            Event::TurnStarted { .. } => is_stopping = false,
+            Event::ToolStarted { call, .. } => {
+                if !open.insert(call.clone()) {
+                    report(format!("call {call} began twice"));
+                }
+                if is_stopping {
+                    late.insert(call.clone());
+                }
+            }
+            Event::ToolFinished { call, outcome, .. } => {
+                let ran = commands.get(call).and_then(|command| runs.get(command)).copied().unwrap_or(0);
+                if ran > 1 || (*outcome == ToolOutcome::Succeeded && ran != 1) {
+                    report(format!("call {call} ran {ran} times and is {outcome:?}"));
+                }
+                if late.contains(call) && ran > 0 {
+                    report(format!("call {call} ran after its turn was stopped"));
+                }
+                if !open.remove(call) && *outcome == ToolOutcome::Succeeded {
+                    report(format!("call {call} ended without a beginning"));
+                }
+            }
+            _ => {}
+        }
+    }
+    for call in open {
+        report(format!("call {call} never ended"));
+    }
+}
+
+/// What people were told of their commands is in the log, and each command did its work once.
+fn answers(shared: &Shared, session: SessionId, log: &[Entry], report: &dyn Fn(String)) {
+    let head = log.last().map_or(0, |entry| entry.seq);
+    for person in &shared.people {
+        for said in person.known().said.iter().filter(|said| said.session == session) {
+            let Some(answer) = &said.answer else { continue };
+            if shared.disk.receipt(session, &said.key).as_ref() != Some(answer) {
+                report(format!("{} was answered, and the answer is lost", said.key));
+            }
+            if answer.seq.is_some_and(|seq| seq > head) {
+                report(format!("{} was answered with an entry that does not exist", said.key));
+            }
+            let expected = usize::from(answer.problem.is_none());
+            let done = effects(said, log);
+            if done.is_some_and(|done| done != expected) {
+                report(format!("{} did its work {done:?} times; answer {answer:?}", said.key));
+            }
+        }
+    }
+}
+
+/// How often the command is in the log; `None` where that cannot be told.
+fn effects(said: &Said, log: &[Entry]) -> Option<usize> {
+    match &said.command {
+        Command::Prompt { text, .. } => Some(
+            log.iter()
+                .filter(|entry| matches!(&entry.event, Event::PromptAccepted { text: found, .. } if found == text))
+                .count(),
+        ),
+        Command::EditPrompt { text, .. } => Some(
+            log.iter()
+                .filter(|entry| matches!(&entry.event, Event::PromptEdited { text: found, .. } if found == text))
+                .count(),
+        ),
+        _ => None,
+    }
+}
+
+/// Every screen shows the same in the end.
+fn views(shared: &Shared, session: SessionId, log: &[Entry], report: &dyn Fn(String)) {
+    let state = folded(log);
+    for person in &shared.people {
+        match person.known().views.get(&session) {
+            Some(view) if view.seq == state.head_seq && view.state == state => {}
+            Some(view) => {
+                report(format!("person {} sees entry {} of {} or another state", person.number, view.seq, state.head_seq));
+            }
+            None => report(format!("person {} sees nothing", person.number)),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! People: what they say, say again, take back and see. They outlive the process; what they were told must stay true.
+
+use crate::dice::Dice;
+use crate::server::Server;
+use crate::world::Shared;
+use greenroom_domain::{
+    Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId,
+    SessionId, SessionState, Via,
+};
+use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A command as somebody gave it.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) session: SessionId,
+    pub(crate) key: String,
+    pub(crate) command: Command,
+    /// What they were told of it.
+    pub(crate) answer: Option<StoredReceipt>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Person {
+    pub(crate) number: u64,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) said: Vec<Said>,
+    pub(crate) views: BTreeMap<SessionId, View>,
+}
+
+/// What somebody's screen shows of a session.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) seq: u64,
+    pub(crate) state: SessionState,
+    /// Text of blocks; `None`: something of it was missed.
+    blocks: BTreeMap<BlockId, Option<String>>,
+}
+
+impl Person {
+    pub(crate) fn new(number: u64) -> Arc<Self> {
+        Arc::new(Self { number, known: Mutex::default() })
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asking(&self) -> Asking {
+        let author = Author {
+            on_behalf_of: PersonId::from_parts(1, u128::from(self.number)),
+            via: Via::Person,
+            name: format!("Person {}", self.number),
+            email: format!("person{}@example.org", self.number),
+        };
+        Asking { author, is_admin: self.number == 0, model: None }
+    }
+
+    fn say(&self, session: SessionId, command: Command) -> usize {
+        let mut known = self.known();
+        let number = known.said.len();
+        let key = format!("person{}-{number}", self.number);
+        known.said.push(Said { session, key, command, answer: None });
+        number
+    }
+
+    fn said(&self, number: usize) -> Said {
+        self.known().said[number].clone()
+    }
+}
+
+/// Does what people do until `actions` are done.
+pub(crate) async fn act(shared: Arc<Shared>, server: Arc<Server>, person: Arc<Person>, actions: u64) {
+    for _ in 0..actions {
+        let pause = Duration::from_millis(shared.dice.range(0, 1_500));
+        tokio::time::sleep(pause).await;
+        let Some(session) = shared.dice.pick(&shared.sessions).copied() else { return };
+        let deed = shared.dice.range(0, 100);
+        if deed < 15 {
+            repeat(&shared, &server, &person).await;
+            continue;
+        }
+        let Some(command) = command(&shared, &person, session, deed) else { continue };
+        let number = person.say(session, command);
+        let telling = tokio::spawn(tell(Arc::clone(&shared), Arc::clone(&server), Arc::clone(&person), number));
+        // Or they hang up before they have an answer.
+        if shared.dice.chance(80) {
+            let _ = telling.await;
+        }
+    }
+}
+
+fn command(shared: &Shared, person: &Person, session: SessionId, deed: u64) -> Option<Command> {
+    let dice = &shared.dice;
+    let text = || format!("wish {} of person {}.", person.known().said.len(), person.number);
+    Some(match deed {
+        15..60 => {
+            let delivery = if dice.chance(30) { Delivery::Insert } else { Delivery::Queue };
+            Command::Prompt { text: text(), delivery }
+        }
+        60..72 => Command::EditPrompt { prompt: waiting(dice, person, session)?, text: text() },
+        72..82 => Command::WithdrawPrompt { prompt: waiting(dice, person, session)? },
+        _ => Command::Stop {},
+    })
+}
+
+/// A prompt that somebody sees waiting; it may be gone by now, or another's.
+fn waiting(dice: &Dice, person: &Person, session: SessionId) -> Option<PromptId> {
+    let known = person.known();
+    let queue = &known.views.get(&session)?.state.queue;
+    dice.pick(queue).map(|queued| queued.prompt)
+}
+
+/// Gives the command and keeps the answer, if there is one.
+pub(crate) async fn tell(shared: Arc<Shared>, server: Arc<Server>, person: Arc<Person>, number: usize) {
+    let said = person.said(number);
+    let Ok(handle) = server.registry.get(said.session).await else { return };
+    shared.disk.point().await;
+    if let Ok(receipt) = give(&handle, &person, &said, said.command.clone()).await {
+        shared.disk.point().await;
+        heard(&shared, &person, number, receipt);
+    }
+}
+
+async fn give(
+    handle: &SessionHandle,
+    person: &Person,
+    said: &Said,
+    command: Command,
+) -> Result<StoredReceipt, greenroom_domain::Problem> {
+    let key: CommandId = said.key.parse().expect("a key");
+    handle.command(key, command, person.asking()).await
+}
+
+fn heard(shared: &Shared, person: &Person, number: usize, receipt: StoredReceipt) {
+    let mut known = person.known();
+    let said = &mut known.said[number];
+    match &said.answer {
+        Some(before) if *before != receipt => {
+            let message = format!("{} was answered with {before:?} and then with {receipt:?}", said.key);
+            shared.violation(message);
+        }
+        _ => said.answer = Some(receipt),
+    }
+}
+
+/// Says something again, or something else under an old key.
+async fn repeat(shared: &Arc<Shared>, server: &Arc<Server>, person: &Arc<Person>) {
+    let count = person.known().said.len() as u64;
+    if count == 0 {
+        return;
+    }
+    let number = shared.dice.range(0, count) as usize;
+    let said = person.said(number);
+    if said.answer.is_none() || shared.dice.chance(70) {
+        return tell(Arc::clone(shared), Arc::clone(server), Arc::clone(person), number).await;
+    }
+    let Ok(handle) = server.registry.get(said.session).await else { return };
+    let other = Command::Prompt { text: "something else".into(), delivery: Delivery::Queue };
+    match give(&handle, person, &said, other).await {
+        Ok(receipt) => {
+            shared.violation(format!("another command under the key {} got {receipt:?}", said.key));
+        }
+        Err(problem) if is_passing(problem.code) || problem.code == ErrorCode::KeyReused => {}
+        Err(problem) => shared.violation(format!("{} was refused with {problem:?}", said.key)),
+    }
+}
+
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::Internal
+            | ErrorCode::ShuttingDown
+            | ErrorCode::Deadline
+            | ErrorCode::Fenced
+    )
+}
+
+/// Says again whatever was not answered, until it is.
+pub(crate) async fn insist(shared: Arc<Shared>, server: Arc<Server>, person: Arc<Person>) {
+    let count = person.known().said.len();
+    for number in 0..count {
+        for _ in 0..100 {
+            if person.said(number).answer.is_some() {
+                break;
+            }
+            tell(Arc::clone(&shared), Arc::clone(&server), Arc::clone(&person), number).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if person.said(number).answer.is_none() {
+            shared.violation(format!("{} is never answered", person.said(number).key));
+        }
+    }
+}
+
+/// Watches a session for as long as the process lives, sometimes slowly, sometimes not at all.
+pub(crate) async fn watch(shared: Arc<Shared>, server: Arc<Server>, person: Arc<Person>, session: SessionId) {
+    loop {
+        shared.disk.point().await;
+        let after = person.known().views.entry(session).or_default().seq;
+        let subscribed = match server.registry.get(session).await {
+            Ok(handle) => handle.subscribe(after).await,
+            Err(problem) => Err(problem),
+        };
+        if let Ok(subscription) = subscribed {
+            follow(&shared, &person, session, subscription).await;
+        }
+        tokio::time::sleep(Duration::from_millis(shared.dice.range(1, 500))).await;
+    }
+}
+
+async fn follow(shared: &Shared, person: &Person, session: SessionId, mut subscription: Subscription) {
+    loop {
+        if !shared.disk.is_kind() {
+            if shared.dice.chance(1) {
+                return;
+            }
+            if shared.dice.chance(3) {
+                tokio::time::sleep(Duration::from_millis(shared.dice.range(0, 3_000))).await;
+            }
+        }
+        let Ok(frame) = subscription.next().await else { return };
+        let mut known = person.known();
+        let view = known.views.entry(session).or_default();
+        let seen = match frame {
+            None => return,
+            Some(Live::Lagged { after_seq }) if after_seq == view.seq => return,
+            Some(Live::Lagged { after_seq }) => {
+                Err(format!("told to go on after {after_seq}, but has {}", view.seq))
+            }
+            Some(Live::Entry(entry)) => view.take(&entry),
+            Some(Live::Delta { block, offset, text }) => view.show(block, offset, &text),
+            Some(_) => Ok(()),
+        };
+        if let Err(reason) = seen {
+            shared.violation(format!("person {} watches {session}: {reason}", person.number));
+            return;
+        }
+    }
+}
+
+impl View {
+    fn take(&mut self, entry: &Entry) -> Result<(), String> {
+        if entry.seq != self.seq + 1 {
+            return Err(format!("entry {} came after {}", entry.seq, self.seq));
+        }
+        self.seq = entry.seq;
+        let _ = self.state.step(entry);
+        match &entry.event {
+            Event::BlockOpened { block, .. } => drop(self.blocks.insert(*block, Some(String::new()))),
+            Event::BlockText { block, offset, text } => return self.show(*block, *offset, text),
+            Event::BlockReset { block } => drop(self.blocks.remove(block)),
+            Event::AssistantMessage { content, blocks, .. } => {
+                for (part, block) in content.iter().zip(blocks) {
+                    let shown = self.blocks.remove(block).flatten();
+                    if let (greenroom_domain::message::Content::Text { text }, Some(shown)) = (part, shown)
+                        && !text.starts_with(&shown)
+                    {
+                        return Err(format!("{shown:?} was shown of {text:?}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Text that overlaps what is there says the same.
+    fn show(&mut self, block: BlockId, offset: u64, text: &str) -> Result<(), String> {
+        // Of a block that is closed, or not open yet: late, or early.
+        let Some(shown) = self.blocks.get_mut(&block) else { return Ok(()) };
+        let Some(known) = shown else { return Ok(()) };
+        let offset = offset as usize;
+        if offset > known.len() {
+            *shown = None;
+            return Ok(());
+        }
+        let overlap = (known.len() - offset).min(text.len());
+        if known.as_bytes()[offset..offset + overlap] != text.as_bytes()[..overlap] {
+            return Err(format!("{text:?} at {offset} contradicts {known:?}"));
+        }
+        known.push_str(&text[overlap..]);
+        Ok(())
+    }
+}

@@ -10,6 +10,7 @@ mod newcomer;
 mod packages;
 mod process;
 mod schema;
+mod simulation;
 mod suite;
 mod web;
 
@@ -28,6 +29,9 @@ Usage: cargo xtask VERB
   soak crash                 release build, then 1,000 kills at random moments under load
   soak images                every ecosystem and base built for real, with what apt-get and the registries give
   soak schema                ten minutes of requests that the API's document allows, and many that it does not
+  soak simulation            release build, then 10,000 histories of sessions with crashes and faults
+  soak mutations             whether those histories find mistakes: each of five, made in a copy of the core
+  simulate SEED              one of those histories again, and what went wrong in it
   soak fuzz                  release build, then 50,000 cases for each property of what reads hostile bytes
   generate                   write docs/cli.md, docs/settings.md, docs/openapi.json, web/src/api/schema.ts anew
   newcomer [demo|test|both]  demo and tests as a new machine would: fresh clone, empty home, empty caches";
@@ -51,6 +55,7 @@ fn perform(verb: &str, arguments: &[String]) -> Result<()> {
         "check" => suite::check(),
         "e2e" => suite::e2e(arguments),
         "bench" => demo::bench(arguments),
+        "simulate" => simulation::simulate(arguments),
         "soak" => suite::soak(arguments),
         "generate" => generate::write(),
         "newcomer" => newcomer::perform(arguments.first().map_or("both", String::as_str)),

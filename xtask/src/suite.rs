@@ -6,6 +6,7 @@ use crate::generate;
 use crate::packages::{self, Purpose};
 use crate::process::{run, run_reading, stage};
 use crate::schema;
+use crate::simulation;
 use crate::web::{self, Page};
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -82,7 +83,9 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
         ["images"] => (Purpose::Images, &IMAGES[..]),
         ["fuzz"] => return fuzz(),
         ["schema"] => return schema::soak(600),
-        _ => bail!("say which: cargo xtask soak crash, images, fuzz or schema"),
+        ["simulation"] => return simulation::soak(),
+        ["mutations"] => return simulation::mutations(),
+        _ => bail!("say which: cargo xtask soak crash, images, schema, simulation, mutations or fuzz"),
     };
     packages::install(purpose)?;
     let mut total = Total::default();

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("image", &["domain", "sandbox", "forge"]),
     ("broker", &["domain", "sandbox", "forge"]),
     ("agent", &["domain", "model", "sandbox"]),
+    ("simulation", &["domain", "model", "sandbox", "session", "agent"]),
     (
         "app",
         &[

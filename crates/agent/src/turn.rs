@@ -1,9 +1,8 @@
 //! One turn: the model is asked, its tool calls are run, and again, until it is done, stopped, out of budget or failed.
 //!
 //! What is durable when: an answer and the intents of its first tool calls are one synced commit, before anything runs;
-//! results and the intent of the next model request are one synced commit, before the request leaves. The intent of a
-//! request alone (a retry) is only buffered: a request that is repeated after a crash costs money and does no harm.
-//! Streamed text is buffered and superseded by the answer.
+//! results and the intent of the next model request are one synced commit, before the request leaves. Only the text of open
+//! blocks is buffered, and superseded by the answer; viewers have it as it comes, and its entries once they are synced.
 
 mod blocks;
 mod budget;

@@ -250,7 +250,7 @@ async fn commit_timeline(timeline: &Timeline, turn: &TurnHandle) {
     let Some(marks) = timeline.take_marks() else { return };
     let event = Event::StartTimeline { turn: turn.turn(), marks, sandbox: timeline.sandbox() };
     // Refused only when the turn is over, which says so itself.
-    let _ = turn.commit(vec![event], Durability::Buffered).await;
+    let _ = turn.commit(vec![event], Durability::Synced).await;
 }
 
 /// The agent's ports, for one turn.

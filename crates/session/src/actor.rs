@@ -44,6 +44,8 @@ pub(crate) struct SessionActor {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancel_turn: CancellationToken,
     pub(crate) birth: Birth,
+    /// Not yet synced, so not yet told: after a crash another entry could bear the number.
+    pub(crate) untold: Vec<Arc<Entry>>,
     /// What a full disk holds up.
     pub(crate) starved: Starved,
     pub(crate) recent: Recent,
@@ -98,7 +100,7 @@ impl SessionActor {
         match std::mem::replace(&mut self.birth, Birth::Reopened) {
             Birth::Created(entries) => {
                 self.recent = Recent::of_a_new_session();
-                let mut effects = self.apply(entries);
+                let mut effects = self.apply(entries, Durability::Synced);
                 // A fork's log begins with turns that ended in another session.
                 effects.retain(|effect| self.is_of_now(effect));
                 self.perform(effects);
@@ -159,9 +161,11 @@ impl SessionActor {
                 Flow::Continue
             }
             Message::Subscribe { opening_below, reply } => {
-                let (live, output) = self.room.output.subscribe();
-                let opening = (self.state.head_seq > opening_below).then(|| self.opening());
-                let _ = reply.send(Feed { head_seq: self.state.head_seq, live, output, opening });
+                let (live, mut output) = self.room.output.subscribe();
+                output.extend(self.untold_text());
+                let head_seq = self.told_seq();
+                let opening = (head_seq > opening_below).then(|| self.opening());
+                let _ = reply.send(Feed { head_seq, live, output, opening });
                 Flow::Continue
             }
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
@@ -176,8 +180,8 @@ impl SessionActor {
 
     fn opening(&self) -> Opening {
         Opening {
-            from_seq: self.state.head_seq + 1,
-            head_seq: self.state.head_seq,
+            from_seq: self.told_seq() + 1,
+            head_seq: self.told_seq(),
             standing: self.present.entries(),
             usage: self.state.usage,
             prompters: self.state.prompters.clone(),
@@ -190,10 +194,26 @@ impl SessionActor {
         }
     }
 
+    /// The last entry that viewers may know of.
+    fn told_seq(&self) -> u64 {
+        self.state.head_seq - self.untold.len() as u64
+    }
+
+    /// What a new viewer would otherwise wait for until the next sync.
+    fn untold_text(&self) -> impl Iterator<Item = Live> {
+        self.untold.iter().filter_map(|entry| match &entry.event {
+            Event::BlockText { block, offset, text } => {
+                Some(Live::Delta { block: *block, offset: *offset, text: text.as_str().into() })
+            }
+            _ => None,
+        })
+    }
+
     async fn hibernate(&mut self, reply: oneshot::Sender<Option<u64>>) -> Flow {
         let is_busy = self.state.running.is_some()
             || self.state.queue.iter().any(|queued| !queued.is_held)
-            || self.starved.is_waiting;
+            || self.starved.is_waiting
+            || !self.untold.is_empty();
         if is_busy {
             let _ = reply.send(None);
             return Flow::Continue;
@@ -384,7 +404,7 @@ impl SessionActor {
         };
         let entries = self.log.append(append).await?;
         self.unsaved += entries.len() as u64;
-        let effects = self.apply(entries);
+        let effects = self.apply(entries, durability);
         self.perform(effects);
         if self.unsaved >= CHECKPOINT_ENTRIES {
             self.save_checkpoint(Tidy::No).await;
@@ -392,14 +412,19 @@ impl SessionActor {
         Ok(())
     }
 
-    fn apply(&mut self, entries: Vec<Entry>) -> Vec<Effect> {
+    fn apply(&mut self, entries: Vec<Entry>, durability: Durability) -> Vec<Effect> {
         let mut effects = vec![];
         for entry in entries {
             effects.extend(self.state.step(&entry));
             self.present.step(&entry);
             self.recent.add(&entry);
             self.room.output.observe(&entry.event);
-            self.room.output.viewers.send(&Live::Entry(Arc::new(entry)));
+            self.untold.push(Arc::new(entry));
+        }
+        if durability == Durability::Synced {
+            for entry in self.untold.drain(..) {
+                self.room.output.viewers.send(&Live::Entry(entry));
+            }
         }
         effects
     }

@@ -218,6 +218,7 @@ impl Core {
             cancel_turn: CancellationToken::new(),
             birth,
             recent: Recent::default(),
+            untold: vec![],
             starved: Default::default(),
         };
         tokio::spawn(actor.run());

@@ -1,7 +1,7 @@
 //! A model that says and does anything: words, several commands at once, nothing for a while, half an answer.
 
-use crate::disk::Disk;
 use crate::dice::Dice;
+use crate::disk::Disk;
 use crate::hands::Ledger;
 use async_trait::async_trait;
 use greenroom_domain::message::{Content, Message, StopReason, ToolCall};
@@ -93,7 +93,8 @@ impl Brain {
     }
 
     fn answer(&self) -> Vec<Content> {
-        let words = self.dice.range(1, 12);
+        // Long ones are written to the log in parts.
+        let words = if self.dice.chance(20) { self.dice.range(20, 120) } else { self.dice.range(1, 12) };
         let text = (0..words).map(|_| format!("word{} ", self.dice.range(0, 100))).collect();
         let mut content = vec![Content::Text { text }];
         if self.dice.chance(45) {

@@ -29,7 +29,9 @@ pub(crate) fn index(shared: &Shared, server: &Server) {
     for session in &shared.sessions {
         let state = folded(&shared.disk.entries(*session));
         let is_told = index.get(session).is_some_and(|told| {
-            told.title == state.title && told.queue == state.queue && told.running.is_none() == state.running.is_none()
+            told.title == state.title
+                && told.queue == state.queue
+                && told.running.is_none() == state.running.is_none()
         });
         if !is_told {
             shared.violation(format!("session {session}: the index was not told how it ended"));
@@ -64,7 +66,8 @@ fn queue(shared: &Shared, log: &[Entry], report: &dyn Fn(String)) {
     for entry in log {
         match &entry.event {
             Event::PromptAccepted { prompt, text, .. } => waiting.push((*prompt, text.clone())),
-            Event::PromptEdited { prompt, text, .. } => match waiting.iter_mut().find(|(id, _)| id == prompt) {
+            Event::PromptEdited { prompt, text, .. } => match waiting.iter_mut().find(|(id, _)| id == prompt)
+            {
                 Some((_, known)) => known.clone_from(text),
                 None => report(format!("{prompt} was edited and does not wait")),
             },
@@ -216,11 +219,18 @@ fn effects(said: &Said, log: &[Entry]) -> Option<usize> {
 /// Every screen shows the same in the end.
 fn views(shared: &Shared, session: SessionId, log: &[Entry], report: &dyn Fn(String)) {
     let state = folded(log);
+    let marks: Vec<(u64, i64)> = log.iter().map(|entry| (entry.epoch, entry.at_ms)).collect();
     for person in &shared.people {
         match person.known().views.get(&session) {
-            Some(view) if view.seq == state.head_seq && view.state == state => {}
+            Some(view) if view.state == state && view.marks == marks => {}
+            Some(view) if view.seq == state.head_seq => {
+                report(format!("person {} saw what is not in the log, or not all that is", person.number));
+            }
             Some(view) => {
-                report(format!("person {} sees entry {} of {} or another state", person.number, view.seq, state.head_seq));
+                report(format!(
+                    "person {} sees entry {} of {} or another state",
+                    person.number, view.seq, state.head_seq
+                ));
             }
             None => report(format!("person {} sees nothing", person.number)),
         }

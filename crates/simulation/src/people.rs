@@ -8,7 +8,7 @@ use greenroom_domain::{
     SessionId, SessionState, Via,
 };
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,10 @@ pub(crate) struct View {
     pub(crate) state: SessionState,
     /// Text of blocks; `None`: something of it was missed.
     blocks: BTreeMap<BlockId, Option<String>>,
+    /// Owner and time of each entry, by which one that a crash took differs from the one that got its number.
+    pub(crate) marks: Vec<(u64, i64)>,
+    /// Of all blocks that were ever opened here.
+    opened: BTreeSet<BlockId>,
 }
 
 impl Person {
@@ -88,7 +92,8 @@ pub(crate) async fn act(shared: Arc<Shared>, server: Arc<Server>, person: Arc<Pe
         }
         let Some(command) = command(&shared, &person, session, deed) else { continue };
         let number = person.say(session, command);
-        let telling = tokio::spawn(tell(Arc::clone(&shared), Arc::clone(&server), Arc::clone(&person), number));
+        let telling =
+            tokio::spawn(tell(Arc::clone(&shared), Arc::clone(&server), Arc::clone(&person), number));
         // Or they hang up before they have an answer.
         if shared.dice.chance(80) {
             let _ = telling.await;
@@ -252,9 +257,13 @@ impl View {
             return Err(format!("entry {} came after {}", entry.seq, self.seq));
         }
         self.seq = entry.seq;
+        self.marks.push((entry.epoch, entry.at_ms));
         let _ = self.state.step(entry);
         match &entry.event {
-            Event::BlockOpened { block, .. } => drop(self.blocks.insert(*block, Some(String::new()))),
+            Event::BlockOpened { block, .. } => {
+                self.opened.insert(*block);
+                self.blocks.insert(*block, Some(String::new()));
+            }
             Event::BlockText { block, offset, text } => return self.show(*block, *offset, text),
             Event::BlockReset { block } => drop(self.blocks.remove(block)),
             Event::AssistantMessage { content, blocks, .. } => {
@@ -274,7 +283,10 @@ impl View {
 
     /// Text that overlaps what is there says the same.
     fn show(&mut self, block: BlockId, offset: u64, text: &str) -> Result<(), String> {
-        // Of a block that is closed, or not open yet: late, or early.
+        if !self.opened.contains(&block) {
+            return Err(format!("{text:?} is of a block that nobody opened"));
+        }
+        // Late: the block is closed.
         let Some(shown) = self.blocks.get_mut(&block) else { return Ok(()) };
         let Some(known) = shown else { return Ok(()) };
         let offset = offset as usize;

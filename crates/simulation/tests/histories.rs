@@ -37,7 +37,11 @@ fn assert_kept(seeds: std::ops::Range<u64>) {
     for history in wrong.iter().take(5) {
         println!("seed {}: {:#?}", history.seed, history.violations);
     }
-    assert!(wrong.is_empty(), "{} of {count} histories broke a promise; `cargo xtask simulate SEED` plays one again", wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} histories broke a promise; `cargo xtask simulate SEED` plays one again",
+        wrong.len()
+    );
     assert!(entries > count * 20, "so little happened that nothing is shown: {entries} entries");
 }
 

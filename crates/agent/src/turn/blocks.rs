@@ -44,7 +44,7 @@ impl<'a> Blocks<'a> {
             let id = self.context.log.next_block_id();
             self.open.insert(index, Block { id, kind, text: String::new(), written: 0 });
             let opened = Event::BlockOpened { turn: self.turn, block: id, kind };
-            commit(self.context, self.halt, vec![opened], Durability::Buffered).await?;
+            commit(self.context, self.halt, vec![opened], Durability::Synced).await?;
         }
         let now_ms = self.context.clock.now_ms();
         if let Some(block) = self.open.get_mut(&index) {

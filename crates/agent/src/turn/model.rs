@@ -98,10 +98,9 @@ impl Turn {
         if is_first && attempt == 1 {
             return Ok(());
         }
-        let durability = if self.pending.is_empty() { Durability::Buffered } else { Durability::Synced };
         let model = self.context.provider.model().to_owned();
         self.pending.push(Event::ModelRequested { turn: self.id, model, attempt });
-        self.flush(durability).await
+        self.flush(Durability::Synced).await
     }
 
     async fn attempt(
@@ -245,7 +244,7 @@ impl Turn {
     ) -> Result<Option<Halted>, TurnEnded> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.pending.push(Event::ModelRetry { turn: self.id, attempt, wait_ms, problem: error.problem() });
-        self.flush(Durability::Buffered).await?;
+        self.flush(Durability::Synced).await?;
         Ok(self.halt.or(self.context.clock.sleep(wait)).await.err())
     }
 

@@ -26,9 +26,9 @@ const MUTATIONS: [Mutation; 5] = [
     },
     Mutation {
         name: "the newest prompt is answered first",
-        file: "crates/domain/src/state.rs",
-        right: "match self.queue.first() {",
-        wrong: "match self.queue.last() {",
+        file: "crates/domain/src/state/queue.rs",
+        right: "match self.queue.iter().find(|queued| !queued.is_held) {",
+        wrong: "match self.queue.iter().rfind(|queued| !queued.is_held) {",
     },
     Mutation {
         name: "viewers are told what is not synced",

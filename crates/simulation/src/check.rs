@@ -59,37 +59,60 @@ fn numbers(log: &[Entry], report: &dyn Fn(String)) {
     }
 }
 
-/// Every accepted prompt is withdrawn or answered, once, and answered ones in their order.
+/// A prompt as the checker's own queue has it.
+struct Waiting {
+    prompt: PromptId,
+    text: String,
+    is_held: bool,
+}
+
+/// Every accepted prompt is withdrawn or answered, once, and answered ones in the queue's order.
 fn queue(shared: &Shared, log: &[Entry], report: &dyn Fn(String)) {
-    let mut waiting: Vec<(PromptId, String)> = vec![];
-    let mut running: Vec<(PromptId, String)> = vec![];
+    let mut waiting: Vec<Waiting> = vec![];
+    let mut running: Vec<Waiting> = vec![];
     for entry in log {
+        let at = |prompt: &PromptId| waiting.iter().position(|other| other.prompt == *prompt);
         match &entry.event {
-            Event::PromptAccepted { prompt, text, .. } => waiting.push((*prompt, text.clone())),
-            Event::PromptEdited { prompt, text, .. } => match waiting.iter_mut().find(|(id, _)| id == prompt)
-            {
-                Some((_, known)) => known.clone_from(text),
+            Event::PromptAccepted { prompt, text, .. } => {
+                waiting.push(Waiting { prompt: *prompt, text: text.clone(), is_held: false });
+            }
+            Event::PromptEdited { prompt, text, .. } => match at(prompt) {
+                Some(at) => waiting[at].text.clone_from(text),
                 None => report(format!("{prompt} was edited and does not wait")),
             },
-            Event::PromptWithdrawn { prompt, .. } => match waiting.iter().position(|(id, _)| id == prompt) {
+            Event::PromptWithdrawn { prompt, .. } => match at(prompt) {
                 Some(at) => drop(waiting.remove(at)),
                 None => report(format!("{prompt} was withdrawn and does not wait")),
             },
+            Event::PromptMoved { prompt, before, .. } => match at(prompt) {
+                Some(from) => {
+                    let moved = waiting.remove(from);
+                    let to =
+                        before.and_then(|before| waiting.iter().position(|other| other.prompt == before));
+                    waiting.insert(to.unwrap_or(waiting.len()), moved);
+                }
+                None => report(format!("{prompt} was moved and does not wait")),
+            },
+            Event::QueueHeld { .. } => waiting.iter_mut().for_each(|prompt| prompt.is_held = true),
+            Event::QueueReleased { .. } => waiting.iter_mut().for_each(|prompt| prompt.is_held = false),
             Event::TurnStarted { prompts, .. } => {
                 running.clear();
                 for prompt in prompts {
-                    if waiting.first().is_none_or(|(first, _)| first != prompt) {
-                        return report(format!("{prompt} was answered out of turn"));
+                    let first = waiting.iter().position(|other| !other.is_held);
+                    match first {
+                        Some(first) if waiting[first].prompt == *prompt => {
+                            running.push(waiting.remove(first))
+                        }
+                        _ => return report(format!("{prompt} was answered out of turn")),
                     }
-                    running.push(waiting.remove(0));
                 }
             }
-            Event::PromptInserted { prompt, .. } => match waiting.iter().position(|(id, _)| id == prompt) {
-                Some(at) => running.push(waiting.remove(at)),
-                None => report(format!("{prompt} was inserted and does not wait")),
+            Event::PromptInserted { prompt, .. } => match at(prompt) {
+                Some(at) if !waiting[at].is_held => running.push(waiting.remove(at)),
+                _ => report(format!("{prompt} was inserted and does not wait, or is held back")),
             },
             Event::TurnFinished { outcome: TurnOutcome::Completed, .. } => {
-                for (prompt, text) in &running {
+                for Waiting { prompt, text, .. } in &running {
                     if !shared.heard.has(text) {
                         report(format!("{prompt} was answered, and the model never heard it"));
                     }
@@ -98,7 +121,7 @@ fn queue(shared: &Shared, log: &[Entry], report: &dyn Fn(String)) {
             _ => {}
         }
     }
-    for (prompt, _) in waiting {
+    for Waiting { prompt, .. } in waiting {
         report(format!("{prompt} is never answered"));
     }
 }

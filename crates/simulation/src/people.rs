@@ -109,9 +109,19 @@ fn command(shared: &Shared, person: &Person, session: SessionId, deed: u64) -> O
             let delivery = if dice.chance(30) { Delivery::Insert } else { Delivery::Queue };
             Command::Prompt { text: text(), delivery }
         }
-        60..72 => Command::EditPrompt { prompt: waiting(dice, person, session)?, text: text() },
-        72..82 => Command::WithdrawPrompt { prompt: waiting(dice, person, session)? },
-        _ => Command::Stop {},
+        60..68 => Command::EditPrompt { prompt: waiting(dice, person, session)?, text: text() },
+        68..74 => Command::WithdrawPrompt { prompt: waiting(dice, person, session)? },
+        74..80 => {
+            let before = if dice.chance(70) { waiting(dice, person, session) } else { None };
+            Command::MovePrompt { prompt: waiting(dice, person, session)?, before }
+        }
+        80..84 => {
+            let delivery = if dice.chance(50) { Delivery::Insert } else { Delivery::Queue };
+            Command::SetDelivery { prompt: waiting(dice, person, session)?, delivery }
+        }
+        84..87 => Command::Rename { title: text() },
+        87..91 => Command::ReleaseQueue {},
+        _ => Command::Stop { hold_queue: dice.chance(30) },
     })
 }
 
@@ -186,6 +196,13 @@ fn is_passing(code: ErrorCode) -> bool {
             | ErrorCode::Deadline
             | ErrorCode::Fenced
     )
+}
+
+/// Whatever is held back is let go.
+pub(crate) async fn release(shared: &Arc<Shared>, server: &Arc<Server>, session: SessionId) {
+    let Some(person) = shared.people.first() else { return };
+    let number = person.say(session, Command::ReleaseQueue {});
+    tell(Arc::clone(shared), Arc::clone(server), Arc::clone(person), number).await;
 }
 
 /// Says again whatever was not answered, until it is.

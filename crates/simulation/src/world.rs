@@ -176,7 +176,7 @@ async fn weather(shared: Arc<Shared>) {
 }
 
 /// Every prompt is answered, and everybody has seen it.
-async fn until_quiet(shared: &Shared, server: &Server) {
+async fn until_quiet(shared: &Arc<Shared>, server: &Arc<Server>) {
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut is_quiet = true;
@@ -192,6 +192,9 @@ async fn until_quiet(shared: &Shared, server: &Server) {
             let all_see = shared.people.iter().all(|person| {
                 person.known().views.get(session).is_some_and(|view| view.seq >= state.head_seq)
             });
+            if shared.disk.is_kind() && state.queue.iter().any(|queued| queued.is_held) {
+                people::release(shared, server, *session).await;
+            }
             is_quiet &= state.running.is_none() && state.queue.is_empty() && all_see;
         }
         if is_quiet {

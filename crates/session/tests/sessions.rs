@@ -151,7 +151,7 @@ async fn a_viewer_gets_every_entry_once_from_wherever_it_begins() {
             }
         }
         let block = BlockId::from_parts(1, u128::from(after));
-        turn.commit(vec![Event::BlockReset { block }], Durability::Buffered).await.unwrap();
+        turn.commit(vec![Event::BlockReset { block }], Durability::Synced).await.unwrap();
         turn.delta(block, 0, "live");
         assert!(matches!(next(&mut viewer).await, Live::Entry(entry) if entry.seq == head + 1));
         assert!(matches!(next(&mut viewer).await, Live::Delta { .. }));
@@ -412,19 +412,26 @@ async fn a_window_over_an_open_answer_has_what_was_streamed_of_it() {
     let block = BlockId::from_parts(9, 9);
     let opened = Event::BlockOpened { turn: turn.turn(), block, kind: BlockKind::Text };
     let text = Event::BlockText { block, offset: 0, text: "so far".into() };
-    turn.commit(vec![opened, text.clone()], Durability::Buffered).await.unwrap();
+    turn.commit(vec![opened], Durability::Synced).await.unwrap();
+    turn.commit(vec![text.clone()], Durability::Buffered).await.unwrap();
     let mut viewer = handle.subscribe_window(0, 12).await.unwrap();
-    let mut texts = vec![];
-    loop {
+    let head = loop {
         match next(&mut viewer).await {
-            Live::Entry(entry) if matches!(entry.event, Event::BlockText { .. }) => {
-                texts.push(entry.event.clone());
+            Live::Entry(entry) => {
+                assert!(!matches!(entry.event, Event::BlockText { .. }), "it is not synced")
             }
-            Live::CaughtUp { .. } => break,
+            Live::CaughtUp { seq } => break seq,
             _ => {}
         }
+    };
+    assert!(matches!(next(&mut viewer).await, Live::Delta { offset: 0, text, .. } if &*text == "so far"));
+    // With the next sync everything before it is told, in order.
+    turn.commit(vec![Event::BlockReset { block }], Durability::Synced).await.unwrap();
+    for (seq, event) in [(head + 1, text), (head + 2, Event::BlockReset { block })] {
+        assert!(
+            matches!(next(&mut viewer).await, Live::Entry(entry) if entry.seq == seq && entry.event == event)
+        );
     }
-    assert_eq!(texts, [text]);
 }
 
 #[tokio::test]

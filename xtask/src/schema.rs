@@ -83,6 +83,7 @@ impl Server {
             if self.process.try_wait()?.is_some() || began.elapsed() > START_LIMIT {
                 bail!("the server did not start; see {}", self.data.with_extension("log").display());
             }
+            #[allow(clippy::disallowed_methods, reason = "nothing tells of it, and there is a limit")]
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -1,3 +1,5 @@
+//! What of a long log is still to be shown, against the whole log.
+
 use super::*;
 use crate::event::TurnOutcome;
 use crate::money::Usage;

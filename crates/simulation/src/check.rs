@@ -101,7 +101,7 @@ fn queue(shared: &Shared, log: &[Entry], report: &dyn Fn(String)) {
                     let first = waiting.iter().position(|other| !other.is_held);
                     match first {
                         Some(first) if waiting[first].prompt == *prompt => {
-                            running.push(waiting.remove(first))
+                            running.push(waiting.remove(first));
                         }
                         _ => return report(format!("{prompt} was answered out of turn")),
                     }

@@ -147,7 +147,7 @@ impl Disk {
 
     /// Now and then nobody can say what became of a write.
     fn forgets(&self) -> bool {
-        !self.is_kind() && self.dice.next() % 400 == 0
+        !self.is_kind() && self.dice.next().is_multiple_of(400)
     }
 }
 

@@ -418,7 +418,7 @@ async fn a_window_over_an_open_answer_has_what_was_streamed_of_it() {
     let head = loop {
         match next(&mut viewer).await {
             Live::Entry(entry) => {
-                assert!(!matches!(entry.event, Event::BlockText { .. }), "it is not synced")
+                assert!(!matches!(entry.event, Event::BlockText { .. }), "it is not synced");
             }
             Live::CaughtUp { seq } => break seq,
             _ => {}

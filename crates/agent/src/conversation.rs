@@ -1,6 +1,7 @@
 //! A conversation that a model API accepts, whatever is put into it. The loop feeds it while a turn runs and
 //! `transcript` feeds it from the log, so that both give the same messages and requests keep a stable prefix.
 
+use crate::attachments::Said;
 use greenroom_domain::event::OUTCOME_UNKNOWN;
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolResult};
 use std::collections::HashSet;
@@ -20,7 +21,7 @@ pub(crate) struct Conversation {
     /// Calls of the last assistant message, in its order; not empty until `settle`.
     open: Vec<OpenCall>,
     /// Prompts that arrived while calls were open.
-    waiting: Vec<String>,
+    waiting: Vec<Said>,
     /// What the model is told when it is called again without anything new.
     owed: Option<&'static str>,
     used_calls: HashSet<String>,
@@ -59,18 +60,18 @@ impl Conversation {
     }
 
     /// What a person says; calls still open were interrupted.
-    pub(crate) fn user(&mut self, text: &str) {
+    pub(crate) fn user(&mut self, said: impl Into<Said>) {
         self.settle();
         self.owed = None;
-        self.push_user(text);
+        self.push_user(said);
     }
 
     /// What a person says while the turn runs: after the results of the open calls.
-    pub(crate) fn insert(&mut self, text: String) {
+    pub(crate) fn insert(&mut self, said: impl Into<Said>) {
         if self.open.is_empty() {
-            self.user(&text);
+            self.user(said);
         } else {
-            self.waiting.push(text);
+            self.waiting.push(said.into());
             self.settle_if_complete();
         }
     }
@@ -138,20 +139,22 @@ impl Conversation {
             let results = open.into_iter().map(OpenCall::into_result).collect();
             self.messages.push(Message::ToolResults { results });
         }
-        for text in std::mem::take(&mut self.waiting) {
-            self.push_user(&text);
+        for said in std::mem::take(&mut self.waiting) {
+            self.push_user(said);
         }
     }
 
-    fn push_user(&mut self, text: &str) {
+    fn push_user(&mut self, said: impl Into<Said>) {
+        let Said { text, images } = said.into();
         if text.trim().is_empty() {
             return;
         }
-        if let Some(Message::User { text: last }) = self.messages.last_mut() {
+        if let Some(Message::User { text: last, images: shown }) = self.messages.last_mut() {
             last.push_str("\n\n");
-            last.push_str(text);
+            last.push_str(&text);
+            shown.extend(images);
         } else {
-            self.messages.push(Message::User { text: text.to_owned() });
+            self.messages.push(Message::User { text, images });
         }
     }
 

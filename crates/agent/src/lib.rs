@@ -2,6 +2,7 @@
 //! through [`ports`]. Runs outside the sandbox and never holds a key, a database or a route; `app` implements the ports
 //! and calls [`turn::run`] once per turn.
 
+pub mod attachments;
 mod conversation;
 mod halt;
 pub mod ports;
@@ -10,7 +11,8 @@ pub mod tools;
 pub mod transcript;
 pub mod turn;
 
-pub use ports::{Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
+pub use attachments::{Material, Said};
+pub use ports::{Artifacts, Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
 pub use prompt::{Instructions, Port, Service, Skill};
 pub use transcript::{Speakers, transcript};
 pub use turn::{Finished, TurnContext, Used, run};

@@ -1,8 +1,9 @@
 //! What the turn loop needs from the rest of Greenroom, as traits that `app` implements.
 
+use crate::attachments::Said;
 use async_trait::async_trait;
 use greenroom_domain::event::{Durability, Event, StartStage};
-use greenroom_domain::{BlockId, BranchName, CommitHash, Problem};
+use greenroom_domain::{Attachment, BlockId, BranchName, CommitHash, Problem};
 use greenroom_sandbox::Sandbox;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -39,9 +40,9 @@ pub trait Log: Send + Sync + Debug {
 
     fn next_block_id(&self) -> BlockId;
 
-    /// Takes the prompts that wait with `insert` delivery, as the texts that [`crate::Speakers`] gives, and commits
+    /// Takes the prompts that wait with `insert` delivery, as what [`crate::Speakers`] gives, and commits
     /// their `PromptInserted`. Must be durable when this returns.
-    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded>;
+    async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded>;
 }
 
 /// The sandbox, which may be on its way, lost, or claimed again.
@@ -90,6 +91,16 @@ pub struct OpenedChange {
 pub trait Changes: Send + Sync + Debug {
     /// Commits what is left, pushes the session's branch, and opens its change or updates the one that is open.
     async fn open_change(&self, title: &str, body: &str) -> Result<OpenedChange, Problem>;
+}
+
+/// Keeps what the agent gives to people.
+#[async_trait]
+pub trait Artifacts: Send + Sync + Debug {
+    /// The largest file that is taken, in bytes.
+    fn limit(&self) -> u64;
+
+    /// Durable when it returns. `name` is a file's name as the model gave it.
+    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<Attachment, Problem>;
 }
 
 /// Time, passed in: the loop reads no other clock.

@@ -8,6 +8,7 @@ mod input;
 mod matching;
 mod open_change;
 mod output;
+mod publish;
 mod read;
 mod run;
 mod search;
@@ -35,6 +36,7 @@ pub fn definitions() -> Vec<ToolDefinition> {
         search::grep_definition(),
         todo::definition(),
         open_change::definition(),
+        publish::definition(),
     ]
 }
 
@@ -49,6 +51,7 @@ pub(crate) enum Call {
     Grep(search::GrepInput),
     Todo(todo::Input),
     OpenChange(open_change::Input),
+    Publish(publish::Input),
 }
 
 impl Call {
@@ -63,6 +66,7 @@ impl Call {
             "grep" => input::parse(&search::grep_definition(), input).map(Self::Grep),
             "todo" => input::parse(&todo::definition(), input).map(Self::Todo),
             "open_change" => input::parse(&open_change::definition(), input).map(Self::OpenChange),
+            "publish" => input::parse(&publish::definition(), input).map(Self::Publish),
             _ => Err(unknown_tool(name)),
         }
     }
@@ -72,7 +76,7 @@ impl Call {
         match self {
             Self::Read(_) | Self::Glob(_) | Self::Grep(_) => true,
             Self::Bash(input) => input.read_only.unwrap_or(false),
-            Self::Write(_) | Self::Edit(_) | Self::Todo(_) | Self::OpenChange(_) => false,
+            Self::Write(_) | Self::Edit(_) | Self::Todo(_) | Self::OpenChange(_) | Self::Publish(_) => false,
         }
     }
 
@@ -86,6 +90,7 @@ impl Call {
             Self::Glob(input) => format!("Find `{}`", short(&input.pattern)),
             Self::Grep(input) => format!("Search for `{}`", short(&input.pattern)),
             Self::Todo(_) => "Update the to-do list".to_owned(),
+            Self::Publish(input) => format!("Publish {}", short_path(&input.path)),
             Self::OpenChange(input) => format!("Open change “{}”", short(&input.title)),
         }
     }
@@ -99,6 +104,7 @@ impl Call {
             Self::Glob(input) => context.unless_halted(search::glob(input, context)).await,
             Self::Grep(input) => context.unless_halted(search::grep(input, context)).await,
             Self::Todo(input) => todo::run(input, context),
+            Self::Publish(input) => context.unless_halted(publish::run(input, context)).await,
             Self::OpenChange(input) => context.unless_halted(open_change::run(input, context)).await,
         }
     }

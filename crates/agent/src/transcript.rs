@@ -1,16 +1,17 @@
 //! The conversation of a session, rebuilt from its log. Pure: the same entries give the same messages, and more entries
 //! only extend them, apart from a last user message that can grow.
 
+use crate::attachments::{Material, Said, Shown};
 use crate::conversation::Conversation;
 use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
 use greenroom_domain::message::Message;
-use greenroom_domain::{Author, PersonId, PromptId};
+use greenroom_domain::{Attachment, Author, PersonId, PromptId};
 use std::collections::HashMap;
 
 /// The messages that the next model request begins with. A log that ends in the middle of a turn is fine: calls without
-/// a result become results that say so.
-pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Message> {
-    let mut reader = Reader::default();
+/// a result become results that say so. `material`: what was loaded of the files on its prompts.
+pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>, material: &Material) -> Vec<Message> {
+    let mut reader = Reader::of(material);
     for entry in entries {
         reader.read(&entry.event);
     }
@@ -23,6 +24,7 @@ pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Message> 
 pub struct Speakers {
     first: Option<PersonId>,
     is_shared: bool,
+    shown: Shown,
 }
 
 impl Speakers {
@@ -37,9 +39,21 @@ impl Speakers {
         }
     }
 
+    /// The same with the files of the prompt.
+    pub fn present(
+        &mut self,
+        author: &Author,
+        text: &str,
+        files: &[Attachment],
+        material: &Material,
+    ) -> Said {
+        let words = self.say(author, text);
+        self.shown.present(words, files, material)
+    }
+
     /// As after the prompts that these entries answered.
-    pub fn after<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
-        let mut reader = Reader::default();
+    pub fn after<'a>(entries: impl Iterator<Item = &'a Entry>, material: &Material) -> Self {
+        let mut reader = Reader::of(material);
         for entry in entries {
             reader.read(&entry.event);
         }
@@ -47,24 +61,42 @@ impl Speakers {
     }
 }
 
-#[derive(Default)]
-struct Reader {
+struct Reader<'m> {
+    material: &'m Material,
     conversation: Conversation,
     speakers: Speakers,
-    prompts: HashMap<PromptId, (Author, String)>,
+    prompts: HashMap<PromptId, Asked>,
     /// How the last turn ended, told with the next prompt.
     note: Option<String>,
 }
 
-impl Reader {
+struct Asked {
+    author: Author,
+    text: String,
+    files: Vec<Attachment>,
+}
+
+impl<'m> Reader<'m> {
+    fn of(material: &'m Material) -> Self {
+        Self {
+            material,
+            conversation: Conversation::default(),
+            speakers: Speakers::default(),
+            prompts: HashMap::new(),
+            note: None,
+        }
+    }
+
     fn read(&mut self, event: &Event) {
         match event {
-            Event::PromptAccepted { prompt, author, text, .. } => {
-                self.prompts.insert(*prompt, (author.clone(), text.clone()));
+            Event::PromptAccepted { prompt, author, text, attachments, .. } => {
+                let asked =
+                    Asked { author: author.clone(), text: text.clone(), files: attachments.clone() };
+                self.prompts.insert(*prompt, asked);
             }
             Event::PromptEdited { prompt, text, .. } => {
-                if let Some((_, kept)) = self.prompts.get_mut(prompt) {
-                    kept.clone_from(text);
+                if let Some(asked) = self.prompts.get_mut(prompt) {
+                    asked.text.clone_from(text);
                 }
             }
             Event::PromptWithdrawn { prompt, .. } => {
@@ -72,8 +104,8 @@ impl Reader {
             }
             Event::TurnStarted { prompts, .. } => self.start_turn(prompts),
             Event::PromptInserted { prompt, .. } => {
-                if let Some(text) = self.take_prompt(*prompt) {
-                    self.conversation.insert(text);
+                if let Some(said) = self.take_prompt(*prompt) {
+                    self.conversation.insert(said);
                 }
             }
             Event::NoticeGiven { text, .. } => self.conversation.insert(text.clone()),
@@ -91,22 +123,22 @@ impl Reader {
     }
 
     fn start_turn(&mut self, prompts: &[PromptId]) {
-        let texts: Vec<String> = prompts.iter().filter_map(|prompt| self.take_prompt(*prompt)).collect();
-        let is_silent = texts.iter().all(|text| text.trim().is_empty());
+        let prompts: Vec<Said> = prompts.iter().filter_map(|prompt| self.take_prompt(*prompt)).collect();
+        let is_silent = prompts.iter().all(|said| said.text.trim().is_empty());
         if is_silent {
             return;
         }
         if let Some(note) = self.note.take() {
-            self.conversation.user(&note);
+            self.conversation.user(note);
         }
-        for text in texts {
-            self.conversation.user(&text);
+        for said in prompts {
+            self.conversation.user(said);
         }
     }
 
-    fn take_prompt(&mut self, prompt: PromptId) -> Option<String> {
-        let (author, text) = self.prompts.remove(&prompt)?;
-        Some(self.speakers.say(&author, &text))
+    fn take_prompt(&mut self, prompt: PromptId) -> Option<Said> {
+        let Asked { author, text, files } = self.prompts.remove(&prompt)?;
+        Some(self.speakers.present(&author, &text, &files, self.material))
     }
 }
 

@@ -11,7 +11,7 @@ mod model;
 
 use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
-use crate::ports::{Changes, Clock, Hands, Log, TurnEnded};
+use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
 use crate::tools::{self, Files};
 use greenroom_domain::event::{Durability, Event, TurnOutcome};
@@ -38,6 +38,7 @@ pub struct TurnContext {
     pub log: Arc<dyn Log>,
     pub hands: Arc<dyn Hands>,
     pub changes: Arc<dyn Changes>,
+    pub artifacts: Arc<dyn Artifacts>,
     pub clock: Arc<dyn Clock>,
     /// One per session, kept as long as the session is in memory.
     pub files: Arc<Files>,

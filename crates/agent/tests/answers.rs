@@ -174,7 +174,7 @@ async fn a_refusal_ends_the_turn_in_words() {
 async fn an_answer_cut_at_the_output_limit_goes_on_in_smaller_steps() {
     let stand = Stand::new(vec![answered(said("First"), StopReason::MaxTokens), say("Done.")]);
     assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
-    let Some(Message::User { text }) = stand.requests()[1].messages.last().cloned() else {
+    let Some(Message::User { text, .. }) = stand.requests()[1].messages.last().cloned() else {
         panic!("no words")
     };
     assert!(text.contains("smaller steps"), "{text}");
@@ -203,7 +203,7 @@ async fn empty_answers_are_questioned_and_then_fail() {
     let stand = Stand::new(vec![calls(vec![bash("c1", "x")]), say(""), say("Done.")]);
     stand.sandbox.prints("x", "", 0);
     assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
-    let Some(Message::User { text }) = stand.requests()[2].messages.last().cloned() else {
+    let Some(Message::User { text, .. }) = stand.requests()[2].messages.last().cloned() else {
         panic!("no words")
     };
     assert!(text.contains("empty"), "{text}");

@@ -79,7 +79,7 @@ async fn the_next_turn_extends_the_last_request_of_this_one() {
     };
     let prompt = PromptId::from_parts(1, 1);
     let accepted =
-        Event::PromptAccepted { prompt, author, text: "Do it.".to_owned(), delivery: Delivery::Queue };
+        Event::PromptAccepted { prompt, author, text: "Do it.".to_owned(), delivery: Delivery::Queue, attachments: vec![] };
     let start = [
         accepted,
         Event::TurnStarted { turn: turn_id(), prompts: vec![prompt] },
@@ -87,7 +87,7 @@ async fn the_next_turn_extends_the_last_request_of_this_one() {
     ];
     let events = start.into_iter().chain(stand.log.events());
     let entries: Vec<Entry> = events.map(|event| Entry { seq: 1, at_ms: 0, epoch: 1, event }).collect();
-    let rebuilt = transcript(entries.iter());
+    let rebuilt = transcript(entries.iter(), &greenroom_agent::Material::default());
     assert_eq!(rebuilt[..sent.len()], sent[..]);
     assert!(matches!(&rebuilt[sent.len()..], [Message::Assistant { .. }]));
 }

@@ -29,7 +29,7 @@ fn land(stand: &Stand) {
 
 fn users(stand: &Stand) -> Vec<String> {
     let text = |message| match message {
-        Message::User { text } => Some(text),
+        Message::User { text, .. } => Some(text),
         _ => None,
     };
     stand.requests().pop().unwrap().messages.into_iter().filter_map(text).collect()

@@ -2,7 +2,7 @@
 
 mod support;
 
-use greenroom_domain::event::{Event, ToolDisplay};
+use greenroom_domain::event::{Event, ToolDisplay, TurnOutcome};
 use greenroom_domain::message::ToolResult;
 use serde_json::{Value, json};
 use support::*;
@@ -190,4 +190,41 @@ async fn live_output_is_shown_while_the_command_runs() {
     stand.sandbox.prints("x", "hello\n", 0);
     told(&stand, &[("bash", json!({"command": "x"}))]).await;
     assert_eq!(*stand.log.outputs.lock().unwrap(), [("c0_0".to_owned(), 0, b"hello\n".to_vec())]);
+}
+
+fn publish(id: &str, path: &str) -> Step {
+    calls(vec![call(id, "publish", json!({"path": path, "title": "The report"}))])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_published_file_is_read_whole_and_said_in_the_log() {
+    let stand = Stand::new(vec![publish("c1", "out/report.txt"), say("Done.")]);
+    let text = "x".repeat(1_200_000);
+    stand.sandbox.put("/workspace/out/report.txt", &text);
+    assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
+    let kept = stand.artifacts.kept.lock().unwrap().clone();
+    assert_eq!(kept, [("/workspace/out/report.txt".to_owned(), text.into_bytes())]);
+    let published = stand.log.events().into_iter().find_map(|event| match event {
+        Event::ArtifactPublished { call, file, title, .. } => Some((call, file.bytes, title)),
+        _ => None,
+    });
+    assert_eq!(published, Some(("c1".to_owned(), 1_200_000, "The report".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_empty_too_large_or_no_file_is_not_published() {
+    for (path, says) in [
+        ("gone", "does not exist"),
+        ("empty", "is empty"),
+        ("large", "more than 1500000 bytes"),
+        ("dir", "no plain file"),
+    ] {
+        let stand = Stand::new(vec![publish("c1", path), say("Done.")]);
+        stand.sandbox.put("/workspace/empty", "");
+        stand.sandbox.put("/workspace/large", vec![b'x'; 1_500_001]);
+        stand.sandbox.put("/workspace/dir/file", "x");
+        assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
+        assert!(stand.told()[0].text.contains(says), "{}", stand.told()[0].text);
+        assert!(stand.artifacts.kept.lock().unwrap().is_empty() && stand.told()[0].is_error, "{path}");
+    }
 }

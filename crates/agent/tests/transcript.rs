@@ -2,7 +2,7 @@
 
 mod support;
 
-use greenroom_agent::{Speakers, transcript};
+use greenroom_agent::{Material, Speakers, transcript};
 use greenroom_domain::command::Delivery;
 use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason};
@@ -20,7 +20,7 @@ fn entries(events: Vec<Event>) -> Vec<Entry> {
 }
 
 fn messages(events: Vec<Event>) -> Vec<Message> {
-    transcript(entries(events).iter())
+    transcript(entries(events).iter(), &Material::default())
 }
 
 fn prompt(n: u128) -> PromptId {
@@ -35,7 +35,7 @@ fn accepted(n: u128, who: u128, text: &str) -> Event {
         name: name.to_owned(),
         email: format!("{name}@example.org"),
     };
-    Event::PromptAccepted { prompt: prompt(n), author, text: text.to_owned(), delivery: Delivery::Queue }
+    Event::PromptAccepted { prompt: prompt(n), author, text: text.to_owned(), delivery: Delivery::Queue, attachments: vec![] }
 }
 
 fn started(prompts: &[u128]) -> Event {
@@ -88,7 +88,7 @@ fn text(text: &str) -> Content {
 }
 
 fn user(text: &str) -> Message {
-    Message::User { text: text.to_owned() }
+    Message::user(text)
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_inserted_prompt_is_worded_as_the_transcript_will_word_it() {
     let Event::PromptAccepted { author, .. } = bob.clone() else { panic!("not a prompt") };
     let before =
         vec![accepted(1, 1, "One"), started(&[1]), said(vec![text("a")], StopReason::EndTurn, false), bob];
-    let worded = Speakers::after(entries(before.clone()).iter()).say(&author, "Two");
+    let worded = Speakers::after(entries(before.clone()).iter(), &Material::default()).say(&author, "Two");
     assert_eq!(messages([before, vec![inserted(2)]].concat()).pop(), Some(user(&worded)));
     assert_eq!(worded, "[Bob] Two");
 }
@@ -176,7 +176,7 @@ fn a_stopped_turn_and_a_failed_one_are_told_with_the_next_prompt() {
             accepted(2, 1, "again"),
             started(&[2]),
         ]);
-        let Message::User { text } = &messages[2] else { panic!("{messages:?}") };
+        let Message::User { text, .. } = &messages[2] else { panic!("{messages:?}") };
         assert!(text.contains(words) && text.ends_with("\n\nagain"), "{text}");
     }
 }
@@ -198,7 +198,7 @@ fn assert_legal(messages: &[Message]) {
     for (at, message) in messages.iter().enumerate() {
         let previous = at.checked_sub(1).map(|at| &messages[at]);
         match message {
-            Message::User { text } => {
+            Message::User { text, .. } => {
                 assert!(!text.trim().is_empty(), "an empty prompt: {messages:#?}");
                 assert!(!matches!(previous, Some(Message::User { .. })), "two user messages: {messages:#?}");
                 assert!(open.is_empty(), "calls without results: {messages:#?}");

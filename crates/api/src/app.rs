@@ -4,9 +4,10 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::{GitService, HookCall};
+use greenroom_app::{BlobFile, GitService, HookCall, Upload};
 use greenroom_domain::{
-    ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, RepositoryName,
+    SessionId,
 };
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -313,6 +314,25 @@ impl UseCases for App {
 
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
         App::session_diff(self, caller, id).await
+    }
+
+    async fn attach(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        name: &str,
+        declared: Option<u64>,
+        upload: Upload,
+    ) -> Result<Attachment> {
+        App::attach(self, caller, session, name, declared, upload).await
+    }
+
+    async fn blob(&self, caller: &Person, id: SessionId, digest: &BlobDigest) -> Result<BlobFile> {
+        App::blob(self, caller, id, digest).await
+    }
+
+    async fn artifacts(&self, caller: &Person, id: SessionId) -> Result<Vec<ArtifactView>> {
+        App::artifacts(self, caller, id).await
     }
 
     async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {

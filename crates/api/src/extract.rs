@@ -60,7 +60,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -85,7 +85,7 @@ pub(crate) async fn read_bounded(
         .hint("Put long material into a file of the repository and name it in the prompt."))
 }
 
-async fn discard(mut chunks: axum::body::BodyDataStream) {
+pub(crate) async fn discard(mut chunks: axum::body::BodyDataStream) {
     let reading = async {
         let mut left = DISCARD_LIMIT;
         while let Some(Ok(chunk)) = chunks.next().await {

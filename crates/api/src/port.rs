@@ -2,15 +2,17 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use greenroom_app::{GitService, HookCall};
+use greenroom_app::{BlobFile, GitService, HookCall, Upload};
 use greenroom_domain::{
-    ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, Problem, RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, Problem,
+    RepositoryName, SessionId,
 };
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, BuildFrame, ChangeView, ClientKind,
-    CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult, ExportedImage,
-    FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition, Receipt,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
+    ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
+    ExportedImage, FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage,
+    Machine, MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
+    Receipt,
     RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
     SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
@@ -176,6 +178,16 @@ pub trait UseCases: Send + Sync + 'static {
         body: WriteDraft,
     ) -> Result<DraftAnswer>;
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>>;
+    async fn attach(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        name: &str,
+        declared: Option<u64>,
+        upload: Upload,
+    ) -> Result<Attachment>;
+    async fn blob(&self, caller: &Person, id: SessionId, digest: &BlobDigest) -> Result<BlobFile>;
+    async fn artifacts(&self, caller: &Person, id: SessionId) -> Result<Vec<ArtifactView>>;
     async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult>;
 
     async fn changes(&self, caller: &Person, repository: Option<&RepositoryName>) -> Result<Vec<ChangeView>>;

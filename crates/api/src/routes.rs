@@ -1,5 +1,6 @@
 //! The table of routes under `/api/v1`, in groups by what is around them.
 
+mod attachments;
 mod changes;
 mod exec;
 mod hooks;
@@ -31,7 +32,7 @@ use utoipa_axum::routes;
 type Routes = OpenApiRouter<ApiState>;
 
 const PLAIN: Duration = Duration::from_secs(60);
-/// Mirroring a repository, exporting an image, and commands of at most ten minutes.
+/// Mirroring a repository, uploads, exporting an image, and commands of at most ten minutes.
 const LONG: Duration = Duration::from_secs(11 * 60);
 
 fn public() -> Routes {
@@ -80,6 +81,8 @@ fn plain() -> Routes {
         .routes(routes!(live::reads))
         .routes(routes!(live::draft, live::write_draft))
         .routes(routes!(live::new_draft, live::write_new_draft))
+        .routes(routes!(attachments::artifacts))
+        .routes(routes!(attachments::blob))
         .routes(routes!(changes::list))
         .routes(routes!(changes::show))
         .routes(routes!(changes::diff))
@@ -90,6 +93,8 @@ fn plain() -> Routes {
 fn long() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(repositories::add))
+        .routes(routes!(attachments::stage))
+        .routes(routes!(attachments::attach))
         .routes(routes!(images::export))
         .routes(routes!(exec::exec))
 }

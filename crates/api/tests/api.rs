@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "api/attachments.rs"]
+mod attachments;
 #[path = "api/authorization.rs"]
 mod authorization;
 #[path = "api/bad_requests.rs"]

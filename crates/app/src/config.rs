@@ -41,6 +41,7 @@ pub struct AppConfig {
     pub hibernation: Hibernation,
     /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
     pub snapshots_kept: usize,
+    pub attachments: crate::AttachmentLimits,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
     pub image_history: crate::ImageHistory,

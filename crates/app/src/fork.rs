@@ -13,7 +13,7 @@ use greenroom_domain::{
     Asking, Command, CommandId, Entry, ErrorCode, Event, Person, Problem, Role, SessionId, SessionState,
     TurnId,
 };
-use greenroom_session::SessionHandle;
+use greenroom_session::{SessionHandle, Shelf};
 use greenroom_wire::{ForkSession, SessionView};
 use inherited::inherited;
 use sha2::{Digest, Sha256};
@@ -81,8 +81,10 @@ impl App {
         if has_prompt {
             self.inner.arrivals.note(session, arrived);
         }
+        self.inner.prepare_files(Shelf::Session(parent.id()), session, &fork.events).await?;
         let created = self.inner.sessions().create(session, fork.events).await;
         if created.is_err() {
+            self.inner.forget_files(session).await;
             self.inner.discard_files(session);
         }
         self.inner.session_view(&created?).await
@@ -118,9 +120,10 @@ impl Inner {
             problem: None,
         });
         if let Some(text) = body.prompt {
-            let command = Command::Prompt { text, delivery: Default::default() };
+            let command = Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
             let model = state.origin.as_ref().and_then(|origin| origin.model.clone());
             let asking = Asking {
+                attachments: vec![],
                 author: caller.as_author(),
                 is_admin: caller.role == Role::Admin,
                 model: self.model_label(model).await,

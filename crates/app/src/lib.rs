@@ -1,6 +1,7 @@
 //! Use cases and authorization: the only way from an interface to sessions, repositories, images and changes. Checks
 //! who may do what, and joins the parts below. Answers with the contract's views; knows no HTTP.
 
+mod attachments;
 mod changes;
 mod config;
 mod disk;
@@ -35,6 +36,7 @@ mod turns;
 mod warm;
 mod workspaces;
 
+pub use attachments::{AttachmentLimits, BlobFile, Upload};
 pub use config::{AppConfig, Ports};
 pub use greenroom_forge::GitService;
 pub use hook::HookCall;
@@ -50,7 +52,7 @@ pub use workspaces::problem_of_sandbox;
 use greenroom_directory::Directory;
 use greenroom_domain::{ErrorCode, Person, Problem, Role};
 use greenroom_forge::Forge;
-use greenroom_session::{Clock, FileSessions, Registry};
+use greenroom_session::{Blobs, Clock, FileSessions, Registry};
 use greenroom_vault::Vault;
 use images::Images;
 use models::Models;
@@ -106,6 +108,7 @@ pub(crate) struct Inner {
     pub(crate) rooms: rooms::Rooms,
     pub(crate) own: own::OwnNews,
     pub(crate) credentials: people::CredentialNews,
+    pub(crate) blobs: Blobs,
     sessions: OnceLock<Registry>,
 }
 
@@ -113,6 +116,7 @@ impl App {
     /// Starts the use cases and continues every session whose turn was cut off.
     pub async fn start(config: AppConfig, ports: Ports) -> Result<Self> {
         let images = Images::open(&config, &ports).await?;
+        let blobs = Blobs::open(&config.data_dir).map_err(|error| unusable(&error))?;
         let files = FileSessions::open(config.data_dir.join("sessions")).map_err(|error| unusable(&error))?;
         let models = Models::new(config.provider.clone());
         let snapshots = Snapshots::open(ports.storage.clone()).map_err(|error| unusable(&error))?;
@@ -140,6 +144,7 @@ impl App {
             rooms: rooms::Rooms::default(),
             own: own::OwnNews::default(),
             credentials: people::CredentialNews::default(),
+            blobs,
             sessions: OnceLock::new(),
             config,
         });
@@ -154,6 +159,7 @@ impl App {
         app.continue_sessions().await?;
         app.inner.settle_snapshots().await;
         tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));
+        tokio::spawn(Inner::expire_uploads(Arc::downgrade(&app.inner)));
         app.warm_models().await;
         tokio::spawn(Inner::keep_pool(Arc::downgrade(&app.inner)));
         if let Some(every) = app.inner.config.image_schedule {

@@ -93,6 +93,7 @@ impl App {
         let config = ModelConfig {
             base_url: body.base_url,
             effort: body.effort.map(effort),
+            is_text_only: body.is_text_only,
             ..ModelConfig::new(body.name.clone(), provider_kind(body.provider), body.model)
         };
         let key = body.key.filter(|key| !key.is_empty());

@@ -10,7 +10,7 @@ use greenroom_domain::{
     Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
     Role, SessionId, SessionState, TurnId,
 };
-use greenroom_session::{SessionHandle, StoredReceipt};
+use greenroom_session::{SessionHandle, Shelf, StoredReceipt};
 use greenroom_wire::{
     ChangeRef, ChangeStatus, CreateSession, EntryPage, Receipt, SessionStatus, SessionView, SubmitCommand,
 };
@@ -59,8 +59,13 @@ impl App {
                 .hint("Make a new key for every new session."));
             }
         };
+        self.inner.prepare_files(Shelf::Person(caller.id), session, &events).await?;
         self.inner.arrivals.note(session, arrived);
-        let handle = self.inner.sessions().create(session, events).await?;
+        let created = self.inner.sessions().create(session, events).await;
+        if created.is_err() {
+            self.inner.forget_files(session).await;
+        }
+        let handle = created?;
         if let Some((prompt, repository)) = asked {
             let forget = |name| self.inner.forget_sent_draft(caller.id, None, name, &prompt);
             tokio::join!(forget(None), forget(Some(&repository)));
@@ -98,8 +103,19 @@ impl App {
     ) -> Result<Receipt> {
         let arrived = Instant::now();
         let handle = self.open(caller, Role::Member, id).await?;
-        // The session's actor looks its model up itself.
-        let asking = Asking { author: caller.as_author(), is_admin: caller.role == Role::Admin, model: None };
+        let attachments = match &body.command {
+            Command::Prompt { attachments, .. } => {
+                self.inner.attached(Shelf::Session(id), attachments).await?
+            }
+            _ => vec![],
+        };
+        let asking = Asking {
+            author: caller.as_author(),
+            is_admin: caller.role == Role::Admin,
+            // The session's actor looks it up itself.
+            model: None,
+            attachments,
+        };
         let prompt = match &body.command {
             Command::Prompt { text, .. } => Some(text.clone()),
             _ => None,
@@ -201,9 +217,16 @@ impl Inner {
             forked_from: None,
         };
         let mut events = vec![created];
+        if body.prompt.is_none() && !body.attachments.is_empty() {
+            return Err(Problem::new(ErrorCode::InvalidRequest, "Files come with a prompt.")
+                .hint("Say what should be done with them."));
+        }
         if let Some(text) = body.prompt {
-            let command = Command::Prompt { text, delivery: Default::default() };
+            let attachments = self.attached(Shelf::Person(caller.id), &body.attachments).await?;
+            let command =
+                Command::Prompt { text, delivery: Default::default(), attachments: body.attachments };
             let asking = Asking {
+                attachments,
                 author: caller.as_author(),
                 is_admin: caller.role == Role::Admin,
                 model: self.model_label(body.model).await,

@@ -2,7 +2,7 @@
 //! held up. Images are put there, not built.
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
-use crate::{App, AppConfig, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, SandboxPolicies};
+use crate::{App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, SandboxPolicies};
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::{Directory, ImageRow, ImageState, RepositoryRow};
@@ -148,6 +148,7 @@ impl World {
             layers_limit: None,
             hibernation: greenroom_session::Hibernation::default(),
             snapshots_kept: 4,
+            attachments: AttachmentLimits { file: 1000, session: 3000 },
             image_schedule: None,
             image_history: ImageHistory::default(),
             image_registries: Vec::new(),
@@ -280,6 +281,7 @@ impl World {
         let body = CreateSession {
             repository: row.name.clone(),
             prompt: None,
+            attachments: vec![],
             title: None,
             model: None,
             base_branch: None,

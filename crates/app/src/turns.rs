@@ -1,21 +1,23 @@
 //! Turns: what a session's effects do. Runs the agent with the ports it needs, each a thin view of this app.
 
+use crate::attachments::{Placed, files_of};
 use crate::exec::Shell;
 use crate::outbox::Outbox;
 use crate::timeline::Timeline;
 use crate::workspaces::git_identity;
 use crate::{Inner, Result};
 use async_trait::async_trait;
-use greenroom_agent::ports::{Changes, Hands, Log, OpenedChange};
-use greenroom_agent::{Finished, Instructions, Port, Reading, Skill, Speakers, TurnContext, TurnEnded, Used};
+use greenroom_agent::ports::{Artifacts, Changes, Hands, Log, OpenedChange};
+use greenroom_agent::{Finished, Instructions, Material, Port, Said, Reading, Skill, Speakers, TurnContext, TurnEnded, Used};
 use greenroom_domain::event::{StartStage, TurnOutcome};
+use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId, Problem, SessionId,
+    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId, Problem, SessionId,
     SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
-use greenroom_session::{Effects, Summary, TurnHandle};
+use greenroom_session::{Effects, Shelf, Summary, TurnHandle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -68,6 +70,7 @@ impl Effects for TurnEffects {
 pub(crate) struct Memory {
     instructions: Instructions,
     files: Arc<greenroom_agent::tools::Files>,
+    placed: tokio::sync::Mutex<Placed>,
 }
 
 #[derive(Debug, Default)]
@@ -147,23 +150,31 @@ impl TurnRunner {
             Some(entries) => entries.clone(),
             None => self.turn.session().conversation().await?,
         };
+        let attached = files_of(&entries);
+        let mut material = Material::new(provider.sees_images());
+        app.load(self.turn.session().id(), &attached, &mut material).await;
+        let history = greenroom_agent::transcript(entries.iter(), &material);
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
             turn: self.turn.clone(),
             timeline: Arc::clone(&self.timeline),
             author,
-            speakers: Mutex::new(Speakers::after(entries.iter())),
+            speakers: Mutex::new(Speakers::after(entries.iter(), &material)),
+            memory: Arc::clone(&memory),
+            attached: Mutex::new(attached),
+            material: tokio::sync::Mutex::new(material),
             tails: Mutex::default(),
         });
         let context = TurnContext {
             provider,
             log: Arc::clone(&ports) as Arc<dyn Log>,
             hands: Arc::clone(&ports) as Arc<dyn Hands>,
-            changes: ports,
+            changes: Arc::clone(&ports) as Arc<dyn Changes>,
+            artifacts: ports,
             clock: Arc::new(greenroom_agent::SystemClock::new()),
             files: Arc::clone(&memory.files),
             instructions: memory.instructions.clone(),
-            history: greenroom_agent::transcript(entries.iter()),
+            history,
             budget: origin.budget,
             used,
             cancel: self.turn.cancelled(),
@@ -187,7 +198,7 @@ impl TurnRunner {
         }
         let instructions = self.app.instructions_of(&self.state).await?;
         let files = self.app.memories.files(session);
-        Ok(self.app.memories.keep(session, Memory { instructions, files }))
+        Ok(self.app.memories.keep(session, Memory { instructions, files, placed: Default::default() }))
     }
 }
 
@@ -261,6 +272,11 @@ struct Ports {
     timeline: Arc<Timeline>,
     author: Author,
     speakers: Mutex<Speakers>,
+    memory: Arc<Memory>,
+    /// Files on the session's prompts.
+    attached: Mutex<Vec<Attachment>>,
+    /// What the model is shown of them.
+    material: tokio::sync::Mutex<Material>,
     /// Of each call's output, the beginning of a character that is still to be completed.
     tails: Mutex<HashMap<String, Vec<u8>>>,
 }
@@ -300,21 +316,34 @@ impl Log for Ports {
         BlockId::from_parts(at, random)
     }
 
-    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded> {
+    async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded> {
         let inserted = self.turn.take_inserts().await;
+        let mut material = self.material.lock().await;
+        for prompt in &inserted {
+            self.app.load(self.turn.session().id(), &prompt.attachments, &mut material).await;
+            let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+            attached.extend(prompt.attachments.iter().cloned());
+        }
         let mut speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(inserted.iter().map(|(author, text)| speakers.say(author, text)).collect())
+        let present = |prompt: &QueuedPrompt| {
+            speakers.present(&prompt.author, &prompt.text, &prompt.attachments, &material)
+        };
+        Ok(inserted.iter().map(present).collect())
     }
 }
 
 #[async_trait]
 impl Hands for Ports {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
-        self.app.ensure_sandbox(self.turn.session()).await
+        let sandbox = self.app.ensure_sandbox(self.turn.session()).await?;
+        self.place(&sandbox).await;
+        Ok(sandbox)
     }
 
     async fn reader(&self) -> Result<Reading> {
-        self.app.reader_of(self.turn.session()).await
+        let reading = self.app.reader_of(self.turn.session()).await?;
+        self.place(&reading.sandbox).await;
+        Ok(reading)
     }
 
     fn tool_env(&self) -> Vec<(String, String)> {
@@ -373,7 +402,24 @@ impl Changes for Ports {
     }
 }
 
+#[async_trait]
+impl Artifacts for Ports {
+    fn limit(&self) -> u64 {
+        self.app.config.attachments.file
+    }
+
+    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<Attachment> {
+        self.app.keep(Shelf::Session(self.turn.session().id()), name, bytes.as_slice()).await
+    }
+}
+
 impl Ports {
+    /// The session's attached files are there before the agent looks.
+    async fn place(&self, sandbox: &Arc<dyn Sandbox>) {
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.app.place(self.turn.session().id(), sandbox, &attached, &self.memory.placed).await;
+    }
+
     /// Commits what is left in the working tree and pushes the session's branch through the broker.
     async fn publish_branch(&self, state: &SessionState, title: &str, body: &str) -> Result<CommitHash> {
         let origin = state.origin.as_ref().ok_or_else(no_session)?;

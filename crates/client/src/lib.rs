@@ -14,4 +14,5 @@ pub use error::Error;
 pub use feed::{Follow, Patience};
 pub use greenroom_wire as wire;
 pub use key::new_key;
+pub use routes::Pieces;
 pub use transport::{Client, Credential};

@@ -1,12 +1,13 @@
 //! The routes, in the order of the API's table.
 
-use crate::{Client, Credential, Error};
+use crate::{Address, Client, Credential, Error};
 use greenroom_domain::{
-    ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person, RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person, RepositoryName, SessionId,
 };
 use greenroom_wire::*;
-use reqwest::{Method, Response, header::SET_COOKIE};
+use reqwest::{Method, Response, header::{CONTENT_LENGTH, SET_COOKIE}};
 use serde_json::json;
+use tokio_util::io::ReaderStream;
 
 impl Client {
     pub async fn health(&self) -> Result<Health, Error> {
@@ -274,6 +275,33 @@ impl Client {
         self.get(&["sessions", &id.to_string(), "diff"]).await
     }
 
+    /// Keeps a file for a prompt of this session, or of the caller's next one.
+    pub async fn attach(
+        &self,
+        session: Option<SessionId>,
+        name: &str,
+        file: tokio::fs::File,
+        bytes: u64,
+    ) -> Result<Attachment, Error> {
+        let mut url = match session {
+            Some(id) => self.address().route(&["sessions", &id.to_string(), "attachments"]),
+            None => self.address().route(&["attachments"]),
+        };
+        url.query_pairs_mut().append_pair("name", name);
+        let request = self.request_url(Method::POST, url).header(CONTENT_LENGTH, bytes);
+        self.answer(request.body(reqwest::Body::wrap_stream(ReaderStream::new(file)))).await
+    }
+
+    pub async fn artifacts(&self, id: SessionId) -> Result<Vec<ArtifactView>, Error> {
+        self.get(&["sessions", &id.to_string(), "artifacts"]).await
+    }
+
+    /// The bytes of a file of the session, piece by piece.
+    pub async fn blob(&self, id: SessionId, digest: &BlobDigest) -> Result<Pieces, Error> {
+        let request = self.request(Method::GET, &["sessions", &id.to_string(), "blobs", digest.as_str()]);
+        Ok(Pieces { response: self.send(request).await?, address: self.address().clone() })
+    }
+
     pub async fn exec(&self, id: SessionId, body: &Exec) -> Result<ExecResult, Error> {
         self.post(&["sessions", &id.to_string(), "exec"], body).await
     }
@@ -307,6 +335,20 @@ impl Client {
     /// A request whose answer's body says nothing.
     async fn done(&self, method: Method, segments: &[&str]) -> Result<(), Error> {
         self.send(self.request(method, segments)).await.map(drop)
+    }
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub struct Pieces {
+    response: Response,
+    address: Address,
+}
+
+impl Pieces {
+    /// `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, Error> {
+        self.response.chunk().await.map_err(|source| Error::unreachable(&self.address, source))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What clients may ask of a session. Unknown fields are refused.
 
-use crate::PromptId;
+use crate::{AttachmentRef, PromptId};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use utoipa::ToSchema;
@@ -66,6 +66,9 @@ pub enum Command {
         text: String,
         #[serde(default)]
         delivery: Delivery,
+        /// Files that were uploaded to this session, at most 10.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<AttachmentRef>,
     },
     /// Change a prompt that still waits.
     EditPrompt { prompt: PromptId, text: String },

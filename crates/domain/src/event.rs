@@ -3,7 +3,7 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId, Problem,
+    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId, Problem,
     PromptId, RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub enum Event {
         author: Author,
         text: String,
         delivery: Delivery,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<Attachment>,
     },
     PromptEdited {
         prompt: PromptId,
@@ -153,6 +155,15 @@ pub enum Event {
     NoticeGiven {
         turn: TurnId,
         text: String,
+    },
+    /// The agent gave people a file: a report, a picture, an archive.
+    ArtifactPublished {
+        turn: TurnId,
+        call: String,
+        file: Attachment,
+        title: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
     },
     TodoChanged {
         turn: TurnId,
@@ -411,6 +422,7 @@ impl Event {
             | Self::ToolStarted { turn, .. }
             | Self::ToolFinished { turn, .. }
             | Self::NoticeGiven { turn, .. }
+            | Self::ArtifactPublished { turn, .. }
             | Self::TodoChanged { turn, .. }
             | Self::StartTimeline { turn, .. }
             | Self::StopRequested { turn, .. }

@@ -1,6 +1,7 @@
 //! The words of Greenroom as types: ids, people, events, commands, the pure session state machine, and errors with
 //! stable codes. Owns no I/O: no clock, randomness, database, network or environment is reachable from here.
 
+pub mod attachment;
 pub mod command;
 pub mod egress;
 pub mod event;
@@ -13,11 +14,12 @@ pub mod present;
 pub mod problem;
 pub mod state;
 
+pub use attachment::{Attachment, AttachmentRef};
 pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;
 pub use event::{Durability, Entry, Event};
 pub use id::*;
-pub use name::{BranchName, CommitHash, ExchangeName, LoginName, RepositoryName};
+pub use name::{BlobDigest, BranchName, CommitHash, ExchangeName, LoginName, RepositoryName};
 pub use person::{Author, Person, Role, Via};
 pub use present::Present;
 pub use problem::{ErrorCode, Problem};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// One part of what a model said.
@@ -49,11 +50,55 @@ pub enum StopReason {
     Other,
 }
 
+/// A picture for a model that sees. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub media_type: String,
+    /// Base64 of its bytes.
+    #[serde(with = "shared_text")]
+    pub data: Arc<str>,
+}
+
+/// As a string: serde's own way needs a feature of its that every crate would be built again for.
+mod shared_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::sync::Arc;
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image")
+            .field("media_type", &self.media_type)
+            .field("base64_bytes", &self.data.len())
+            .finish()
+    }
+}
+
+impl Message {
+    /// Words without pictures.
+    pub fn user(text: impl Into<String>) -> Self {
+        Self::User { text: text.into(), images: Vec::new() }
+    }
+}
+
 /// The conversation as a provider is given it, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "role")]
 pub enum Message {
-    User { text: String },
+    User {
+        text: String,
+        /// What the text speaks of, in its order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
+    },
     Assistant { content: Vec<Content>, raw: Option<RawItems> },
     ToolResults { results: Vec<ToolResult> },
 }

@@ -74,6 +74,10 @@ checked_name!(CommitHash, "commit hash", "40 hexadecimal digits in lower case", 
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 });
 
+checked_name!(BlobDigest, "blob digest", "a SHA-256 as 64 hexadecimal digits in lower case", |text| {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+});
+
 fn is_word(text: &str, longest: usize) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     !text.is_empty()

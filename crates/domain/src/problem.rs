@@ -35,6 +35,7 @@ error_codes! {
     PersonUnknown = "person_unknown", 404;
     FileUnknown = "file_unknown", 404;
     SnapshotUnknown = "snapshot_unknown", 404;
+    AttachmentUnknown = "attachment_unknown", 404;
     TurnUnknown = "turn_unknown", 404;
     SecretUnknown = "secret_unknown", 404;
     PortClosed = "port_closed", 502;
@@ -53,6 +54,7 @@ error_codes! {
     HookRefused = "hook_refused", 401;
     Fenced = "fenced", 409;
     TooLarge = "too_large", 413;
+    QuotaReached = "quota_reached", 413;
     RecipeInvalid = "recipe_invalid", 422;
     CloneFailed = "clone_failed", 422;
     StepFailed = "step_failed", 422;

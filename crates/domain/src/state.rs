@@ -3,11 +3,12 @@
 
 mod queue;
 
+use crate::attachment::ATTACHMENTS_LIMIT;
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
-    Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
+    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId, Problem,
     PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Asking {
     pub author: Author,
     pub is_admin: bool,
     pub model: Option<String>,
+    /// The files that the command names, in its order.
+    pub attachments: Vec<Attachment>,
 }
 
 /// What has to be done because an entry was appended. Effects are derived from state: a restart finds them again.
@@ -49,6 +52,7 @@ pub struct QueuedPrompt {
     pub delivery: Delivery,
     /// A stop held it back: it is not answered until it is released.
     pub is_held: bool,
+    pub attachments: Vec<Attachment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +141,7 @@ impl SessionState {
     /// The events that carry out `command`, or why not. Changes nothing.
     pub fn decide(&self, command: &Command, asking: &Asking, ids: Ids) -> Result<Vec<Event>, Problem> {
         match command {
-            Command::Prompt { text, delivery } => self.decide_prompt(text, *delivery, asking, ids),
+            Command::Prompt { text, delivery, .. } => self.decide_prompt(text, *delivery, asking, ids),
             Command::EditPrompt { prompt, text } => self.decide_edit(*prompt, text, asking),
             Command::SetDelivery { prompt, delivery } => self.decide_delivery(*prompt, *delivery, asking),
             Command::MovePrompt { prompt, before } => self.decide_move(*prompt, *before, asking),
@@ -156,6 +160,13 @@ impl SessionState {
         ids: Ids,
     ) -> Result<Vec<Event>, Problem> {
         check_prompt(text)?;
+        if asking.attachments.len() > ATTACHMENTS_LIMIT {
+            return Err(Problem::new(
+                ErrorCode::InvalidRequest,
+                format!("A prompt takes at most {ATTACHMENTS_LIMIT} files."),
+            )
+            .hint("Put them into one archive, or send several prompts."));
+        }
         if self.queue.len() >= QUEUE_LIMIT {
             return Err(Problem::new(
                 ErrorCode::QueueFull,
@@ -168,6 +179,7 @@ impl SessionState {
             author: asking.author.clone(),
             text: text.to_owned(),
             delivery,
+            attachments: asking.attachments.clone(),
         };
         if self.running.is_some() {
             return Ok(vec![accepted]);

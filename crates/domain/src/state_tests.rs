@@ -24,7 +24,7 @@ fn person(n: u128) -> Person {
 }
 
 fn asking(n: u128) -> Asking {
-    Asking { author: person(n).as_author(), is_admin: false, model: Some("m".into()) }
+    Asking { author: person(n).as_author(), is_admin: false, model: Some("m".into()), attachments: vec![] }
 }
 
 fn ids(n: u128) -> Ids {
@@ -32,7 +32,7 @@ fn ids(n: u128) -> Ids {
 }
 
 fn prompt(text: &str) -> Command {
-    Command::Prompt { text: text.into(), delivery: Delivery::Queue }
+    Command::Prompt { text: text.into(), delivery: Delivery::Queue, attachments: vec![] }
 }
 
 impl Log {
@@ -176,7 +176,7 @@ fn inserts_join_the_running_turn_and_the_rest_keeps_waiting() {
     let mut log = Log::new();
     log.command(&prompt("one"), 1, 1).unwrap();
     log.command(&prompt("later"), 1, 2).unwrap();
-    log.command(&Command::Prompt { text: "now".into(), delivery: Delivery::Insert }, 2, 3).unwrap();
+    log.command(&Command::Prompt { text: "now".into(), delivery: Delivery::Insert, attachments: vec![] }, 2, 3).unwrap();
     let inserts = log.state.inserts();
     assert_eq!(inserts, vec![Event::PromptInserted { turn: ids(1).turn, prompt: ids(3).prompt }]);
     log.append(inserts);

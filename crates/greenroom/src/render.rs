@@ -12,7 +12,7 @@ pub(crate) use summary::{problem, used};
 use card::{Card, Ending};
 use greenroom_domain::event::BlockKind;
 use greenroom_domain::message::Content;
-use greenroom_domain::{BlockId, Event};
+use greenroom_domain::{Attachment, BlockId, Event};
 use greenroom_wire::{Frame, Presence};
 use std::collections::HashMap;
 use text::{BOLD, DIM, NOTE, WARN, clean, one_line, paint};
@@ -104,7 +104,9 @@ impl Transcript {
 
     fn event(&mut self, event: &Event) {
         match event {
-            Event::PromptAccepted { author, text, .. } => self.prompt(&author.name, text),
+            Event::PromptAccepted { author, text, attachments, .. } => {
+                self.prompt(&author.name, text, attachments);
+            }
             Event::BlockOpened { block, kind, .. } => {
                 self.blocks.insert(*block, Block { kind: *kind, shown: 0 });
             }
@@ -129,10 +131,14 @@ impl Transcript {
         }
     }
 
-    fn prompt(&mut self, name: &str, text: &str) {
+    fn prompt(&mut self, name: &str, text: &str, files: &[Attachment]) {
         self.begin(Section::Prompt);
         let text = clean(text.trim()).replace('\n', "\n  ");
         self.line(&format!("{} {text}", paint(BOLD, format!("{}:", one_line(name, 60)))));
+        for file in files {
+            let about = format!("{} ({}, {} bytes)", file.name, file.media_type, file.bytes);
+            self.line(&paint(DIM, format!("  + {}", one_line(&about, 120))));
+        }
     }
 
     fn block_text(&mut self, id: BlockId, offset: usize, text: &str) {

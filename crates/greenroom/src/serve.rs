@@ -58,6 +58,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         layers_limit: settings.layers_bytes,
         hibernation: settings.hibernation,
         snapshots_kept: settings.snapshots_kept as usize,
+        attachments: settings.attachments,
         image_schedule: schedule(settings.image_schedule_minutes),
         image_history: greenroom_app::ImageHistory {
             good: settings.images_kept as usize,

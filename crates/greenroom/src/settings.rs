@@ -11,7 +11,7 @@ pub(crate) use reference::reference;
 use crate::connection::data_dir;
 use clap::Args;
 use greenroom_api::PreviewDomain;
-use greenroom_app::PoolLimits;
+use greenroom_app::{AttachmentLimits, PoolLimits};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_sandboxd::MAX_BLANKS;
@@ -48,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) layers_bytes: Option<u64>,
     pub(crate) hibernation: Hibernation,
     pub(crate) snapshots_kept: u32,
+    pub(crate) attachments: AttachmentLimits,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
     pub(crate) images_kept: u32,
@@ -96,6 +97,10 @@ impl Settings {
                 most_awake: layer.sessions_awake.expect(all).get() as usize,
             },
             snapshots_kept: layer.snapshots_kept.expect(all).get(),
+            attachments: AttachmentLimits {
+                file: mib(layer.file_mib.expect(all)),
+                session: mib(layer.session_files_mib.expect(all)),
+            },
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             images_kept: layer.images_kept.expect(all).get(),
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
@@ -103,6 +108,10 @@ impl Settings {
             budget: layer.budget.complete().expect(all),
         }
     }
+}
+
+fn mib(count: NonZeroU32) -> u64 {
+    u64::from(count.get()) << 20
 }
 
 fn gib(count: NonZeroU32) -> u64 {
@@ -173,7 +182,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
             image_registries = ['registry.example.com', '127.0.0.1:5000']\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
@@ -187,6 +196,8 @@ mod tests {
             ("GREENROOM_SESSION_IDLE_SECONDS", "9"),
             ("GREENROOM_SESSIONS_AWAKE", "11"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
+            ("GREENROOM_FILE_MIB", "5"),
+            ("GREENROOM_SESSION_FILES_MIB", "50"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
             ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),

@@ -3,6 +3,7 @@
 
 mod account;
 pub(crate) mod change;
+mod files;
 mod fork;
 mod image;
 mod model;

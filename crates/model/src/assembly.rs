@@ -2,7 +2,7 @@
 //! deltas can name it; parts without text (hidden thinking) get none.
 
 use crate::provider::Delta;
-use greenroom_domain::message::{Content, ToolCall};
+use greenroom_domain::message::{Content, Image, ToolCall};
 use serde_json::{Value, json};
 
 /// The position of a part that may not have begun yet.
@@ -137,6 +137,11 @@ pub(crate) fn is_complete(written: &str) -> bool {
 /// it wrote.
 pub(crate) fn replayable_input(input: &Value) -> Value {
     if input.is_object() { input.clone() } else { json!({ "malformed_json": input }) }
+}
+
+/// A picture as OpenAI's APIs take it.
+pub(crate) fn data_url(image: &Image) -> String {
+    format!("data:{};base64,{}", image.media_type, image.data)
 }
 
 #[cfg(test)]

@@ -79,6 +79,9 @@ pub struct ModelConfig {
     /// Overrides what the catalog says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,
+    /// It takes no pictures: it is told of them in words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_text_only: bool,
 }
 
 impl ModelConfig {
@@ -91,6 +94,7 @@ impl ModelConfig {
             effort: None,
             max_output_tokens: None,
             context_window: None,
+            is_text_only: false,
         }
     }
 
@@ -166,6 +170,7 @@ pub(crate) struct Limits {
     pub(crate) context_window: u64,
     pub(crate) max_output_tokens: u32,
     pub(crate) effort: Option<Effort>,
+    pub(crate) sees_images: bool,
 }
 
 impl Limits {
@@ -175,6 +180,7 @@ impl Limits {
             context_window: config.context_window.unwrap_or(facts.context_window),
             max_output_tokens: configured.min(facts.max_output.unwrap_or(u32::MAX)).max(1),
             effort: config.effort,
+            sees_images: !config.is_text_only,
         }
     }
 

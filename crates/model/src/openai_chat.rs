@@ -39,6 +39,10 @@ impl Provider for OpenaiChat {
         self.limits.context_window
     }
 
+    fn sees_images(&self) -> bool {
+        self.limits.sees_images
+    }
+
     async fn warm(&self) {
         self.exchange.endpoint.warm().await;
     }

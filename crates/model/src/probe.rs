@@ -35,7 +35,7 @@ async fn ask(provider: &dyn Provider) -> Result<TestReport, Problem> {
     let request = Request {
         system: String::new(),
         tools: Vec::new(),
-        messages: vec![Message::User { text: "Answer with the one word: ready".to_owned() }],
+        messages: vec![Message::user("Answer with the one word: ready")],
         max_output_tokens: OUTPUT_LIMIT,
         effort: None,
         cache_key: "model-test".to_owned(),

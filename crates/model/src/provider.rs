@@ -75,6 +75,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Tokens the model can take in one request.
     fn context_window(&self) -> u64;
 
+    /// Whether it takes pictures.
+    fn sees_images(&self) -> bool {
+        true
+    }
+
     /// Opens connections ahead of need, so that the next `stream` finds one. Errors are kept for `stream` to report.
     async fn warm(&self);
 

@@ -100,7 +100,7 @@ fn deltas(index: usize, part: &Content) -> Vec<Delta> {
 fn since_last_prompt(messages: &[Message]) -> (&str, &[Message]) {
     let last = messages.iter().rposition(|message| matches!(message, Message::User { .. }));
     match last.map(|at| (&messages[at], &messages[at + 1..])) {
-        Some((Message::User { text }, rest)) => (text, rest),
+        Some((Message::User { text, .. }, rest)) => (text, rest),
         _ => ("", messages),
     }
 }

@@ -23,7 +23,7 @@ fn result(call: &str, text: &str) -> Message {
 }
 
 fn user(text: &str) -> Message {
-    Message::User { text: text.into() }
+    Message::user(text)
 }
 
 fn conversation_key(kind: ProviderKind) -> &'static str {

@@ -205,7 +205,7 @@ async fn answer(messages: &[Message]) -> Vec<Content> {
 }
 
 async fn run_in(root: &Path, prompt: &str) -> Outcome {
-    let mut messages = vec![Message::User { text: prompt.into() }];
+    let mut messages = vec![Message::user(prompt)];
     let (mut change, mut runs) = (None, 0);
     for _ in 0..STEP_LIMIT {
         let content = answer(&messages).await;
@@ -325,7 +325,7 @@ async fn another_job_is_declined() {
 }
 
 async fn words_after(results: Vec<(&str, &str, bool)>) -> String {
-    let mut messages = vec![Message::User { text: "fix the test".into() }];
+    let mut messages = vec![Message::user("fix the test")];
     for (tool, text, is_error) in results {
         let content = answer(&messages).await;
         let call = content.iter().find_map(|part| match part {

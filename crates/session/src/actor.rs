@@ -11,8 +11,9 @@ use crate::registry::{Effects, Summary};
 use crate::room::Room;
 use crate::subscription::{Feed, Live, Opening};
 use greenroom_domain::event::TurnOutcome;
+use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Asking, Author, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem,
+    Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem,
     PromptId, SessionState, TurnId,
 };
 use sha2::{Digest, Sha256};
@@ -303,7 +304,7 @@ impl SessionActor {
         self.flow_after_log(next)
     }
 
-    async fn take_inserts(&mut self, turn: TurnId, reply: oneshot::Sender<Vec<(Author, String)>>) -> Flow {
+    async fn take_inserts(&mut self, turn: TurnId, reply: oneshot::Sender<Vec<QueuedPrompt>>) -> Flow {
         let events = match &self.state.running {
             Some(running) if running.turn == turn => self.state.inserts(),
             _ => vec![],
@@ -319,16 +320,11 @@ impl SessionActor {
                 _ => None,
             })
             .collect();
-        let texts = self
-            .state
-            .queue
-            .iter()
-            .filter(|queued| waiting.contains(&queued.prompt))
-            .map(|queued| (queued.author.clone(), queued.text.clone()))
-            .collect();
+        let inserted =
+            self.state.queue.iter().filter(|queued| waiting.contains(&queued.prompt)).cloned().collect();
         let committed = self.commit(events, Durability::Synced, None).await;
         if committed.is_ok() {
-            let _ = reply.send(texts);
+            let _ = reply.send(inserted);
         }
         self.flow_after_log(committed)
     }

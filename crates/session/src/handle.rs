@@ -8,8 +8,9 @@ use crate::subscription::{Live, Subscription};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
 use greenroom_domain::present::turn_boundary;
+use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Asking, Author, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
+    Asking, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
     SessionState, TurnId,
 };
 use std::sync::Arc;
@@ -187,8 +188,8 @@ impl TurnHandle {
         sent.unwrap_or(Err(TurnEnded))
     }
 
-    /// Moves waiting prompts with insert delivery into the turn and answers their texts with their authors.
-    pub async fn take_inserts(&self) -> Vec<(Author, String)> {
+    /// Moves waiting prompts with insert delivery into the turn and answers them.
+    pub async fn take_inserts(&self) -> Vec<QueuedPrompt> {
         let turn = self.turn;
         self.ask(|reply| Message::TakeInserts { turn, reply }).await.unwrap_or_default()
     }

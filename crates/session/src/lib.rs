@@ -3,6 +3,7 @@
 
 mod actor;
 mod checkpoint;
+mod blobs;
 mod clock;
 mod handle;
 mod hibernation;
@@ -20,6 +21,7 @@ mod tree;
 mod viewers;
 
 pub use checkpoint::{Checkpoint, Folded};
+pub use blobs::{BlobError, Blobs, Received, Shelf};
 pub use clock::{Clock, SystemClock};
 pub use handle::{SessionHandle, TurnEnded, TurnHandle};
 pub use hibernation::Hibernation;

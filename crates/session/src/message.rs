@@ -3,9 +3,8 @@
 use crate::handle::TurnEnded;
 use crate::log::StoredReceipt;
 use crate::subscription::Feed;
-use greenroom_domain::{
-    Asking, Author, Command, CommandId, Durability, Event, Problem, SessionState, TurnId,
-};
+use greenroom_domain::state::QueuedPrompt;
+use greenroom_domain::{Asking, Command, CommandId, Durability, Event, Problem, SessionState, TurnId};
 use tokio::sync::oneshot;
 
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(crate) enum Message {
     },
     TakeInserts {
         turn: TurnId,
-        reply: oneshot::Sender<Vec<(Author, String)>>,
+        reply: oneshot::Sender<Vec<QueuedPrompt>>,
     },
     State {
         reply: oneshot::Sender<SessionState>,

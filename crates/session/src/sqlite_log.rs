@@ -63,7 +63,8 @@ impl SessionDirectory for FileSessions {
             (self.root.clone(), self.directory(session), Arc::clone(&self.spares));
         let created = blocking(move || {
             spares.move_to(&directory)?;
-            let made = begin_file(&root, &directory, at_ms, events);
+            let made = crate::blobs::take_in(&root, session, &directory)
+                .and_then(|()| begin_file(&root, &directory, at_ms, events));
             if made.is_err() {
                 // Nobody was told of it; what is left is found to be no session.
                 let _ = crate::remove_tree(&directory);

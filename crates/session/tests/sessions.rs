@@ -312,6 +312,7 @@ async fn a_log_that_begins_with_another_sessions_turns_runs_none_of_them_again()
         author: author(n),
         text: "go".into(),
         delivery: Delivery::Queue,
+        attachments: vec![],
     };
     let started =
         |n| Event::TurnStarted { turn: turn(n), prompts: vec![greenroom_domain::PromptId::from_parts(1, n)] };

@@ -2,7 +2,7 @@
 
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TurnId,
+    AttachmentRef, Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -110,6 +110,9 @@ pub struct AddModel {
     pub effort: Option<ModelEffort>,
     #[serde(default)]
     pub is_default: bool,
+    /// It takes no pictures: it is told of them in words.
+    #[serde(default)]
+    pub is_text_only: bool,
 }
 
 impl std::fmt::Debug for AddModel {
@@ -136,6 +139,9 @@ pub struct CreateSession {
     /// The first prompt; may follow later.
     #[serde(default)]
     pub prompt: Option<String>,
+    /// Files on the first prompt, that `POST /attachments` took; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentRef>,
     #[serde(default)]
     pub title: Option<String>,
     #[serde(default)]

@@ -3,7 +3,7 @@
 use greenroom_domain::event::{ForkPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem, RepositoryId,
+    Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem, RepositoryId,
     RepositoryName, SessionId, SnapshotId, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -370,6 +370,19 @@ pub struct Health {
     pub version: String,
     /// False while the server drains.
     pub is_ready: bool,
+}
+
+/// A file that the agent gave people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactView {
+    /// The entry of the session's log that says so.
+    pub seq: u64,
+    pub at_ms: i64,
+    pub turn: TurnId,
+    pub file: Attachment,
+    pub title: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// What surrounds a session's conversation: its sandbox, services, ports and snapshots.

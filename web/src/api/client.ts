@@ -76,6 +76,9 @@ export function setSignedOutHandler(handler: () => void): void {
   onSignedOut = handler;
 }
 
+/** The browser's session has ended. */
+export const onUnauthorized = (): void => onSignedOut();
+
 async function request<T>(path: string, options: Options = {}): Promise<T> {
   const response = await send(path, options);
   if (response.ok) {

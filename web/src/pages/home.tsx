@@ -11,6 +11,8 @@ import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTit
 import { Icon } from "../ui/icon";
 import { useDraft, useNewDraft } from "../session/draft";
 import { DraftOffer } from "../session/draft-offer";
+import { AttachArea, AttachButton } from "../session/attach";
+import { useAttachments } from "../session/use-attachments";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
 import { NewsDot } from "../ui/news-dot";
@@ -61,11 +63,12 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
   const [model, setModel] = useState("");
   const draft = useNewDraft(search.repository);
   const [prompt, setPrompt] = useDraft(draft);
+  const attachments = useAttachments(null);
   // The same prompt sent again after a lost answer must not make a second session.
   const key = useRef({ body: "", key: "" });
   const create = useMutation({
     mutationFn: () => {
-      const body = { repository, prompt, ...(model ? { model } : {}) };
+      const body = { repository, prompt, ...(model ? { model } : {}), ...(attachments.refs.length > 0 ? { attachments: attachments.refs } : {}) };
       const text = JSON.stringify(body);
       if (key.current.body !== text) key.current = { body: text, key: newKey() };
       return api.createSession(body, key.current.key);
@@ -77,7 +80,7 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
       await navigate({ to: "/sessions/$id", params: { id: session.id } });
     },
   });
-  const canSend = prompt.trim() !== "" && repository !== "" && !create.isPending;
+  const canSend = prompt.trim() !== "" && repository !== "" && !create.isPending && !attachments.isBusy && !attachments.hasFailed;
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && canSend) {
       event.preventDefault();
@@ -95,11 +98,14 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
       }}
     >
       <DraftOffer box={draft} />
+      <AttachArea attachments={attachments}>
       <label htmlFor="new-prompt" className="sr-only">
         Prompt
       </label>
       <textarea id="new-prompt" className="prompt-box block max-h-[50vh] min-h-28 w-full px-4 pt-3.5" placeholder="Make the failing test pass." value={prompt} onInput={warm.onType} onChange={(event) => setPrompt(event.target.value)} onKeyDown={onKeyDown} />
+      </AttachArea>
       <div className="flex flex-wrap items-center gap-2 p-2.5">
+        <AttachButton attachments={attachments} />
         <SelectField label="Repository" isLabelHidden value={repository} onChange={setChosen} choices={names.map((name) => ({ value: name, label: name }))} className="min-w-36 max-w-56 flex-1" />
         {models.data && models.data.length > 0 && (
           <SelectField label="Model" isLabelHidden value={model} onChange={setModel} choices={[{ value: "", label: "Default model" }, ...models.data.map((m) => ({ value: m.name, label: m.name }))]} className="min-w-36 max-w-56 flex-1" />

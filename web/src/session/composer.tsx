@@ -8,10 +8,12 @@ import { Button, ProblemBox, useMedia } from "../ui/basics";
 import { useDraft } from "./draft";
 import { DraftOffer } from "./draft-offer";
 import { Queue } from "./queue";
+import { AttachArea, AttachButton } from "./attach";
 import { phaseText } from "./say";
 import type { SessionState } from "./state";
 import type { SessionStore } from "./store";
 import { TodoBar } from "./todo";
+import { useAttachments } from "./use-attachments";
 import { useWarm } from "./warm";
 import { WarmHint } from "./warm-hint";
 
@@ -20,6 +22,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
   const [text, setText] = useDraft(store.draft, store.typing);
   const [delivery, setDelivery] = useState<Delivery>("queue");
   const [problem, setProblem] = useState<Problem | null>(null);
+  const attachments = useAttachments(store.id);
   const isTouch = useMedia("(pointer: coarse)");
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = state.running !== null;
@@ -30,10 +33,11 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
 
   const send = () => {
     const sent = text.trim();
-    if (sent === "") return;
+    if (sent === "" || attachments.isBusy || attachments.hasFailed) return;
     setText("");
     setProblem(null);
-    store.prompt(sent, isRunning ? delivery : "queue").catch((error: unknown) => {
+    const { refs, files, clear } = attachments;
+    store.prompt(sent, isRunning ? delivery : "queue", refs).then(() => clear(files.map((file) => file.key)), (error: unknown) => {
       setProblem(problemOf(error));
       // What could not be sent goes back, before anything typed since.
       setText((now) => (now.trim() === "" ? sent : `${sent}\n${now}`));
@@ -73,11 +77,14 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
               send();
             }}
           >
+            <AttachArea attachments={attachments}>
             <label htmlFor="prompt" className="sr-only">
               Prompt
             </label>
             <textarea id="prompt" ref={box} rows={1} className="prompt-box block max-h-[40dvh] min-h-12 w-full px-3.5 pt-3" placeholder={isRunning ? "Steer it, or ask for what comes next" : "Ask for a change"} value={text} onInput={warm.onType} onChange={(event) => setText(event.target.value)} onKeyDown={onKeyDown} />
+            </AttachArea>
             <div className="flex flex-wrap items-center gap-2 p-2">
+              <AttachButton attachments={attachments} />
               {isRunning ? <DeliveryChoice value={delivery} onChange={setDelivery} /> : warm.state === "ready" || warm.state === "preparing" ? <WarmHint state={warm.state} /> : <SandboxLine state={state} />}
               <span className="ml-auto flex gap-2">
                 {isRunning && (
@@ -85,7 +92,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
                     {isStopping ? "Stopping" : "Stop"}
                   </Button>
                 )}
-                <Button type="submit" look="primary" icon="send" disabled={text.trim() === ""}>
+                <Button type="submit" look="primary" icon="send" disabled={text.trim() === "" || attachments.isBusy || attachments.hasFailed}>
                   <span className={isRunning ? "max-sm:sr-only" : ""}>Send</span>
                 </Button>
               </span>

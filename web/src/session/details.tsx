@@ -6,6 +6,7 @@ import { api } from "../api/client";
 import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Environment } from "./environment";
+import { ArtifactList } from "./files";
 import { Timeline } from "./items";
 import { Rename } from "./rename";
 import { outcomeText, usedText } from "./say";
@@ -23,6 +24,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
           <TodoList items={state.todo} />
         </Section>
       )}
+      <ArtifactList state={state} />
       <Section title="Turns">
         {turns.length === 0 && <p className="text-ink-2">No turn yet.</p>}
         <ol className="space-y-2">

@@ -5,6 +5,7 @@ import { duration, microseconds, SANDBOX_STARTS, STAGE_NAMES, timelineRows, usag
 import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
+import { ArtifactView, AttachedView } from "./files";
 import { ForkButton } from "./fork";
 import { keptText, outcomeText, syncedText } from "./say";
 import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
@@ -30,6 +31,8 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
       return <SyncedView item={item} />;
     case "told":
       return <ToldView item={item} />;
+    case "artifact":
+      return <ArtifactView item={item} />;
     case "turn_end":
       return <TurnEnd item={item} turn={turn} noFork={noFork ?? null} />;
   }
@@ -52,6 +55,7 @@ function PromptView({ item, turn }: { item: PromptItem; turn: Turn | undefined }
             </span>
           </p>
           <p className="whitespace-pre-wrap break-words">{text}</p>
+          <AttachedView session={item.session} files={item.prompt.files} />
         </div>
       </div>
       {turn && turn.marks.length > 0 && <StartLine turn={turn} />}

@@ -162,6 +162,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         id: event.prompt,
         author: event.author,
         text: event.text,
+        files: event.attachments ?? [],
         delivery: event.delivery,
         atMs,
         status: "queued",
@@ -233,6 +234,8 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       return finishTool(draft, event, atMs);
     case "notice_given":
       return draft.put({ ...base, turn: event.turn, kind: "told", text: event.text });
+    case "artifact_published":
+      return draft.put({ ...base, turn: event.turn, kind: "artifact", session: draft.now.id, file: event.file, title: event.title, description: event.description ?? null });
     case "todo_changed":
       return draft.set({ todo: event.items });
     case "sandbox_changed":
@@ -293,7 +296,7 @@ function takePrompt(draft: Draft, id: string, turn: string, wasInserted: boolean
   if (!prompt) return;
   const prompters = new Map(draft.now.prompters).set(prompt.author.on_behalf_of, prompt.author.name);
   draft.set({ queue: draft.now.queue.filter((queued) => queued !== id), prompters });
-  draft.put({ kind: "prompt", key: `p:${id}`, atMs: prompt.atMs, turn, prompt, wasInserted });
+  draft.put({ kind: "prompt", key: `p:${id}`, atMs: prompt.atMs, turn, prompt, session: draft.now.id, wasInserted });
 }
 
 function holdQueue(draft: Draft, isHeld: boolean): void {

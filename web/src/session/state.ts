@@ -1,5 +1,6 @@
 /** What the page knows of a session, folded from its frames by `reduce`. Immutable to readers. */
 import type {
+  Attachment,
   Author,
   ChangeStatus,
   Delivery,
@@ -24,6 +25,7 @@ export interface Prompt {
   id: string;
   author: Author;
   text: string;
+  files: readonly Attachment[];
   delivery: Delivery;
   atMs: number;
   status: "queued" | "taken" | "withdrawn";
@@ -40,6 +42,7 @@ interface ItemBase {
 export interface PromptItem extends ItemBase {
   kind: "prompt";
   prompt: Prompt;
+  session: string;
   wasInserted: boolean;
 }
 export interface BlockItem extends ItemBase {
@@ -98,13 +101,21 @@ export interface ToldItem extends ItemBase {
   kind: "told";
   text: string;
 }
+/** The agent gave people a file. */
+export interface ArtifactItem extends ItemBase {
+  kind: "artifact";
+  session: string;
+  file: Attachment;
+  title: string;
+  description: string | null;
+}
 export interface TurnEndItem extends ItemBase {
   kind: "turn_end";
   outcome: TurnOutcome;
   usage: Usage;
   durationMs: number;
 }
-export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | TurnEndItem;
+export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | TurnEndItem;
 
 /** A copy of the session's files. */
 export interface Snapshot {
@@ -149,6 +160,7 @@ export interface Turn {
 }
 
 export interface SessionState {
+  id: string;
   /** Last entry applied; the next one is `headSeq + 1`. */
   headSeq: number;
   /** First entry that is shown; earlier ones can be loaded. */
@@ -202,8 +214,9 @@ export const NO_USAGE: Usage = {
   requests: 0,
 };
 
-export function initialState(): SessionState {
+export function initialState(id = ""): SessionState {
   return {
+    id,
     headSeq: 0,
     firstSeq: 1,
     isCaughtUp: false,

@@ -3,7 +3,7 @@
  * per animation frame. Stores are shared by id and kept for a while, so that coming back shows the session at once.
  */
 import { api, ApiError, newKey } from "../api/client";
-import type { Command, Delivery, Entry, Frame, Opening, Presence, Readers } from "../api/types";
+import type { AttachmentRef, Command, Delivery, Entry, Frame, Opening, Presence, Readers } from "../api/types";
 import { Connection, type ConnectionState } from "./connection";
 import { DraftBox, whenForgotten } from "./draft";
 import { before, reduceAll, withPast } from "./reduce";
@@ -58,6 +58,7 @@ export class SessionStore {
   constructor(id: string) {
     this.id = id;
     this.draft = new DraftBox(`greenroom-draft-${id}`, (write) => this.connection?.send({ type: "draft", ...write }));
+    this.snapshot = { ...this.snapshot, state: initialState(id) };
   }
 
   /** The person types here, or has stopped. */
@@ -102,11 +103,11 @@ export class SessionStore {
   read = (): Snapshot => this.snapshot;
 
   /** Sends a prompt; rejects with the reason when it was not taken. */
-  async prompt(text: string, delivery: Delivery): Promise<void> {
+  async prompt(text: string, delivery: Delivery, attachments: AttachmentRef[] = []): Promise<void> {
     const key = newKey();
     this.publish({ outgoing: [...this.snapshot.outgoing, { key, text, delivery, seq: null }] });
     try {
-      const receipt = await this.submit(key, { type: "prompt", text, delivery });
+      const receipt = await this.submit(key, { type: "prompt", text, delivery, ...(attachments.length > 0 ? { attachments } : {}) });
       const outgoing = this.snapshot.outgoing.map((o) => (o.key === key ? { ...o, seq: receipt.seq ?? 0 } : o));
       this.publish({ outgoing: stillOutgoing(outgoing, this.snapshot.state.headSeq) });
     } catch (error) {

@@ -1,5 +1,6 @@
 /** The page's icons: 20-unit strokes in the text's colour, hidden from assistive technology. */
 const PATHS = {
+  clip: "M14.500 9.500 9.300 14.700a3 3 0 0 1-4.200-4.200l6-6a2 2 0 0 1 2.800 2.800l-5.800 5.800a1 1 0 0 1-1.400-1.400l4.800-4.800",
   plus: "M10 4v12M4 10h12",
   send: "M10 16V4m0 0L5 9m5-5 5 5",
   stop: "M6 6h8v8H6z",

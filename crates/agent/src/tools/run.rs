@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use crate::halt::{Halt, Halted};
-use crate::ports::{Changes, Clock, Hands, Log, Reading};
+use crate::ports::{Artifacts, Changes, Clock, Hands, Log, Reading};
 use greenroom_domain::Problem;
 use greenroom_domain::TurnId;
 use greenroom_domain::event::{Event, ToolDisplay, ToolOutcome};
@@ -22,6 +22,7 @@ pub(crate) struct ToolContext {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) hands: Arc<dyn Hands>,
     pub(crate) changes: Arc<dyn Changes>,
+    pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<Files>,
     pub(crate) halt: Halt,

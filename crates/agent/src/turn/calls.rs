@@ -89,10 +89,10 @@ impl Turn {
 
     async fn insert_prompts(&mut self) -> Result<Next, TurnEnded> {
         let inserts = self.halt.within(INSERTS_LIMIT, self.context.log.take_inserts()).await;
-        for text in
+        for said in
             inserts.unwrap_or_else(|| Err(TurnEnded::new("the log did not give the waiting prompts")))?
         {
-            self.conversation.insert(text);
+            self.conversation.insert(said);
         }
         Ok(Next::Ask)
     }
@@ -188,6 +188,7 @@ impl Turn {
             log: self.context.log.clone(),
             hands: self.context.hands.clone(),
             changes: self.context.changes.clone(),
+            artifacts: self.context.artifacts.clone(),
             clock: self.context.clock.clone(),
             files: self.context.files.clone(),
             halt: self.halt.clone(),

@@ -9,13 +9,13 @@ pub use sandbox::{Behaviour, FakeSandbox};
 use async_trait::async_trait;
 use greenroom_agent::tools::Files;
 use greenroom_agent::{
-    Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, TurnContext, TurnEnded,
+    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, TurnContext, TurnEnded,
     Used, run,
 };
 use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};
 use greenroom_domain::money::{Budget, Usage};
-use greenroom_domain::{BlockId, ErrorCode, Problem, TurnId};
+use greenroom_domain::{Attachment, BlockId, ErrorCode, Problem, TurnId};
 use greenroom_model::{Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent};
 use greenroom_sandbox::Sandbox;
 use serde_json::{Value, json};
@@ -191,8 +191,9 @@ impl Log for MemoryLog {
         BlockId::from_parts(1, u128::from(self.next_block.fetch_add(1, Ordering::Relaxed)))
     }
 
-    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded> {
-        Ok(self.inserts.lock().unwrap().pop_front().unwrap_or_default())
+    async fn take_inserts(&self) -> Result<Vec<greenroom_agent::Said>, TurnEnded> {
+        let texts = self.inserts.lock().unwrap().pop_front().unwrap_or_default();
+        Ok(texts.into_iter().map(Into::into).collect())
     }
 }
 
@@ -289,6 +290,31 @@ impl Changes for FakeChanges {
     }
 }
 
+#[derive(Debug, Default)]
+pub struct FakeArtifacts {
+    pub kept: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+#[async_trait]
+impl Artifacts for FakeArtifacts {
+    fn limit(&self) -> u64 {
+        1_500_000
+    }
+
+    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<Attachment, Problem> {
+        let file = Attachment {
+            digest: "0".repeat(64).parse().unwrap(),
+            name: name.rsplit('/').next().unwrap().to_owned(),
+            media_type: "text/plain".to_owned(),
+            bytes: bytes.len() as u64,
+            width: None,
+            height: None,
+        };
+        self.kept.lock().unwrap().push((name.to_owned(), bytes));
+        Ok(file)
+    }
+}
+
 /// A session with its model, log and sandbox.
 pub struct Stand {
     pub model: Arc<Model>,
@@ -296,6 +322,7 @@ pub struct Stand {
     pub sandbox: Arc<FakeSandbox>,
     pub hands: Arc<FakeHands>,
     pub changes: Arc<FakeChanges>,
+    pub artifacts: Arc<FakeArtifacts>,
     pub files: Arc<Files>,
     pub cancel: CancellationToken,
     pub budget: Budget,
@@ -316,10 +343,11 @@ impl Stand {
             sandbox,
             hands: Arc::new(hands),
             changes: Arc::default(),
+            artifacts: Arc::default(),
             files: Arc::default(),
             cancel: CancellationToken::new(),
             budget: Budget::default(),
-            history: vec![Message::User { text: "Do it.".to_owned() }],
+            history: vec![Message::user("Do it.")],
         }
     }
 
@@ -333,6 +361,7 @@ impl Stand {
             log: self.log.clone(),
             hands: self.hands.clone(),
             changes: self.changes.clone(),
+            artifacts: self.artifacts.clone(),
             clock: Arc::new(SystemClock::new()),
             files: self.files.clone(),
             instructions: Instructions::default(),

@@ -7,9 +7,9 @@ use greenroom_api::{
     ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession, router,
     serve,
 };
-use greenroom_app::{GitService, HookCall};
+use greenroom_app::{BlobFile, GitService, HookCall, Upload};
 use greenroom_domain::{
-    ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId, Person, PersonId, Problem,
+    Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
 };
 use greenroom_wire::*;
@@ -30,6 +30,8 @@ pub(crate) const COOKIE: &str = "greenroom_session=good-cookie";
 pub(crate) const BEARER: &str = "Bearer grt_good";
 /// Entries in the log of every session.
 pub(crate) const PAST: u64 = 3;
+/// What a file of a session holds.
+pub(crate) const PAGE: &str = "<script>alert(1)</script>";
 
 type Result<T, E = Problem> = std::result::Result<T, E>;
 
@@ -361,6 +363,44 @@ impl UseCases for Fake {
         Ok(Box::pin(stream::iter(replay.collect::<Vec<_>>()).chain(live)))
     }
     async fn session_diff(&self, _: &Person, _: SessionId) -> Result<Vec<FileDiffView>> {
+        Ok(vec![])
+    }
+    async fn attach(
+        &self,
+        _: &Person,
+        _: Option<SessionId>,
+        name: &str,
+        _: Option<u64>,
+        mut upload: Upload,
+    ) -> Result<Attachment> {
+        let mut bytes = vec![];
+        tokio::io::AsyncReadExt::read_to_end(&mut upload, &mut bytes).await.unwrap();
+        if bytes == b"too much" {
+            return Err(problem(ErrorCode::QuotaReached));
+        }
+        let (digest, media_type) = ("0".repeat(64).parse().unwrap(), "text/plain".to_owned());
+        Ok(Attachment {
+            digest,
+            name: name.into(),
+            media_type,
+            bytes: bytes.len() as u64,
+            width: None,
+            height: None,
+        })
+    }
+    /// Its bytes are always a page.
+    async fn blob(&self, _: &Person, _: SessionId, digest: &BlobDigest) -> Result<BlobFile> {
+        let media_type = match &digest.as_str()[..1] {
+            "1" => "image/png",
+            "2" => "text/plain",
+            _ => return Err(problem(ErrorCode::AttachmentUnknown)),
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, PAGE.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        Ok(BlobFile { file, bytes: PAGE.len() as u64, media_type })
+    }
+    async fn artifacts(&self, _: &Person, _: SessionId) -> Result<Vec<ArtifactView>> {
         Ok(vec![])
     }
     async fn exec(&self, _: &Person, _: SessionId, _: Exec) -> Result<ExecResult> {

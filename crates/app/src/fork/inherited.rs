@@ -40,6 +40,7 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         | Event::ToolFinished { .. }
         | Event::NoticeGiven { .. }
         | Event::TodoChanged { .. }
+        | Event::ArtifactPublished { .. }
         | Event::TurnInterrupted { .. } => Some(event.clone()),
         Event::AssistantMessage { turn, content, blocks, raw, stop_reason, model, .. } => {
             Some(Event::AssistantMessage {
@@ -82,6 +83,7 @@ mod tests {
             author: author(n),
             text: format!("prompt {n}"),
             delivery: Delivery::Queue,
+            attachments: vec![],
         }
     }
 

@@ -128,13 +128,16 @@ impl SessionState {
 
     pub(super) fn step_queue(&mut self, event: &Event) {
         match event {
-            Event::PromptAccepted { prompt, author, text, delivery } => self.queue.push(QueuedPrompt {
-                prompt: *prompt,
-                author: author.clone(),
-                text: text.clone(),
-                delivery: *delivery,
-                is_held: false,
-            }),
+            Event::PromptAccepted { prompt, author, text, delivery, attachments } => {
+                self.queue.push(QueuedPrompt {
+                    prompt: *prompt,
+                    author: author.clone(),
+                    text: text.clone(),
+                    delivery: *delivery,
+                    is_held: false,
+                    attachments: attachments.clone(),
+                });
+            }
             Event::PromptEdited { prompt, text, .. } => {
                 self.change_queued(*prompt, |queued| queued.text.clone_from(text));
             }

@@ -134,7 +134,7 @@ fn turn_of(number: u64) -> Vec<Event> {
     };
     let text = "Some words of an answer that is neither long nor short, as they usually are. ";
     let mut events = vec![
-        Event::PromptAccepted { prompt, author, text: format!("Task {number}"), delivery: Delivery::Queue },
+        Event::PromptAccepted { prompt, author, text: format!("Task {number}"), delivery: Delivery::Queue, attachments: vec![] },
         Event::TurnStarted { turn, prompts: vec![prompt] },
     ];
     for step in 0..4 {

@@ -250,6 +250,7 @@ async fn create_by(client: &Client, world: &World) -> Result<SessionId, Failure>
     let body = CreateSession {
         repository: world.repository.clone(),
         prompt: None,
+        attachments: vec![],
         title: None,
         model: None,
         base_branch: None,

@@ -71,6 +71,7 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
     let body = CreateSession {
         repository: world.repository.clone(),
         prompt: None,
+        attachments: vec![],
         title: None,
         model: None,
         base_branch: None,
@@ -78,7 +79,7 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
     };
     let session = client.create_session(&new_key(), &body).await?.id;
     let seen = server.requests().len();
-    let prompt = Command::Prompt { text: "Say done.".to_owned(), delivery: Delivery::Queue };
+    let prompt = Command::Prompt { text: "Say done.".to_owned(), delivery: Delivery::Queue, attachments: vec![] };
     let begun = Instant::now();
     let receipt = client.submit(session, &new_key(), &prompt).await?;
     if let Some(problem) = receipt.problem {

@@ -23,6 +23,9 @@ pub(crate) struct Run {
     /// Title of the session [default: made from the prompt]
     #[arg(long)]
     pub(crate) title: Option<String>,
+    /// File to send along, at most 10; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// Do not watch: print the session and return
     #[arg(long, short)]
     pub(crate) detach: bool,
@@ -56,6 +59,9 @@ pub(crate) enum Session {
         /// Join the running turn at its next step, instead of waiting for its end
         #[arg(long)]
         insert: bool,
+        /// File to send along, at most 10; may be given several times
+        #[arg(long, value_name = "FILE")]
+        attach: Vec<PathBuf>,
         /// Do not watch
         #[arg(long, short)]
         detach: bool,
@@ -88,6 +94,16 @@ pub(crate) enum Session {
     /// Go on from an earlier turn in a new session, with its conversation and its files as they were then
     #[command(after_help = FORK_HELP)]
     Fork(Fork),
+    /// List the files that the agent published, or write one to a file here
+    Artifacts {
+        session: SessionId,
+        /// The number of the one to write, as the list has it
+        #[arg(long, value_name = "N")]
+        download: Option<usize>,
+        /// Where to write it [default: its own name in this directory]
+        #[arg(long, value_name = "FILE", requires = "download")]
+        to: Option<PathBuf>,
+    },
     /// List the kept snapshots of a session's files, newest first
     Snapshots { session: SessionId },
     /// Delete a session with its log and files; its change stays
@@ -403,6 +419,9 @@ pub(crate) struct ModelAdd {
     /// How hard it thinks
     #[arg(long)]
     pub(crate) effort: Option<Effort>,
+    /// It takes no pictures: it is told of them in words
+    #[arg(long)]
+    pub(crate) text_only: bool,
     /// Use it where no other is chosen
     #[arg(long)]
     pub(crate) default: bool,

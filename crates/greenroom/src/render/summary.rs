@@ -60,6 +60,10 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             paint(DIM, format!("{} released the prompts that were held back.", one_line(name, 60)))
         }
         Event::TodoChanged { items, .. } => todo(items),
+        Event::ArtifactPublished { file, title, .. } => {
+            let about = format!("{title} ({}, {} bytes)", file.name, file.bytes);
+            paint(NOTE, format!("Published: {}", one_line(&about, TITLE_CHARS)))
+        }
         Event::SandboxChanged { state, problem, .. } => sandbox(*state, problem.as_ref())?,
         Event::Synced { changed_count, rerun_steps, .. } => synced(*changed_count, rerun_steps)?,
         Event::ServiceChanged { name, state: ServicePhase::Failed, problem: failure } => {

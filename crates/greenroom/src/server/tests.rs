@@ -52,6 +52,7 @@ async fn starts_and_stops(data: &Path) {
     let body = CreateSession {
         repository: "sample".parse().unwrap(),
         prompt: None,
+        attachments: vec![],
         title: None,
         model: None,
         base_branch: None,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::PreviewDomain;
-use greenroom_app::PoolLimits;
+use greenroom_app::{AttachmentLimits, PoolLimits};
 use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
@@ -56,6 +56,12 @@ pub(crate) struct Layer {
     /// Most snapshots kept of one session; the oldest that no fork needs are dropped first
     #[arg(long, value_name = "N")]
     pub(crate) snapshots_kept: Option<NonZeroU32>,
+    /// Most MiB of one file on a prompt, or published by the agent
+    #[arg(long, value_name = "MIB")]
+    pub(crate) file_mib: Option<NonZeroU32>,
+    /// Most MiB of all files of one session
+    #[arg(long, value_name = "MIB")]
+    pub(crate) session_files_mib: Option<NonZeroU32>,
     /// Minutes between builds of each repository's image; 0 builds on demand only
     #[arg(long, value_name = "MINUTES")]
     pub(crate) image_schedule_minutes: Option<u32>,
@@ -70,6 +76,10 @@ pub(crate) struct Layer {
     pub(crate) image_registries: Option<Vec<RegistryHost>>,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
+}
+
+fn mib(bytes: u64) -> Option<NonZeroU32> {
+    u32::try_from(bytes >> 20).ok().and_then(NonZeroU32::new)
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -258,6 +268,8 @@ impl Layer {
                 .ok()
                 .and_then(NonZeroU32::new),
             sessions_awake: u32::try_from(Hibernation::default().most_awake).ok().and_then(NonZeroU32::new),
+            file_mib: mib(AttachmentLimits::default().file),
+            session_files_mib: mib(AttachmentLimits::default().session),
             snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
             images_kept: NonZeroU32::new(3),
@@ -301,6 +313,8 @@ impl Layer {
             layers_gib: self.layers_gib.or(other.layers_gib),
             session_idle_seconds: self.session_idle_seconds.or(other.session_idle_seconds),
             sessions_awake: self.sessions_awake.or(other.sessions_awake),
+            file_mib: self.file_mib.or(other.file_mib),
+            session_files_mib: self.session_files_mib.or(other.session_files_mib),
             snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             images_kept: self.images_kept.or(other.images_kept),

@@ -35,6 +35,7 @@ async fn add(desk: &Desk, arguments: ModelAdd) -> Result<(), Failure> {
         model: arguments.model,
         base_url: arguments.base_url,
         effort: arguments.effort.map(Into::into),
+        is_text_only: arguments.text_only,
         is_default: arguments.default,
     };
     let model = desk.client.add_model(&body).await?;

@@ -1,14 +1,14 @@
 //! `run` and `session prompt`: ask, watch until the answer, say where the change is.
 
 use super::watching::{self, Watched};
-use super::{Desk, prompt_text};
+use super::{Desk, files, prompt_text};
 use crate::cli::Run;
 use crate::exit::{Exit, Failure};
 use crate::render::progress;
 use crate::watch::{Answered, Awaited, TurnWatch};
 use greenroom_client::new_key;
 use greenroom_domain::event::TurnOutcome;
-use greenroom_domain::{Command, Delivery, SessionId};
+use greenroom_domain::{AttachmentRef, Command, Delivery, SessionId};
 use greenroom_wire::{CreateSession, SessionView};
 use serde::Serialize;
 
@@ -29,8 +29,10 @@ enum Line<'a> {
 }
 
 pub(crate) async fn run(desk: &Desk, arguments: Run) -> Result<Exit, Failure> {
+    let attachments = files::attach(desk, None, &arguments.attach).await?;
     let body = CreateSession {
         repository: arguments.repository,
+        attachments,
         prompt: Some(prompt_text(arguments.prompt)?),
         title: arguments.title,
         model: arguments.model,
@@ -41,16 +43,22 @@ pub(crate) async fn run(desk: &Desk, arguments: Run) -> Result<Exit, Failure> {
     begun(desk, &session, 0, arguments.detach).await
 }
 
+/// A prompt with the files that go along.
+pub(super) struct Words {
+    pub(super) text: String,
+    pub(super) files: Vec<AttachmentRef>,
+}
+
 /// Another prompt to a session that is there.
-pub(crate) async fn prompt(
+pub(super) async fn prompt(
     desk: &Desk,
     id: SessionId,
-    text: String,
+    words: Words,
     delivery: Delivery,
     is_detached: bool,
 ) -> Result<Exit, Failure> {
     let before = desk.client.session(id).await?.head_seq;
-    let command = Command::Prompt { text: prompt_text(text)?, delivery };
+    let command = Command::Prompt { text: prompt_text(words.text)?, delivery, attachments: words.files };
     let receipt = desk.client.submit(id, &new_key(), &command).await?;
     if let Some(problem) = receipt.problem {
         return Err(problem.into());

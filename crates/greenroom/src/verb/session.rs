@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, fork, now_ms, queue, run};
+use super::{Desk, files, fork, now_ms, queue, run};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -19,9 +19,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::List { repository, follow: false } => list(desk, repository).await,
         Session::Show { session } => show(desk, session).await,
         Session::Follow { session, after } => follow(desk, session, after).await,
-        Session::Prompt { session, prompt, insert, detach } => {
+        Session::Prompt { session, prompt, insert, attach, detach } => {
             let delivery = if insert { Delivery::Insert } else { Delivery::Queue };
-            run::prompt(desk, session, prompt, delivery, detach).await
+            let files = files::attach(desk, Some(session), &attach).await?;
+            run::prompt(desk, session, run::Words { text: prompt, files }, delivery, detach).await
         }
         Session::Queue(verb) => queue::perform(desk, verb).await,
         Session::Stop { session, hold } => stop(desk, session, hold).await,
@@ -36,6 +37,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         }
         Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,
         Session::Fork(arguments) => fork::fork(desk, arguments).await,
+        Session::Artifacts { session, download: Some(number), to } => {
+            files::download(desk, session, number, to).await
+        }
+        Session::Artifacts { session, download: None, .. } => files::list(desk, session).await,
         Session::Snapshots { session } => fork::snapshots(desk, session).await,
         Session::Delete { session } => {
             desk.client.delete_session(session).await?;

@@ -168,10 +168,10 @@ fn a_prompt_of_two_megabytes_is_too_large() {
     let prompt = "x".repeat(2 * 1024 * 1024);
     assert_problem(&refused(server.create_session("sample", Some(&prompt))), "too_large");
     let session = server.create_session("sample", None).unwrap().id;
-    let told = greenroom_domain::Command::Prompt { text: prompt, delivery: Default::default() };
+    let told = greenroom_domain::Command::Prompt { text: prompt, delivery: Default::default(), attachments: vec![] };
     assert_problem(&refused(server.wait(server.client().submit(session, &new_key(), &told))), "too_large");
     let text = "x".repeat(400 * 1024);
-    let told = greenroom_domain::Command::Prompt { text, delivery: Default::default() };
+    let told = greenroom_domain::Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
     let receipt = server.wait(server.client().submit(session, &new_key(), &told)).unwrap();
     assert_problem(&value(&receipt.problem.expect("a refusal")), "too_large");
     assert_eq!(server.json(&["session", "list"]).as_array().map(Vec::len), Some(1));
@@ -192,6 +192,7 @@ fn a_key_with_another_body_is_refused_and_with_the_same_body_answered_again() {
     let prompt = |text: &str| greenroom_domain::Command::Prompt {
         text: text.to_owned(),
         delivery: Default::default(),
+        attachments: vec![],
     };
     let key = new_key();
     let receipt = server.wait(client.submit(first.id, &key, &prompt("one"))).unwrap();
@@ -331,7 +332,7 @@ fn a_full_disk_is_said_leaves_nothing_half_done_and_is_got_over() {
     let (sessions_before, mirrors_before) = (sessions(), mirrors());
 
     fill(&seen.join("filler"));
-    let told = greenroom_domain::Command::Prompt { text: "y".repeat(100_000), delivery: Default::default() };
+    let told = greenroom_domain::Command::Prompt { text: "y".repeat(100_000), delivery: Default::default(), attachments: vec![] };
     let refusal = server.wait(server.client().submit(session, &new_key(), &told));
     assert_problem(&refused(refusal), "disk_full");
     assert_problem(&refused(server.create_session("sample", Some("two"))), "disk_full");

@@ -211,7 +211,7 @@ impl Chaos {
             let text = self.note();
             match self.dice.below(10) {
                 0..=6 => {
-                    let command = Command::Prompt { text, delivery: Default::default() };
+                    let command = Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
                     self.ask(Asked::Prompt(session, command));
                 }
                 7 | 8 if self.sessions.len() < SESSIONS_LIMIT => {

@@ -22,7 +22,7 @@ fn server() -> (Server, Model) {
 }
 
 fn prompt(server: &Server, session: SessionId, text: &str) -> Vec<Entry> {
-    let command = Command::Prompt { text: text.to_owned(), delivery: Default::default() };
+    let command = Command::Prompt { text: text.to_owned(), delivery: Default::default(), attachments: vec![] };
     let receipt = server.wait(server.client().submit(session, &new_key(), &command)).expect("a receipt");
     assert!(receipt.problem.is_none(), "{receipt:?}");
     server.settled(session)
@@ -151,7 +151,7 @@ fn what_cannot_be_forked_is_refused_in_words() {
     let done = turns(&server.settled(session))[0];
     saved(&server, session);
     model.server.respond_with(|_| Turn::fault(Fault::SilenceBeforeHeaders));
-    let command = Command::Prompt { text: "wait".into(), delivery: Default::default() };
+    let command = Command::Prompt { text: "wait".into(), delivery: Default::default(), attachments: vec![] };
     server.wait(server.client().submit(session, &new_key(), &command)).unwrap();
     let running = server.entry(
         session,

@@ -10,6 +10,7 @@ mod canary;
 mod crash;
 mod demo;
 mod exchange;
+mod files;
 mod git_http;
 mod history;
 mod image_room;

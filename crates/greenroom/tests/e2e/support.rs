@@ -330,6 +330,7 @@ pub(crate) fn session_body(repository: &str, prompt: Option<&str>) -> CreateSess
     CreateSession {
         repository: repository.parse().expect("a name"),
         prompt: prompt.map(str::to_owned),
+        attachments: vec![],
         title: None,
         model: None,
         base_branch: None,

@@ -5,7 +5,7 @@ use super::FORMAT;
 use crate::assembly::replayable_input;
 use crate::catalog::Thinking;
 use crate::provider::{Effort, Request, ToolDefinition};
-use greenroom_domain::message::{Content, Message, RawItems, ToolResult};
+use greenroom_domain::message::{Content, Image, Message, RawItems, ToolResult};
 use serde_json::{Value, json};
 
 /// Cache breakpoints on messages; with tools and system that makes the four that a request may have.
@@ -100,7 +100,11 @@ fn messages(messages: &[Message]) -> Vec<Value> {
 
 fn message(message: &Message) -> Value {
     match message {
-        Message::User { text } => json!({ "role": "user", "content": [text_block(text)] }),
+        Message::User { text, images } => {
+            // The provider's advice: pictures before the words about them.
+            let blocks: Vec<Value> = images.iter().map(image).chain([text_block(text)]).collect();
+            json!({ "role": "user", "content": blocks })
+        }
         Message::Assistant { content, raw } => {
             json!({ "role": "assistant", "content": assistant_blocks(content, raw.as_ref()) })
         }
@@ -109,6 +113,11 @@ fn message(message: &Message) -> Value {
             json!({ "role": "user", "content": blocks })
         }
     }
+}
+
+fn image(image: &Image) -> Value {
+    let source = json!({ "type": "base64", "media_type": image.media_type, "data": &*image.data });
+    json!({ "type": "image", "source": source })
 }
 
 /// The API refuses empty texts.
@@ -183,7 +192,7 @@ mod tests {
     }
 
     fn user(text: &str) -> Message {
-        Message::User { text: text.into() }
+        Message::user(text)
     }
 
     #[test]
@@ -219,6 +228,21 @@ mod tests {
             ])
         );
         assert_eq!(body.get("thinking"), None);
+    }
+
+    #[test]
+    fn a_picture_is_sent_before_the_words_about_it() {
+        let image = greenroom_domain::message::Image { media_type: "image/png".into(), data: "AAAA".into() };
+        let said = Message::User { text: "what is this?".into(), images: vec![image] };
+        let body = encode("m", Some(Thinking::None), &request(vec![said], None));
+        let source = json!({"type": "base64", "media_type": "image/png", "data": "AAAA"});
+        assert_eq!(
+            body["messages"][0]["content"],
+            json!([
+                {"type": "image", "source": source},
+                {"type": "text", "text": "what is this?", "cache_control": breakpoint()},
+            ])
+        );
     }
 
     #[test]

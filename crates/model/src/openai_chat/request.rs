@@ -1,7 +1,7 @@
 //! A request's body.
 
 use super::{Dialect, FORMAT};
-use crate::assembly::replayable_input;
+use crate::assembly::{data_url, replayable_input};
 use crate::provider::{Request, ToolDefinition};
 use greenroom_domain::message::{Content, Message};
 use serde_json::{Value, json};
@@ -42,7 +42,15 @@ fn tool(tool: &ToolDefinition) -> Value {
 
 fn encode_message(message: &Message) -> Vec<Value> {
     match message {
-        Message::User { text } => vec![json!({ "role": "user", "content": text })],
+        Message::User { text, images } if images.is_empty() => {
+            vec![json!({ "role": "user", "content": text })]
+        }
+        Message::User { text, images } => {
+            let shown = |image| json!({ "type": "image_url", "image_url": { "url": data_url(image) } });
+            let words = json!({ "type": "text", "text": text });
+            let content: Vec<Value> = images.iter().map(shown).chain([words]).collect();
+            vec![json!({ "role": "user", "content": content })]
+        }
         Message::Assistant { raw: Some(raw), .. } if raw.format == FORMAT => raw.items.clone(),
         Message::Assistant { content, .. } => vec![assistant(content)],
         Message::ToolResults { results } => results
@@ -88,6 +96,20 @@ mod tests {
     use greenroom_domain::message::{ToolCall, ToolResult};
 
     #[test]
+    fn a_picture_is_sent_before_the_words_about_it() {
+        let image = greenroom_domain::message::Image { media_type: "image/png".into(), data: "AAAA".into() };
+        let said = Message::User { text: "what is this?".into(), images: vec![image] };
+        let sent = encode_message(&said);
+        assert_eq!(
+            sent[0]["content"],
+            json!([
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                {"type": "text", "text": "what is this?"},
+            ])
+        );
+    }
+
+    #[test]
     fn the_conversation_and_the_limits_are_written_as_the_server_expects() {
         let call = ToolCall { id: "c1".into(), name: "bash".into(), input: json!("{oops") };
         let results = vec![
@@ -98,7 +120,7 @@ mod tests {
             system: "be good".into(),
             tools: vec![],
             messages: vec![
-                Message::User { text: "go".into() },
+                Message::user("go"),
                 Message::Assistant {
                     content: vec![
                         Content::Thinking { text: "hm".into() },

@@ -1,7 +1,7 @@
 //! A request's body: instructions, tools and the conversation as a list of items that only grows.
 
 use super::FORMAT;
-use crate::assembly::replayable_input;
+use crate::assembly::{data_url, replayable_input};
 use crate::catalog::Thinking;
 use crate::provider::{Request, ToolDefinition};
 use greenroom_domain::message::{Content, Message, RawItems, ToolCall};
@@ -48,8 +48,11 @@ fn tool(tool: &ToolDefinition) -> Value {
 
 fn items(message: &Message) -> Vec<Value> {
     match message {
-        Message::User { text } => {
-            let content = json!([{ "type": "input_text", "text": text }]);
+        Message::User { text, images } => {
+            let words = json!({ "type": "input_text", "text": text });
+            let images =
+                images.iter().map(|image| json!({ "type": "input_image", "image_url": data_url(image) }));
+            let content: Vec<Value> = images.chain([words]).collect();
             vec![json!({ "type": "message", "role": "user", "content": content })]
         }
         Message::Assistant { raw: Some(raw), .. } if raw.format == FORMAT => replayed(raw),
@@ -109,6 +112,20 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_sent_before_the_words_about_it() {
+        let image = greenroom_domain::message::Image { media_type: "image/png".into(), data: "AAAA".into() };
+        let said = Message::User { text: "what is this?".into(), images: vec![image] };
+        let body = encode("m", None, &request(vec![said]));
+        assert_eq!(
+            body["input"][0]["content"],
+            json!([
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                {"type": "input_text", "text": "what is this?"},
+            ])
+        );
+    }
+
+    #[test]
     fn the_conversation_becomes_a_flat_list_of_items() {
         let call = ToolCall { id: "c1".into(), name: "bash".into(), input: json!({"command": "ls"}) };
         let content = vec![
@@ -121,7 +138,7 @@ mod tests {
             "m",
             None,
             &request(vec![
-                Message::User { text: "go".into() },
+                Message::user("go"),
                 Message::Assistant { content, raw: None },
                 Message::ToolResults { results },
             ]),

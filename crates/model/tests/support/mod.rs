@@ -48,7 +48,7 @@ pub(crate) fn request(messages: Vec<Message>) -> Request {
 }
 
 pub(crate) fn prompt(text: &str) -> Request {
-    request(vec![Message::User { text: text.into() }])
+    request(vec![Message::user(text)])
 }
 
 /// The deltas, and how it ended.

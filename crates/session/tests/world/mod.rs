@@ -90,7 +90,7 @@ pub(crate) fn author(n: u128) -> Author {
 }
 
 pub(crate) fn asking(n: u128) -> Asking {
-    Asking { author: author(n), is_admin: false, model: Some("test".into()) }
+    Asking { author: author(n), is_admin: false, model: Some("test".into()), attachments: vec![] }
 }
 
 pub(crate) fn created() -> Event {
@@ -109,7 +109,7 @@ pub(crate) fn created() -> Event {
 }
 
 pub(crate) fn prompt(text: &str) -> Command {
-    Command::Prompt { text: text.into(), delivery: Delivery::Queue }
+    Command::Prompt { text: text.into(), delivery: Delivery::Queue, attachments: vec![] }
 }
 
 pub(crate) async fn send(handle: &SessionHandle, key: &str, command: Command) -> StoredReceipt {

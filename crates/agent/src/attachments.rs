@@ -105,8 +105,7 @@ impl Shown {
         said.text.push_str("\n\nAttached files (copies lie in the sandbox, outside the repository):");
         for file in files {
             let (note, image) = self.note(file, material);
-            let _ =
-                write!(said.text, "\n- {} ({}): {note}", path_in_sandbox(file), kind(file));
+            let _ = write!(said.text, "\n- {} ({}): {note}", path_in_sandbox(file), kind(file));
             said.images.extend(image);
         }
         let quoted = files.iter().filter(|file| is_quotable(file));

@@ -90,8 +90,7 @@ impl<'m> Reader<'m> {
     fn read(&mut self, event: &Event) {
         match event {
             Event::PromptAccepted { prompt, author, text, attachments, .. } => {
-                let asked =
-                    Asked { author: author.clone(), text: text.clone(), files: attachments.clone() };
+                let asked = Asked { author: author.clone(), text: text.clone(), files: attachments.clone() };
                 self.prompts.insert(*prompt, asked);
             }
             Event::PromptEdited { prompt, text, .. } => {

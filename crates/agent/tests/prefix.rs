@@ -78,8 +78,13 @@ async fn the_next_turn_extends_the_last_request_of_this_one() {
         email: "ada@example.org".to_owned(),
     };
     let prompt = PromptId::from_parts(1, 1);
-    let accepted =
-        Event::PromptAccepted { prompt, author, text: "Do it.".to_owned(), delivery: Delivery::Queue, attachments: vec![] };
+    let accepted = Event::PromptAccepted {
+        prompt,
+        author,
+        text: "Do it.".to_owned(),
+        delivery: Delivery::Queue,
+        attachments: vec![],
+    };
     let start = [
         accepted,
         Event::TurnStarted { turn: turn_id(), prompts: vec![prompt] },

@@ -35,7 +35,13 @@ fn accepted(n: u128, who: u128, text: &str) -> Event {
         name: name.to_owned(),
         email: format!("{name}@example.org"),
     };
-    Event::PromptAccepted { prompt: prompt(n), author, text: text.to_owned(), delivery: Delivery::Queue, attachments: vec![] }
+    Event::PromptAccepted {
+        prompt: prompt(n),
+        author,
+        text: text.to_owned(),
+        delivery: Delivery::Queue,
+        attachments: vec![],
+    }
 }
 
 fn started(prompts: &[u128]) -> Event {

@@ -224,7 +224,8 @@ async fn inserted_prompts_follow_the_tool_results() {
     stand.log.inserts.lock().unwrap().push_back(vec!["Use tabs.".to_owned(), "And hurry.".to_owned()]);
     stand.run().await;
     let requests = stand.requests();
-    let [.., Message::ToolResults { .. }, Message::User { text, .. }] = requests[1].messages.as_slice() else {
+    let [.., Message::ToolResults { .. }, Message::User { text, .. }] = requests[1].messages.as_slice()
+    else {
         panic!("{:?}", requests[1].messages);
     };
     assert_eq!(text, "Use tabs.\n\nAnd hurry.");

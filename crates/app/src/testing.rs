@@ -2,7 +2,9 @@
 //! held up. Images are put there, not built.
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
-use crate::{App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, SandboxPolicies};
+use crate::{
+    App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, SandboxPolicies,
+};
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::{Directory, ImageRow, ImageState, RepositoryRow};

@@ -8,12 +8,14 @@ use crate::workspaces::git_identity;
 use crate::{Inner, Result};
 use async_trait::async_trait;
 use greenroom_agent::ports::{Artifacts, Changes, Hands, Log, OpenedChange};
-use greenroom_agent::{Finished, Instructions, Material, Port, Said, Reading, Skill, Speakers, TurnContext, TurnEnded, Used};
+use greenroom_agent::{
+    Finished, Instructions, Material, Port, Reading, Said, Skill, Speakers, TurnContext, TurnEnded, Used,
+};
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId, Problem, SessionId,
-    SessionState,
+    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId,
+    Problem, SessionId, SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;

@@ -2,10 +2,14 @@
 
 use crate::{Address, Client, Credential, Error};
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person, RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person,
+    RepositoryName, SessionId,
 };
 use greenroom_wire::*;
-use reqwest::{Method, Response, header::{CONTENT_LENGTH, SET_COOKIE}};
+use reqwest::{
+    Method, Response,
+    header::{CONTENT_LENGTH, SET_COOKIE},
+};
 use serde_json::json;
 use tokio_util::io::ReaderStream;
 

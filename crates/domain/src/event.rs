@@ -3,8 +3,8 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId, Problem,
-    PromptId, RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
+    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId,
+    Problem, PromptId, RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -99,6 +99,11 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         images: Vec<Image>,
     },
-    Assistant { content: Vec<Content>, raw: Option<RawItems> },
-    ToolResults { results: Vec<ToolResult> },
+    Assistant {
+        content: Vec<Content>,
+        raw: Option<RawItems>,
+    },
+    ToolResults {
+        results: Vec<ToolResult>,
+    },
 }

@@ -176,7 +176,12 @@ fn inserts_join_the_running_turn_and_the_rest_keeps_waiting() {
     let mut log = Log::new();
     log.command(&prompt("one"), 1, 1).unwrap();
     log.command(&prompt("later"), 1, 2).unwrap();
-    log.command(&Command::Prompt { text: "now".into(), delivery: Delivery::Insert, attachments: vec![] }, 2, 3).unwrap();
+    log.command(
+        &Command::Prompt { text: "now".into(), delivery: Delivery::Insert, attachments: vec![] },
+        2,
+        3,
+    )
+    .unwrap();
     let inserts = log.state.inserts();
     assert_eq!(inserts, vec![Event::PromptInserted { turn: ids(1).turn, prompt: ids(3).prompt }]);
     log.append(inserts);

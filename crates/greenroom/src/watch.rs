@@ -75,7 +75,13 @@ mod tests {
             email: "ann@example.org".to_owned(),
         };
         let prompt = PromptId::from_parts(1, id);
-        Event::PromptAccepted { prompt, author, text: "go".to_owned(), delivery: Delivery::Queue, attachments: vec![] }
+        Event::PromptAccepted {
+            prompt,
+            author,
+            text: "go".to_owned(),
+            delivery: Delivery::Queue,
+            attachments: vec![],
+        }
     }
 
     fn started(turn: u128, prompts: &[u128]) -> Event {

@@ -3,8 +3,8 @@
 use greenroom_domain::event::{ForkPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem, RepositoryId,
-    RepositoryName, SessionId, SnapshotId, TokenId, TurnId,
+    Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
+    RepositoryId, RepositoryName, SessionId, SnapshotId, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -57,7 +57,11 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
     let bytes = read(context, &path).await?;
     let kept = context.artifacts.keep(&path, bytes).await;
     let file = kept.map_err(|problem| {
-        Failure::words(format!("It was not published. {} {}", problem.message, problem.hint.unwrap_or_default()))
+        Failure::words(format!(
+            "It was not published. {} {}",
+            problem.message,
+            problem.hint.unwrap_or_default()
+        ))
     })?;
     let mut ran = Ran::succeeded(format!(
         "Published “{title}”: {} ({}, {} bytes). People see it on the session's page.",

@@ -31,8 +31,7 @@ async fn a_file_never_runs_as_a_page() {
     for (digest, kind, disposition) in
         [("1", "image/png", "inline"), ("2", "text/plain; charset=utf-8", "attachment")]
     {
-        let path =
-            format!("/api/v1/sessions/{}/blobs/{}?name=x.html", session_id(), digest.repeat(64));
+        let path = format!("/api/v1/sessions/{}/blobs/{}?name=x.html", session_id(), digest.repeat(64));
         let response = app.send(by_token("GET", &path).body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), StatusCode::OK);
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();

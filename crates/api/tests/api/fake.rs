@@ -9,8 +9,8 @@ use greenroom_api::{
 };
 use greenroom_app::{BlobFile, GitService, HookCall, Upload};
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId, Person, PersonId, Problem,
-    RepositoryName, Role, SessionId,
+    Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
+    Person, PersonId, Problem, RepositoryName, Role, SessionId,
 };
 use greenroom_wire::*;
 use http::{Request, Response, StatusCode};

@@ -44,9 +44,20 @@ fn media_type(head: &[u8], is_cut: bool) -> &'static str {
     // A list of its own: what a library calls HTML or SVG must not reach a browser as such.
     match infer::get(head).map(|found| found.mime_type()) {
         Some(
-            known @ ("image/png" | "image/jpeg" | "image/gif" | "image/webp" | "application/pdf"
-            | "application/zip" | "application/gzip" | "application/zstd" | "application/x-tar"
-            | "application/x-xz" | "application/x-bzip2" | "video/mp4" | "video/webm" | "audio/mpeg"),
+            known @ ("image/png"
+            | "image/jpeg"
+            | "image/gif"
+            | "image/webp"
+            | "application/pdf"
+            | "application/zip"
+            | "application/gzip"
+            | "application/zstd"
+            | "application/x-tar"
+            | "application/x-xz"
+            | "application/x-bzip2"
+            | "video/mp4"
+            | "video/webm"
+            | "audio/mpeg"),
         ) => known,
         _ if is_text(head, is_cut) => TEXT,
         _ => BYTES,

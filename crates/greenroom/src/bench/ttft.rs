@@ -79,7 +79,8 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
     };
     let session = client.create_session(&new_key(), &body).await?.id;
     let seen = server.requests().len();
-    let prompt = Command::Prompt { text: "Say done.".to_owned(), delivery: Delivery::Queue, attachments: vec![] };
+    let prompt =
+        Command::Prompt { text: "Say done.".to_owned(), delivery: Delivery::Queue, attachments: vec![] };
     let begun = Instant::now();
     let receipt = client.submit(session, &new_key(), &prompt).await?;
     if let Some(problem) = receipt.problem {

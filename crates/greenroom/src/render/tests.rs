@@ -38,7 +38,13 @@ fn ann() -> Author {
 
 fn prompted(text: &str) -> Frame {
     let prompt = PromptId::from_parts(1, 1);
-    entry(Event::PromptAccepted { prompt, author: ann(), text: text.to_owned(), delivery: Delivery::Queue, attachments: vec![] })
+    entry(Event::PromptAccepted {
+        prompt,
+        author: ann(),
+        text: text.to_owned(),
+        delivery: Delivery::Queue,
+        attachments: vec![],
+    })
 }
 
 fn opened(number: u128, kind: BlockKind) -> Frame {

@@ -41,16 +41,17 @@ pub(super) async fn list(desk: &Desk, session: SessionId) -> Result<Exit, Failur
         let now = now_ms();
         let head = ["N", "NAME", "TYPE", "BYTES", "PUBLISHED", "TITLE"];
         let numbered: Vec<_> = artifacts.iter().enumerate().collect();
-        let table = Table::new(&head, "The agent published nothing yet.").rows(&numbered, |(at, artifact)| {
-            vec![
-                (at + 1).to_string(),
-                one_line(&artifact.file.name, 40),
-                artifact.file.media_type.clone(),
-                artifact.file.bytes.to_string(),
-                ago(artifact.at_ms, now),
-                one_line(&artifact.title, 60),
-            ]
-        });
+        let table =
+            Table::new(&head, "The agent published nothing yet.").rows(&numbered, |(at, artifact)| {
+                vec![
+                    (at + 1).to_string(),
+                    one_line(&artifact.file.name, 40),
+                    artifact.file.media_type.clone(),
+                    artifact.file.bytes.to_string(),
+                    ago(artifact.at_ms, now),
+                    one_line(&artifact.title, 60),
+                ]
+            });
         table.text()
     })?;
     Ok(Exit::Done)

@@ -168,7 +168,8 @@ fn a_prompt_of_two_megabytes_is_too_large() {
     let prompt = "x".repeat(2 * 1024 * 1024);
     assert_problem(&refused(server.create_session("sample", Some(&prompt))), "too_large");
     let session = server.create_session("sample", None).unwrap().id;
-    let told = greenroom_domain::Command::Prompt { text: prompt, delivery: Default::default(), attachments: vec![] };
+    let told =
+        greenroom_domain::Command::Prompt { text: prompt, delivery: Default::default(), attachments: vec![] };
     assert_problem(&refused(server.wait(server.client().submit(session, &new_key(), &told))), "too_large");
     let text = "x".repeat(400 * 1024);
     let told = greenroom_domain::Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
@@ -332,7 +333,11 @@ fn a_full_disk_is_said_leaves_nothing_half_done_and_is_got_over() {
     let (sessions_before, mirrors_before) = (sessions(), mirrors());
 
     fill(&seen.join("filler"));
-    let told = greenroom_domain::Command::Prompt { text: "y".repeat(100_000), delivery: Default::default(), attachments: vec![] };
+    let told = greenroom_domain::Command::Prompt {
+        text: "y".repeat(100_000),
+        delivery: Default::default(),
+        attachments: vec![],
+    };
     let refusal = server.wait(server.client().submit(session, &new_key(), &told));
     assert_problem(&refused(refusal), "disk_full");
     assert_problem(&refused(server.create_session("sample", Some("two"))), "disk_full");

@@ -8,7 +8,8 @@ use greenroom_model::testing::Turn;
 use serde_json::json;
 
 /// One pixel.
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\
+const PNG: &[u8] =
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\
     \x9cc\xf8\xcf\xc0\xf0\x1f\0\x05\0\x01\xff\x89\x99=\x1d\0\0\0\0IEND\xaeB`\x82";
 
 #[test]
@@ -18,7 +19,10 @@ fn attached_files_reach_model_and_sandbox_and_published_ones_come_back() {
         0 => bash("cat /attachments/*/data.bin | wc -c; git status --short; ln -s /etc/hostname link"),
         1 => call("publish", &json!({"path": "link", "title": "A link"})),
         2 => bash("printf '<script>alert(1)</script>' > report.html"),
-        3 => call("publish", &json!({"path": "report.html", "title": "The report", "description": "All of it"})),
+        3 => call(
+            "publish",
+            &json!({"path": "report.html", "title": "The report", "description": "All of it"}),
+        ),
         _ => Turn::text("done"),
     });
     server.use_model(&model);
@@ -41,7 +45,10 @@ fn attached_files_reach_model_and_sandbox_and_published_ones_come_back() {
     let request = model.wait_for_requests(1)[0].json().to_string();
     let picture = BASE64_STANDARD.encode(PNG);
     assert!(request.contains(&picture), "{request}");
-    assert!(request.contains("be kind") && request.contains("/data.bin (application/octet-stream"), "{request}");
+    assert!(
+        request.contains("be kind") && request.contains("/data.bin (application/octet-stream"),
+        "{request}"
+    );
     let said = serde_json::to_string(&log).unwrap();
     assert!(!said.contains(&picture) && !said.contains("be kind"), "bytes are in no event");
     // The sandbox had them, outside the repository; a link was not published.
@@ -50,7 +57,10 @@ fn attached_files_reach_model_and_sandbox_and_published_ones_come_back() {
 
     let listed = server.json(&["session", "artifacts", &session]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!((&listed[0]["title"], &listed[0]["file"]["media_type"]), (&json!("The report"), &json!("text/plain")));
+    assert_eq!(
+        (&listed[0]["title"], &listed[0]["file"]["media_type"]),
+        (&json!("The report"), &json!("text/plain"))
+    );
     let to = here.path().join("out.html");
     let to = to.to_str().unwrap();
     server.cli(&["session", "artifacts", &session, "--download", "1", "--to", to]);

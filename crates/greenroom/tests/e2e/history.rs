@@ -22,7 +22,8 @@ fn server() -> (Server, Model) {
 }
 
 fn prompt(server: &Server, session: SessionId, text: &str) -> Vec<Entry> {
-    let command = Command::Prompt { text: text.to_owned(), delivery: Default::default(), attachments: vec![] };
+    let command =
+        Command::Prompt { text: text.to_owned(), delivery: Default::default(), attachments: vec![] };
     let receipt = server.wait(server.client().submit(session, &new_key(), &command)).expect("a receipt");
     assert!(receipt.problem.is_none(), "{receipt:?}");
     server.settled(session)

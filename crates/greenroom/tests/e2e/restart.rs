@@ -135,7 +135,8 @@ fn server_with(respond: impl Fn(&Asked) -> Turn + Send + Sync + 'static) -> (Ser
 }
 
 fn prompt(server: &Server, session: SessionId, key: &CommandId, text: &str) -> Receipt {
-    let command = Command::Prompt { text: text.to_owned(), delivery: Default::default(), attachments: vec![] };
+    let command =
+        Command::Prompt { text: text.to_owned(), delivery: Default::default(), attachments: vec![] };
     server.wait(server.client().submit(session, key, &command)).expect("a receipt")
 }
 

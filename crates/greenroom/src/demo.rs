@@ -148,6 +148,7 @@ async fn scenes(server: &Server, arguments: &Demo, out: Output) -> Result<Exit, 
 
     heading(out, &format!("{} asks: {PROMPT}", ASKER.name))?;
     let run = Run {
+        attach: vec![],
         repository: name.clone(),
         prompt: PROMPT.to_owned(),
         model: None,

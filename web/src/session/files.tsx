@@ -55,7 +55,7 @@ export function ArtifactList({ state }: { state: SessionState }) {
 function Picture({ session, file, alt, className }: { session: string; file: Attachment; alt: string; className: string }) {
   const url = blobUrl(session, file);
   return (
-    <a href={url} target="_blank" rel="noreferrer" className="inline-block max-w-full">
+    <a href={url} target="_blank" rel="noreferrer" className="inline-grid min-h-11 min-w-11 max-w-full place-items-center">
       <img src={url} alt={alt} width={file.width ?? undefined} height={file.height ?? undefined} loading="lazy" decoding="async" className={`h-auto w-auto max-w-full rounded-lg border border-line bg-sunken object-contain ${className}`} />
     </a>
   );

@@ -80,14 +80,14 @@ pub(crate) async fn read_bounded(
             None => return Ok(bytes),
         }
     }
-    discard(chunks).await;
+    discard(chunks, DISCARD_LIMIT).await;
     Err(Problem::new(ErrorCode::TooLarge, format!("The body is larger than {} KiB.", limit / 1024))
         .hint("Put long material into a file of the repository and name it in the prompt."))
 }
 
-pub(crate) async fn discard(mut chunks: axum::body::BodyDataStream) {
+pub(crate) async fn discard(mut chunks: axum::body::BodyDataStream, most: usize) {
     let reading = async {
-        let mut left = DISCARD_LIMIT;
+        let mut left = most;
         while let Some(Ok(chunk)) = chunks.next().await {
             match left.checked_sub(chunk.len()) {
                 Some(less) => left = less,

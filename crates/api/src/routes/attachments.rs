@@ -20,6 +20,8 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use utoipa::IntoParams;
 
 const NAME_LIMIT: usize = 1024;
+/// Of a refused file this much is taken and thrown away.
+const DISCARDED: usize = 256 * 1024 * 1024;
 /// Of a file, at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -100,7 +102,7 @@ async fn upload(
         // A sender that still writes would otherwise meet a reset instead of the reason.
         let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(rest) = rest {
-            discard(rest).await;
+            discard(rest, DISCARDED).await;
         }
     }
     Ok(Json(kept?))

@@ -1,7 +1,7 @@
 /** Files on prompts: chosen, pasted, dropped, taken back; shown in the session, with what the agent published. */
 import type { Page } from "playwright-core";
 import { beforeAll, expect, it } from "vitest";
-import { person } from "./world/people";
+import { expectComplaint, person } from "./world/people";
 import { addRepository, farmShop } from "./world/repositories";
 import { shoot } from "./world/shots";
 
@@ -72,6 +72,7 @@ it("pasted and dropped files join the next prompt, and the agent's file is shown
 });
 
 it("what the server refuses says why and can be taken away", async () => {
+  expectComplaint(/status of 413 .*name=huge\.bin/);
   await ada.getByTestId("attach-input").setInputFiles({ name: "huge.bin", mimeType: "application/octet-stream", buffer: Buffer.alloc(21 * 1024 * 1024, 1) });
   await chips(ada).getByText("larger than 20 MiB").waitFor();
   await ada.getByLabel("Prompt").fill("with it");

@@ -15,7 +15,7 @@ fn author(n: u128) -> Author {
 }
 
 fn asking(n: u128) -> Asking {
-    Asking { author: author(n), is_admin: n == ADMIN, model: Some("m".into()) }
+    Asking { author: author(n), is_admin: n == ADMIN, model: Some("m".into()), attachments: vec![] }
 }
 
 const ADMIN: u128 = 9;
@@ -29,7 +29,7 @@ fn command(of: Command, by: u128) -> Act {
 }
 
 fn say(delivery: Delivery) -> Command {
-    Command::Prompt { text: "do".into(), delivery }
+    Command::Prompt { text: "do".into(), delivery, attachments: vec![] }
 }
 
 #[path = "queue_fuzz.rs"]

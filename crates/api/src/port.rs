@@ -12,8 +12,7 @@ use greenroom_wire::{
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
     ExportedImage, FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage,
     Machine, MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
-    Receipt,
-    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
+    Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
     SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};

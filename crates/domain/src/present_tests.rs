@@ -24,7 +24,13 @@ fn accepted(n: u128) -> Event {
         name: "Ann".into(),
         email: "ann@example.org".into(),
     };
-    Event::PromptAccepted { prompt: id(n), author, text: format!("prompt {n}"), delivery: Delivery::Queue, attachments: vec![] }
+    Event::PromptAccepted {
+        prompt: id(n),
+        author,
+        text: format!("prompt {n}"),
+        delivery: Delivery::Queue,
+        attachments: vec![],
+    }
 }
 
 fn started(n: u128, prompts: &[u128]) -> Event {

@@ -13,8 +13,8 @@ use crate::subscription::{Feed, Live, Opening};
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem,
-    PromptId, SessionState, TurnId,
+    Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem, PromptId,
+    SessionState, TurnId,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;

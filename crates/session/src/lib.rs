@@ -2,8 +2,8 @@
 //! live streams, hibernation, and recovery after a crash. Knows no HTTP, sandbox or model: what a turn does is an `Effects` port.
 
 mod actor;
-mod checkpoint;
 mod blobs;
+mod checkpoint;
 mod clock;
 mod handle;
 mod hibernation;
@@ -20,8 +20,8 @@ mod subscription;
 mod tree;
 mod viewers;
 
-pub use checkpoint::{Checkpoint, Folded};
 pub use blobs::{BlobError, Blobs, Received, Shelf};
+pub use checkpoint::{Checkpoint, Folded};
 pub use clock::{Clock, SystemClock};
 pub use handle::{SessionHandle, TurnEnded, TurnHandle};
 pub use hibernation::Hibernation;

@@ -26,8 +26,16 @@ fn act(state: &SessionState, choice: u8, n: u64) -> Vec<Event> {
     let first = state.queue.first().map(|queued| queued.prompt);
     let command = |command| state.decide(&command, &asking(u128::from(n % 3)), ids(n)).unwrap_or_default();
     match (choice % 9, running, first) {
-        (0, ..) => command(Command::Prompt { text: format!("prompt {n}"), delivery: Delivery::Queue, attachments: vec![] }),
-        (1, ..) => command(Command::Prompt { text: format!("join {n}"), delivery: Delivery::Insert, attachments: vec![] }),
+        (0, ..) => command(Command::Prompt {
+            text: format!("prompt {n}"),
+            delivery: Delivery::Queue,
+            attachments: vec![],
+        }),
+        (1, ..) => command(Command::Prompt {
+            text: format!("join {n}"),
+            delivery: Delivery::Insert,
+            attachments: vec![],
+        }),
         (2, _, Some(prompt)) => command(Command::EditPrompt { prompt, text: format!("edited {n}") }),
         (3, _, Some(prompt)) => command(Command::WithdrawPrompt { prompt }),
         (4, ..) => command(Command::Stop { hold_queue: false }),

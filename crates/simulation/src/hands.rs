@@ -2,8 +2,8 @@
 
 use crate::disk::Disk;
 use async_trait::async_trait;
-use greenroom_agent::ports::{Changes, Hands, OpenedChange};
-use greenroom_domain::{ErrorCode, Problem, SessionId};
+use greenroom_agent::ports::{Artifacts, Changes, Hands, OpenedChange};
+use greenroom_domain::{Attachment, ErrorCode, Problem, SessionId};
 use greenroom_sandbox::fake::FakeProvider;
 use greenroom_sandbox::{Base, ClaimSpec, Fence, Resources, Sandbox, SandboxProvider, Workspace};
 use std::collections::BTreeMap;
@@ -92,5 +92,17 @@ impl Hands for TurnHands {
 impl Changes for TurnHands {
     async fn open_change(&self, _: &str, _: &str) -> Result<OpenedChange, Problem> {
         Err(Problem::new(ErrorCode::NothingToPropose, "There is nothing to propose."))
+    }
+}
+
+/// Its model publishes nothing.
+#[async_trait]
+impl Artifacts for TurnHands {
+    fn limit(&self) -> u64 {
+        0
+    }
+
+    async fn keep(&self, _: &str, _: Vec<u8>) -> Result<Attachment, Problem> {
+        Err(Problem::new(ErrorCode::Internal, "Nothing is published here."))
     }
 }

@@ -63,7 +63,7 @@ impl Person {
             name: format!("Person {}", self.number),
             email: format!("person{}@example.org", self.number),
         };
-        Asking { author, is_admin: self.number == 0, model: None }
+        Asking { author, is_admin: self.number == 0, model: None, attachments: vec![] }
     }
 
     fn say(&self, session: SessionId, command: Command) -> usize {
@@ -107,7 +107,7 @@ fn command(shared: &Shared, person: &Person, session: SessionId, deed: u64) -> O
     Some(match deed {
         15..60 => {
             let delivery = if dice.chance(30) { Delivery::Insert } else { Delivery::Queue };
-            Command::Prompt { text: text(), delivery }
+            Command::Prompt { text: text(), delivery, attachments: vec![] }
         }
         60..68 => Command::EditPrompt { prompt: waiting(dice, person, session)?, text: text() },
         68..74 => Command::WithdrawPrompt { prompt: waiting(dice, person, session)? },
@@ -177,7 +177,8 @@ async fn repeat(shared: &Arc<Shared>, server: &Arc<Server>, person: &Arc<Person>
         return tell(Arc::clone(shared), Arc::clone(server), Arc::clone(person), number).await;
     }
     let Ok(handle) = server.registry.get(said.session).await else { return };
-    let other = Command::Prompt { text: "something else".into(), delivery: Delivery::Queue };
+    let other =
+        Command::Prompt { text: "something else".into(), delivery: Delivery::Queue, attachments: vec![] };
     match give(&handle, person, &said, other).await {
         Ok(receipt) => {
             shared.violation(format!("another command under the key {} got {receipt:?}", said.key));

@@ -7,7 +7,7 @@ use crate::hands::{self, TurnHands};
 use crate::world::Shared;
 use async_trait::async_trait;
 use greenroom_agent::ports::{Log, TurnEnded};
-use greenroom_agent::{Instructions, Speakers, TurnContext, Used};
+use greenroom_agent::{Instructions, Material, Said, Speakers, TurnContext, Used};
 use greenroom_domain::event::StartStage;
 use greenroom_domain::{BlockId, Durability, Entry, Event, SessionId, SessionState};
 use greenroom_sandbox::fake::FakeProvider;
@@ -130,16 +130,20 @@ async fn work(
         tool_calls: running.tool_calls,
         wall_ms: 0,
     });
-    let log = TurnLog { turn: turn.clone(), speakers: Mutex::new(Speakers::after(entries.iter())), clock };
+    // Nobody attaches a file here.
+    let material = Material::default();
+    let speakers = Mutex::new(Speakers::after(entries.iter(), &material));
+    let log = TurnLog { turn: turn.clone(), speakers, clock };
     let context = TurnContext {
         provider: brain,
         log: Arc::new(log),
         hands: Arc::clone(&hands) as _,
-        changes: hands,
+        changes: Arc::clone(&hands) as _,
+        artifacts: hands,
         clock: Arc::new(greenroom_agent::SystemClock::new()),
         files: Arc::default(),
         instructions: Instructions::default(),
-        history: greenroom_agent::transcript(entries.iter()),
+        history: greenroom_agent::transcript(entries.iter(), &material),
         budget: origin.budget,
         used,
         cancel: turn.cancelled(),
@@ -180,9 +184,9 @@ impl Log for TurnLog {
         BlockId::from_parts(u64::try_from(self.clock.now_ms()).unwrap_or(0), self.clock.random())
     }
 
-    async fn take_inserts(&self) -> Result<Vec<String>, TurnEnded> {
+    async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded> {
         let inserted = self.turn.take_inserts().await;
         let mut speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(inserted.iter().map(|(author, text)| speakers.say(author, text)).collect())
+        Ok(inserted.iter().map(|prompt| speakers.say(&prompt.author, &prompt.text).into()).collect())
     }
 }

@@ -64,6 +64,7 @@ async fn together(
         let body = CreateSession {
             repository: world.repository.clone(),
             prompt: None,
+            attachments: vec![],
             title: None,
             model: None,
             base_branch: None,

@@ -79,6 +79,7 @@ async fn make_sessions(world: &World, people: &[String], count: u32) -> Result<V
         let body = CreateSession {
             repository: world.repository.clone(),
             prompt: None,
+            attachments: vec![],
             title: Some(format!("Idle {number}")),
             model: None,
             base_branch: None,

@@ -32,6 +32,7 @@ pub(crate) async fn run(global: &Global, out: Output, entries: u64, n: u32) -> R
     let body = CreateSession {
         repository: world.repository.clone(),
         prompt: None,
+        attachments: vec![],
         title: Some("A long session".to_owned()),
         model: None,
         base_branch: None,
@@ -134,7 +135,13 @@ fn turn_of(number: u64) -> Vec<Event> {
     };
     let text = "Some words of an answer that is neither long nor short, as they usually are. ";
     let mut events = vec![
-        Event::PromptAccepted { prompt, author, text: format!("Task {number}"), delivery: Delivery::Queue, attachments: vec![] },
+        Event::PromptAccepted {
+            prompt,
+            author,
+            text: format!("Task {number}"),
+            delivery: Delivery::Queue,
+            attachments: vec![],
+        },
         Event::TurnStarted { turn, prompts: vec![prompt] },
     ];
     for step in 0..4 {

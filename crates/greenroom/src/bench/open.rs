@@ -60,8 +60,6 @@ async fn measure(
     let mut report = Report::default();
     report.fact("entries", entries);
     report.fact("window", WINDOW);
-    out.progress("the first opening reads the whole log once…\n");
-    report.row("without_checkpoint", vec![open(world, &token, session, Some(WINDOW)).await?.0]);
     for (name, window) in [("whole", None), ("windowed", Some(WINDOW))] {
         out.progress(&format!("{name}…\n"));
         let (mut samples, mut seen) = (vec![], 0);

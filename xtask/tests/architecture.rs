@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("stage", &[]),
     ("wire", &["domain"]),
     ("client", &["domain", "wire"]),
+    ("telemetry", &["domain"]),
     ("vault", &["domain"]),
     ("directory", &["domain"]),
     ("model", &["domain"]),
@@ -40,9 +41,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "image",
             "broker",
             "forge",
+            "telemetry",
         ],
     ),
-    ("api", &["domain", "wire", "app"]),
+    ("api", &["domain", "wire", "app", "telemetry"]),
     (
         "greenroom",
         &[
@@ -61,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "forge",
             "app",
             "api",
+            "telemetry",
         ],
     ),
     ("xtask", &[]),

@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
 use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, RepositoryName,
     SessionId,
 };
+use greenroom_telemetry::Gauges;
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
@@ -21,6 +23,14 @@ impl UseCases for App {
 
     async fn machine_resources(&self, caller: &Person) -> Result<MachineResources> {
         App::machine_resources(self, caller).await
+    }
+
+    async fn metrics(&self, caller: &Person, gauges: Gauges) -> Result<String> {
+        App::metrics(self, caller, gauges).await
+    }
+
+    async fn local_metrics(&self, gauges: Gauges) -> Result<String> {
+        App::local_metrics(self, gauges).await
     }
 
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
@@ -235,6 +245,15 @@ impl UseCases for App {
 
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt> {
         App::submit_command(self, caller, id, body).await
+    }
+
+    async fn session_trace(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        turn: Option<u64>,
+    ) -> Result<Vec<TurnTrace>> {
+        App::session_trace(self, caller, id, turn).await
     }
 
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage> {

@@ -18,6 +18,11 @@ use crate::ApiState;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
+/// Only the outermost layer: for a listener that is not the product's address.
+pub(crate) fn shaped(router: Router<ApiState>, state: &ApiState) -> Router<ApiState> {
+    router.layer(from_fn_with_state(state.clone(), request::answer))
+}
+
 pub(crate) fn around(router: Router<ApiState>, state: &ApiState) -> Router<ApiState> {
     router
         .layer(from_fn_with_state(state.clone(), origin::known_host))

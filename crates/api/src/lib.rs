@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod git;
 mod layers;
+mod metrics;
 mod openapi;
 mod port;
 mod preview;
@@ -18,6 +19,7 @@ mod serve;
 mod state;
 mod web;
 
+pub use metrics::metrics_router;
 pub use openapi::openapi;
 pub use port::{BuildFrames, Frames, PreviewStream, SessionsFrames, UseCases, WebSession};
 pub use preview::{InvalidPreviewDomain, PreviewDomain};
@@ -32,6 +34,7 @@ pub fn router(state: ApiState) -> Router {
     let (api, _document) = routes::documented(&state).split_for_parts();
     let router = api
         .merge(git::routes(&state))
+        .merge(metrics::routes(&state))
         .fallback(web::page_or_asset)
         .method_not_allowed_fallback(error::method_not_allowed);
     let product = layers::around(router, &state);

@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, Problem,
     RepositoryName, SessionId,
 };
+use greenroom_telemetry::Gauges;
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
@@ -53,6 +55,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PreviewStream for T {}
 #[async_trait]
 pub trait UseCases: Send + Sync + 'static {
     async fn machine(&self, caller: &Person) -> Result<Machine>;
+    /// The metrics' text; `gauges` has what the routes know.
+    async fn metrics(&self, caller: &Person, gauges: Gauges) -> Result<String>;
+    /// The same for a listener that an admin set up for it.
+    async fn local_metrics(&self, gauges: Gauges) -> Result<String>;
     async fn machine_resources(&self, caller: &Person) -> Result<MachineResources>;
 
     /// `not_signed_in` when the secret is not, or no longer, known.
@@ -135,6 +141,12 @@ pub trait UseCases: Send + Sync + 'static {
     async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
+    async fn session_trace(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        turn: Option<u64>,
+    ) -> Result<Vec<TurnTrace>>;
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;
     async fn entries_before(
         &self,

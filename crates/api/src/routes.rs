@@ -83,6 +83,7 @@ fn plain() -> Routes {
         .routes(routes!(live::new_draft, live::write_new_draft))
         .routes(routes!(attachments::artifacts))
         .routes(routes!(attachments::blob))
+        .routes(routes!(sessions::trace))
         .routes(routes!(changes::list))
         .routes(routes!(changes::show))
         .routes(routes!(changes::diff))

@@ -4,6 +4,7 @@ use crate::layers::{InFlight, Watched};
 use crate::port::UseCases;
 use crate::preview::{Grants, PreviewDomain};
 use greenroom_domain::RequestId;
+use greenroom_telemetry::{Gauges, Telemetry};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,6 +41,7 @@ pub struct Settings {
 pub struct ApiState {
     pub(crate) app: Arc<dyn UseCases>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) telemetry: Telemetry,
     /// Cancelled when the server begins to stop: streams end, plain requests finish.
     pub(crate) shutdown: CancellationToken,
     pub(crate) requests: InFlight,
@@ -57,6 +59,7 @@ impl ApiState {
         Self {
             app,
             settings: Arc::new(settings),
+            telemetry: Telemetry::default(),
             shutdown,
             requests: InFlight::new("requests at the same time", REQUESTS),
             streams: InFlight::new("open streams", STREAMS),
@@ -66,6 +69,20 @@ impl ApiState {
             hook_calls: Arc::new(Semaphore::new(HOOK_CALLS)),
             previews: Grants::default(),
             preview_requests: InFlight::new("open requests to previews", PREVIEW_REQUESTS),
+        }
+    }
+
+    pub fn measured_by(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
+    }
+
+    /// What this crate knows of them.
+    pub(crate) fn gauges(&self) -> Gauges {
+        Gauges {
+            streams: self.streams.count(),
+            requests: self.requests.count(),
+            is_draining: self.shutdown.is_cancelled(),
+            ..Gauges::default()
         }
     }
 }

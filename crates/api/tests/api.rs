@@ -18,6 +18,8 @@ mod hooks;
 mod inside;
 #[path = "api/live.rs"]
 mod live;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/previews.rs"]
 mod previews;
 #[path = "api/socket.rs"]

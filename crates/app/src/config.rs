@@ -8,6 +8,7 @@ use greenroom_forge::Forge;
 use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider, Storage};
 use greenroom_session::{Clock, Hibernation};
+use greenroom_telemetry::Telemetry;
 use greenroom_vault::Vault;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,4 +65,5 @@ pub struct Ports {
     pub storage: Storage,
     pub policies: SandboxPolicies,
     pub clock: Arc<dyn Clock>,
+    pub telemetry: Telemetry,
 }

@@ -18,7 +18,7 @@ use greenroom_wire::{ForkSession, SessionView};
 use inherited::inherited;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a fork waits for a snapshot that is being taken.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ impl App {
         id: SessionId,
         body: ForkSession,
     ) -> Result<SessionView> {
-        let arrived = Instant::now();
+        let arrived = crate::timeline::Arrival::now();
         require(caller, Role::Member)?;
         let digest = Sha256::digest(serde_json::to_vec(&(id, &body)).unwrap_or_default()).into();
         let (at, random) = self.inner.id_parts();
@@ -87,7 +87,11 @@ impl App {
             self.inner.forget_files(session).await;
             self.inner.discard_files(session);
         }
-        self.inner.session_view(&created?).await
+        let created = created?;
+        if has_prompt {
+            self.inner.telemetry.prompt_accepted();
+        }
+        self.inner.session_view(&created).await
     }
 }
 

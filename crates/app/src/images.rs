@@ -107,6 +107,11 @@ impl Images {
     }
 
     /// Keeps an image from being removed; `None`: it is being removed.
+    /// Builds that run or wait for a place.
+    pub(crate) fn running_count(&self) -> usize {
+        self.with_running(|running| running.len())
+    }
+
     pub(crate) fn hold(&self, image: ImageId) -> Option<ImageUse> {
         self.uses.hold(image)
     }

@@ -10,6 +10,7 @@ mod fork;
 mod hook;
 mod images;
 mod journal;
+mod metrics;
 mod mirror;
 mod models;
 mod moments;
@@ -32,6 +33,7 @@ mod snapshots;
 mod testing;
 mod text;
 mod timeline;
+mod traces;
 mod turns;
 mod warm;
 mod workspaces;
@@ -53,6 +55,7 @@ use greenroom_directory::Directory;
 use greenroom_domain::{ErrorCode, Person, Problem, Role};
 use greenroom_forge::Forge;
 use greenroom_session::{Blobs, Clock, FileSessions, Registry};
+use greenroom_telemetry::Telemetry;
 use greenroom_vault::Vault;
 use images::Images;
 use models::Models;
@@ -89,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
     pub(crate) forge: Arc<dyn Forge>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) telemetry: Telemetry,
     pub(crate) images: Images,
     pub(crate) models: Models,
     pub(crate) mirrors: mirror::Mirrors,
@@ -103,6 +107,9 @@ pub(crate) struct Inner {
     pub(crate) boot: restore::Boot,
     /// When the prompts that are being committed arrived, for the start timeline.
     pub(crate) arrivals: timeline::Arrivals,
+    pub(crate) outbox: Arc<outbox::Outbox>,
+    /// Places for reading logs whose turns are sent to a collector.
+    pub(crate) tracing: tokio::sync::Semaphore,
     pub(crate) memories: turns::Memories,
     pub(crate) list_changes: session_list::ListChanges,
     pub(crate) rooms: rooms::Rooms,
@@ -133,12 +140,15 @@ impl App {
             vault: ports.vault,
             forge: ports.forge,
             clock: Arc::clone(&ports.clock),
+            telemetry: ports.telemetry,
             sandboxes: ports.sandboxes,
             storage: ports.storage,
             policies: ports.policies,
             snapshots,
             boot,
             arrivals: timeline::Arrivals::default(),
+            outbox: Arc::default(),
+            tracing: tokio::sync::Semaphore::new(2),
             memories: turns::Memories::default(),
             list_changes: session_list::ListChanges::default(),
             rooms: rooms::Rooms::default(),

@@ -27,6 +27,10 @@ impl Outbox {
         self.arrived.notify_one();
     }
 
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn take(&self) -> Vec<Summary> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.drain().map(|(_, summary)| summary).collect()

@@ -2,6 +2,7 @@
 
 use crate::moments::Ending;
 use crate::session_list::ListChange;
+use crate::timeline::Arrival;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::command::TITLE_LIMIT;
@@ -15,7 +16,6 @@ use greenroom_wire::{
     ChangeRef, ChangeStatus, CreateSession, EntryPage, Receipt, SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
-use std::time::Instant;
 
 pub(crate) const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
@@ -28,7 +28,7 @@ impl App {
         key: &CommandId,
         body: CreateSession,
     ) -> Result<SessionView> {
-        let arrived = Instant::now();
+        let arrived = Arrival::now();
         require(caller, Role::Member)?;
         let digest = body_digest(&body);
         let asked = body.prompt.clone().map(|prompt| (prompt, body.repository.clone()));
@@ -61,11 +61,13 @@ impl App {
         };
         self.inner.prepare_files(Shelf::Person(caller.id), session, &events).await?;
         self.inner.arrivals.note(session, arrived);
+        let prompts = events.iter().filter(|event| matches!(event, Event::PromptAccepted { .. })).count();
         let created = self.inner.sessions().create(session, events).await;
         if created.is_err() {
             self.inner.forget_files(session).await;
         }
         let handle = created?;
+        (0..prompts).for_each(|_| self.inner.telemetry.prompt_accepted());
         if let Some((prompt, repository)) = asked {
             let forget = |name| self.inner.forget_sent_draft(caller.id, None, name, &prompt);
             tokio::join!(forget(None), forget(Some(&repository)));
@@ -101,7 +103,7 @@ impl App {
         id: SessionId,
         body: SubmitCommand,
     ) -> Result<Receipt> {
-        let arrived = Instant::now();
+        let arrived = Arrival::now();
         let handle = self.open(caller, Role::Member, id).await?;
         let attachments = match &body.command {
             Command::Prompt { attachments, .. } => {
@@ -125,6 +127,13 @@ impl App {
         }
         let stored = handle.command(body.key.clone(), body.command, asking).await;
         let is_refused = stored.as_ref().map_or(true, |stored| stored.problem.is_some());
+        match &stored {
+            Ok(StoredReceipt { problem: Some(problem), .. }) | Err(problem) => {
+                self.inner.telemetry.command_refused(problem.code);
+            }
+            Ok(_) if prompt.is_some() => self.inner.telemetry.prompt_accepted(),
+            Ok(_) => {}
+        }
         match prompt {
             Some(_) if is_refused => self.inner.arrivals.forget(id, arrived),
             Some(text) => self.inner.forget_sent_draft(caller.id, Some(id), None, &text).await,

@@ -165,6 +165,7 @@ impl World {
             storage: Storage::plain(data.path()).unwrap(),
             policies: SandboxPolicies::default(),
             clock: Arc::new(SystemClock),
+            telemetry: greenroom_telemetry::Telemetry::default(),
         };
         let app = App::start(config, ports).await.unwrap();
         let admin =

@@ -1,7 +1,7 @@
 //! The start timeline of a turn: when each stage was reached, counted from the prompt's arrival.
 
-use greenroom_domain::SessionId;
 use greenroom_domain::event::{SandboxStart, StartStage, TimelineMark};
+use greenroom_domain::{RequestId, SessionId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,29 +11,43 @@ use tokio::sync::Notify;
 /// Prompts that may be between arrival and the start of their turn.
 const ARRIVALS_LIMIT: usize = 10_000;
 
-/// When the prompt that is being committed arrived, per session.
+/// When a prompt arrived, and by which request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    pub(crate) request: Option<RequestId>,
+}
+
+impl Arrival {
+    /// Of the request that this task works for.
+    pub(crate) fn now() -> Self {
+        Self { at: Instant::now(), request: greenroom_telemetry::request::current() }
+    }
+}
+
+/// The prompt that is being committed, per session.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
-    by_session: Mutex<HashMap<SessionId, Instant>>,
+    by_session: Mutex<HashMap<SessionId, Arrival>>,
 }
 
 impl Arrivals {
-    pub(crate) fn note(&self, session: SessionId, at: Instant) {
+    pub(crate) fn note(&self, session: SessionId, arrival: Arrival) {
         let mut arrivals = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
         if arrivals.len() < ARRIVALS_LIMIT {
-            arrivals.entry(session).or_insert(at);
+            arrivals.entry(session).or_insert(arrival);
         }
     }
 
     /// Takes back an arrival whose prompt was refused.
-    pub(crate) fn forget(&self, session: SessionId, at: Instant) {
+    pub(crate) fn forget(&self, session: SessionId, arrival: Arrival) {
         let mut arrivals = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
-        if arrivals.get(&session) == Some(&at) {
+        if arrivals.get(&session) == Some(&arrival) {
             arrivals.remove(&session);
         }
     }
 
-    pub(crate) fn take(&self, session: SessionId) -> Option<Instant> {
+    pub(crate) fn take(&self, session: SessionId) -> Option<Arrival> {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session)
     }
 }
@@ -42,6 +56,7 @@ impl Arrivals {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     start: Instant,
+    request: Option<RequestId>,
     marks: Mutex<Vec<TimelineMark>>,
     sandbox: Mutex<Option<SandboxStart>>,
     is_taken: AtomicBool,
@@ -49,9 +64,10 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    pub(crate) fn new(start: Instant) -> Self {
+    pub(crate) fn new(arrival: Arrival) -> Self {
         Self {
-            start,
+            start: arrival.at,
+            request: arrival.request,
             marks: Mutex::default(),
             sandbox: Mutex::default(),
             is_taken: AtomicBool::new(false),
@@ -80,6 +96,10 @@ impl Timeline {
     pub(crate) fn sandbox_is(&self, made_from: SandboxStart, synced: Instant) {
         let found = if synced <= self.start { SandboxStart::Running } else { made_from };
         *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    pub(crate) fn request(&self) -> Option<RequestId> {
+        self.request
     }
 
     pub(crate) fn sandbox(&self) -> Option<SandboxStart> {
@@ -113,7 +133,7 @@ mod tests {
     #[test]
     fn a_stage_counts_once_and_what_was_ready_before_counts_as_zero() {
         let start = Instant::now();
-        let timeline = Timeline::new(start);
+        let timeline = Timeline::new(Arrival { at: start, request: None });
         timeline.mark(StartStage::FirstToken, start + Duration::from_millis(2));
         timeline.mark(StartStage::FirstToken, start + Duration::from_millis(9));
         assert!(!timeline.is_complete());

@@ -3,7 +3,7 @@
 use crate::attachments::{Placed, files_of};
 use crate::exec::Shell;
 use crate::outbox::Outbox;
-use crate::timeline::Timeline;
+use crate::timeline::{Arrival, Timeline};
 use crate::workspaces::git_identity;
 use crate::{Inner, Result};
 use async_trait::async_trait;
@@ -20,9 +20,11 @@ use greenroom_domain::{
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
 use greenroom_session::{Effects, Shelf, Summary, TurnHandle};
+use greenroom_telemetry::TurnMeter;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use tracing::Instrument;
 
 const MAX_OUTPUT_TOKENS: u32 = 16_000;
 /// How long a turn's sandbox lets the model's request go first.
@@ -39,7 +41,7 @@ pub(crate) struct TurnEffects {
 impl TurnEffects {
     /// Starts the background work that lives as long as the app.
     pub(crate) fn new(app: &Arc<Inner>) -> Self {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::clone(&app.outbox);
         tokio::spawn(Arc::clone(&outbox).run(Arc::downgrade(app)));
         tokio::spawn(Inner::sweep_idle(Arc::downgrade(app)));
         Self { app: Arc::downgrade(app), outbox }
@@ -50,11 +52,16 @@ impl TurnEffects {
 impl Effects for TurnEffects {
     fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>) {
         let Some(app) = self.app.upgrade() else { return };
-        let arrived = app.arrivals.take(turn.session().id()).unwrap_or_else(Instant::now);
+        let arrived = app.arrivals.take(turn.session().id()).unwrap_or_else(Arrival::now);
+        let span = tracing::info_span!(
+            "turn", session = %turn.session().id(), turn = %turn.turn(), request = arrived.request.map(tracing::field::display)
+        );
         let timeline = Arc::new(Timeline::new(arrived));
-        timeline.mark(StartStage::Queued, arrived);
+        timeline.mark(StartStage::Queued, arrived.at);
         timeline.mark(StartStage::Committed, Instant::now());
-        tokio::spawn(TurnRunner { app, turn, state, conversation, timeline }.run());
+        let meter = Arc::new(app.telemetry.turn());
+        let runner = TurnRunner { app, turn, state, conversation, timeline, meter };
+        tokio::spawn(runner.run().instrument(span));
     }
 
     fn publish(&self, summary: Summary) {
@@ -110,14 +117,20 @@ struct TurnRunner {
     state: SessionState,
     conversation: Option<Vec<Entry>>,
     timeline: Arc<Timeline>,
+    meter: Arc<TurnMeter>,
 }
 
 impl TurnRunner {
     async fn run(self) {
         let begun = Instant::now();
         // The sandbox starts while the model thinks; nobody waits for it here.
-        let marks =
-            tokio::spawn(start_sandbox(Arc::clone(&self.app), Arc::clone(&self.timeline), self.turn.clone()));
+        let start = Start {
+            timeline: Arc::clone(&self.timeline),
+            turn: self.turn.clone(),
+            meter: Arc::clone(&self.meter),
+        };
+        let starting = start_sandbox(Arc::clone(&self.app), start.clone());
+        let marks = tokio::spawn(starting.in_current_span());
         let used = self.used();
         let finished = match Box::pin(self.work(used)).await {
             Ok(Some(finished)) => finished,
@@ -126,10 +139,15 @@ impl TurnRunner {
             Err(problem) => Finished { outcome: TurnOutcome::Failed { problem }, used },
         };
         marks.abort();
-        commit_timeline(&self.timeline, &self.turn).await;
+        start.commit().await;
         self.app.turn_ends(self.turn.session(), self.turn.turn());
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.turn.finish(finished.outcome, finished.used.usage, duration_ms).await;
+        tracing::info!(outcome = ?finished.outcome, duration_ms, "the turn ended");
+        let (outcome, usage) = (finished.outcome, finished.used.usage);
+        let turn = self.turn.turn();
+        self.meter.observe(&[Event::TurnFinished { turn, outcome: outcome.clone(), usage, duration_ms }]);
+        self.turn.finish(outcome, usage, duration_ms).await;
+        self.app.trace_turn(self.turn.session(), turn);
     }
 
     /// What the turn used before a restart.
@@ -159,7 +177,11 @@ impl TurnRunner {
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
             turn: self.turn.clone(),
-            timeline: Arc::clone(&self.timeline),
+            start: Start {
+                timeline: Arc::clone(&self.timeline),
+                turn: self.turn.clone(),
+                meter: Arc::clone(&self.meter),
+            },
             author,
             speakers: Mutex::new(Speakers::after(entries.iter(), &material)),
             memory: Arc::clone(&memory),
@@ -242,7 +264,8 @@ fn no_session() -> Problem {
 
 /// Starts the sandbox as soon as the request has left, so that the two do not compete for the processor; at once when the
 /// request takes long. Marks when it was ready, and commits the timeline once it is complete.
-async fn start_sandbox(app: Arc<Inner>, timeline: Arc<Timeline>, turn: TurnHandle) {
+async fn start_sandbox(app: Arc<Inner>, start: Start) {
+    let Start { timeline, turn, .. } = &start;
     // Late is late: the sandbox does not wait for a slow connection.
     let _ = tokio::time::timeout(REQUEST_FIRST, timeline.model_called()).await;
     let sandbox = app.start_sandbox(turn.session());
@@ -255,15 +278,28 @@ async fn start_sandbox(app: Arc<Inner>, timeline: Arc<Timeline>, turn: TurnHandl
     }
     timeline.mark(StartStage::Synced, stages.synced);
     if timeline.is_complete() {
-        commit_timeline(&timeline, &turn).await;
+        start.commit().await;
     }
 }
 
-async fn commit_timeline(timeline: &Timeline, turn: &TurnHandle) {
-    let Some(marks) = timeline.take_marks() else { return };
-    let event = Event::StartTimeline { turn: turn.turn(), marks, sandbox: timeline.sandbox() };
-    // Refused only when the turn is over, which says so itself.
-    let _ = turn.commit(vec![event], Durability::Synced).await;
+/// A turn's start, as it is told in its log.
+#[derive(Clone, Debug)]
+struct Start {
+    timeline: Arc<Timeline>,
+    turn: TurnHandle,
+    meter: Arc<TurnMeter>,
+}
+
+impl Start {
+    /// Once: when the start is complete, and otherwise before the turn ends, whatever it reached.
+    async fn commit(&self) {
+        let Some(marks) = self.timeline.take_marks() else { return };
+        let (sandbox, request) = (self.timeline.sandbox(), self.timeline.request());
+        let events = vec![Event::StartTimeline { turn: self.turn.turn(), marks, sandbox, request }];
+        self.meter.observe(&events);
+        // Refused only when the turn is over, which says so itself.
+        let _ = self.turn.commit(events, Durability::Synced).await;
+    }
 }
 
 /// The agent's ports, for one turn.
@@ -271,7 +307,7 @@ async fn commit_timeline(timeline: &Timeline, turn: &TurnHandle) {
 struct Ports {
     app: Arc<Inner>,
     turn: TurnHandle,
-    timeline: Arc<Timeline>,
+    start: Start,
     author: Author,
     speakers: Mutex<Speakers>,
     memory: Arc<Memory>,
@@ -287,7 +323,13 @@ struct Ports {
 impl Log for Ports {
     async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
         self.app.turn_commits(self.turn.session(), self.turn.turn(), &events);
-        self.turn.commit(events, durability).await.map_err(|ended| TurnEnded::new(ended.to_string()))
+        self.start.meter.observe(&events);
+        let begun = Instant::now();
+        let committed = self.turn.commit(events, durability).await;
+        if durability == Durability::Synced {
+            self.app.telemetry.committed(begun.elapsed());
+        }
+        committed.map_err(|ended| TurnEnded::new(ended.to_string()))
     }
 
     fn delta(&self, block: BlockId, offset: u64, text: &str) {
@@ -306,10 +348,11 @@ impl Log for Ports {
     }
 
     fn mark(&self, stage: StartStage) {
-        self.timeline.mark(stage, Instant::now());
-        if stage == StartStage::FirstToken && self.timeline.is_complete() {
-            let (timeline, turn) = (Arc::clone(&self.timeline), self.turn.clone());
-            tokio::spawn(async move { commit_timeline(&timeline, &turn).await });
+        let timeline = &self.start.timeline;
+        timeline.mark(stage, Instant::now());
+        if stage == StartStage::FirstToken && timeline.is_complete() {
+            let start = self.start.clone();
+            tokio::spawn(async move { start.commit().await });
         }
     }
 

@@ -1,6 +1,7 @@
 //! The routes, in the order of the API's table.
 
 use crate::{Address, Client, Credential, Error};
+use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person,
     RepositoryName, SessionId,
@@ -304,6 +305,15 @@ impl Client {
     pub async fn blob(&self, id: SessionId, digest: &BlobDigest) -> Result<Pieces, Error> {
         let request = self.request(Method::GET, &["sessions", &id.to_string(), "blobs", digest.as_str()]);
         Ok(Pieces { response: self.send(request).await?, address: self.address().clone() })
+    }
+
+    /// The last 50 turns, oldest first, or the one of this number.
+    pub async fn session_trace(&self, id: SessionId, turn: Option<u64>) -> Result<Vec<TurnTrace>, Error> {
+        let mut url = self.address().route(&["sessions", &id.to_string(), "trace"]);
+        if let Some(turn) = turn {
+            url.query_pairs_mut().append_pair("turn", &turn.to_string());
+        }
+        self.answer(self.request_url(Method::GET, url)).await
     }
 
     pub async fn exec(&self, id: SessionId, body: &Exec) -> Result<ExecResult, Error> {

@@ -113,6 +113,17 @@ impl Directory {
         .await
     }
 
+    /// Sessions and waiting prompts, by status.
+    pub async fn session_counts(&self) -> Result<Vec<(SessionStatus, u64, u64)>> {
+        self.read(|db| {
+            let sql = "SELECT status, count(*) AS n, sum(queued_prompts) AS q FROM sessions GROUP BY status";
+            all(db.prepare(sql)?, [], |row| {
+                Ok((word(row, "status")?, unsigned(row, "n")?, unsigned(row, "q")?))
+            })
+        })
+        .await
+    }
+
     /// With what people typed there and how far they read it.
     pub async fn remove_session(&self, id: SessionId) -> Result<()> {
         self.write(move |db| {

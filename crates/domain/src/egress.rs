@@ -21,6 +21,17 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "not_allowed",
+            Self::PrivateAddress => "private_address",
+            Self::NoServerName => "no_server_name",
+            Self::UnknownProtocol => "unknown_protocol",
+            Self::OtherName => "other_name",
+            Self::Repository => "repository",
+        }
+    }
+
     /// Ends the sentence "HOST:PORT was refused: …".
     pub fn words(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId,
-    Problem, PromptId, RepositoryId, RepositoryName, SessionId, SnapshotId, TurnId,
+    Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -217,6 +217,9 @@ pub enum Event {
         /// What its sandbox was made from; `None`: the turn needed none, or it did not come.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sandbox: Option<SandboxStart>,
+        /// The request that brought the prompt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<RequestId>,
     },
     ChangeOpened {
         change: ChangeId,
@@ -381,6 +384,20 @@ pub enum StartStage {
     Claimed,
     Restored,
     Synced,
+}
+
+impl StartStage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Committed => "committed",
+            Self::ModelCalled => "model_called",
+            Self::FirstToken => "first_token",
+            Self::Claimed => "claimed",
+            Self::Restored => "restored",
+            Self::Synced => "synced",
+        }
+    }
 }
 
 /// What a turn's sandbox was made from, the quickest first.

@@ -13,6 +13,7 @@ pub mod person;
 pub mod present;
 pub mod problem;
 pub mod state;
+pub mod trace;
 
 pub use attachment::{Attachment, AttachmentRef};
 pub use command::{Command, CommandId, Delivery};

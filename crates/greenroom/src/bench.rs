@@ -91,7 +91,7 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
             "This is a debug build; measure with `cargo xtask bench …`, which builds for release.\n",
         );
     }
-    crate::serve::log_to_stderr(crate::settings::LogFormat::Text);
+    crate::serve::log_to_stderr(crate::settings::LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match bench {

@@ -46,7 +46,7 @@ struct Part {
 }
 
 pub(crate) fn demo(global: &Global, arguments: &Demo) -> Result<Exit, Failure> {
-    crate::serve::log_to_stderr(LogFormat::Text);
+    crate::serve::log_to_stderr(LogFormat::Text, "warn");
     let place = Place::choose(global, arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(play(&place, arguments));

@@ -6,6 +6,7 @@ pub(crate) mod diff;
 mod summary;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod waterfall;
 
 pub(crate) use summary::{problem, used};
 

@@ -13,7 +13,7 @@ use url::Url;
 
 pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Result<Exit, Failure> {
     let settings = Settings::load(data, flags)?;
-    log_to_stderr(settings.log_format);
+    log_to_stderr(settings.log_format, &settings.log_filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = server::start(options(settings)?).await?;
@@ -47,6 +47,8 @@ fn options(settings: Settings) -> Result<Options, Problem> {
     Ok(Options {
         data: settings.data,
         listen: settings.listen,
+        metrics_listen: settings.metrics_listen,
+        otlp_endpoint: settings.otlp_endpoint,
         public_origin,
         preview_domain: settings.preview_domain,
         budget: settings.budget,
@@ -103,9 +105,9 @@ pub(crate) async fn stop_requested() -> std::io::Result<()> {
     }
 }
 
-/// `RUST_LOG` chooses what is logged; without it, warnings.
-pub(crate) fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+/// `RUST_LOG` chooses what is logged; without it, `filter` does.
+pub(crate) fn log_to_stderr(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails only when a subscriber is set already, as in tests.
     let _ = match format {

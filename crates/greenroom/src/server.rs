@@ -14,6 +14,7 @@ use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
 use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeEnd, VolumeError, VolumeSettings};
 use greenroom_session::SystemClock;
+use greenroom_telemetry::{Telemetry, TraceSettings};
 use greenroom_vault::Vault;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,18 @@ use url::Url;
 
 /// What a stop waits for the last users of the data directory's volume.
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
+/// What a stop waits for the collector to take the last traces.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a server is started with; `serve` reads it from settings, the demo and the benchmarks make it.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
+    /// Where metrics are read without a token.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// The collector of traces.
+    pub(crate) otlp_endpoint: Option<Url>,
     pub(crate) public_origin: Option<Url>,
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) budget: Budget,
@@ -59,6 +66,8 @@ impl Options {
         Self {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            metrics_listen: None,
+            otlp_endpoint: None,
             public_origin: None,
             preview_domain: None,
             budget: Budget::default(),
@@ -90,6 +99,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     data: DataDir,
     volume: VolumeEnd,
+    telemetry: Telemetry,
     stopping: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -103,7 +113,12 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
         .public_origin
         .as_ref()
         .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
-    let (app, volume) = open_app(&data, &options, &origin).await?;
+    let for_metrics = match options.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let telemetry = telemetry(options.otlp_endpoint.as_ref())?;
+    let (app, volume) = open_app(&data, &options, &origin, telemetry.clone()).await?;
     app.ensure_admin(admin_from_system()).await?;
     let local_token = app.renew_local_token().await?;
     data.write_run_file("local-token", &local_token)?;
@@ -111,10 +126,17 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let stopping = CancellationToken::new();
     let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);
     let settings = ApiSettings { listen: address, public_origin, preview_domain };
-    let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone());
+    let state =
+        ApiState::new(Arc::new(app.clone()), settings, stopping.clone()).measured_by(telemetry.clone());
+    if let Some(listener) = for_metrics {
+        let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
+        data.write_run_file("metrics-address", &format!("http://{address}"))?;
+        let router = greenroom_api::metrics_router(state.clone());
+        tokio::spawn(greenroom_api::serve(listener, router, stopping.clone()));
+    }
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
-    Ok(Server { app, origin, local_token, address, data, volume, stopping, serving })
+    Ok(Server { app, origin, local_token, address, data, volume, telemetry, stopping, serving })
 }
 
 impl Server {
@@ -126,7 +148,7 @@ impl Server {
     /// Lets plain requests finish, ends streams and sandboxes. Turns go on after the next start. Nothing of the data
     /// directory is in use when this returns: its volume is unmounted, and another server may have it.
     pub(crate) async fn stop(self) {
-        let Self { app, data, volume, stopping, serving, .. } = self;
+        let Self { app, data, volume, telemetry, stopping, serving, .. } = self;
         stopping.cancel();
         app.shutdown().await;
         if let Ok(Err(error)) = serving.await {
@@ -134,6 +156,8 @@ impl Server {
         }
         data.remove_run_file("local-token");
         data.remove_run_file("address");
+        data.remove_run_file("metrics-address");
+        telemetry.flush(FLUSH_DEADLINE).await;
         drop(app);
         if tokio::time::timeout(UNMOUNT_DEADLINE, volume.wait()).await.is_err() {
             tracing::warn!(
@@ -143,7 +167,21 @@ impl Server {
     }
 }
 
-async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(App, VolumeEnd), Problem> {
+fn telemetry(collector: Option<&Url>) -> Result<Telemetry, Problem> {
+    let Some(endpoint) = collector else { return Ok(Telemetry::default()) };
+    let settings = TraceSettings { endpoint: endpoint.clone(), version: env!("CARGO_PKG_VERSION") };
+    Telemetry::exporting(&settings).map_err(|reason| {
+        Problem::new(ErrorCode::SettingsInvalid, format!("otlp_endpoint cannot be used: {reason}."))
+            .hint("It is the base address of a collector's OTLP receiver for HTTP.")
+    })
+}
+
+async fn open_app(
+    data: &DataDir,
+    options: &Options,
+    origin: &str,
+    telemetry: Telemetry,
+) -> Result<(App, VolumeEnd), Problem> {
     let forge: Arc<dyn Forge> = Arc::new(LocalForge::open(data.path())?);
     let policies = SandboxPolicies::default();
     let denials = Arc::new(Denials::default());
@@ -197,6 +235,7 @@ async fn open_app(data: &DataDir, options: &Options, origin: &str) -> Result<(Ap
         storage,
         policies,
         clock: Arc::new(SystemClock),
+        telemetry,
     };
     let app = App::start(config, ports).await?;
     denials.app.set(app.downgrade()).expect("set once, here");

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use url::Url;
 
 /// File in the data directory that is read where no other is named.
 const FILE_NAME: &str = "greenroom.toml";
@@ -36,6 +37,9 @@ pub(crate) struct Settings {
     /// For previews; none: only browsers on this machine reach them.
     pub(crate) preview_domain: Option<PreviewDomain>,
     pub(crate) log_format: LogFormat,
+    pub(crate) log_filter: String,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) otlp_endpoint: Option<Url>,
     pub(crate) max_sandboxes: u32,
     /// At most `MAX_BLANKS`.
     pub(crate) blanks: u32,
@@ -85,6 +89,9 @@ impl Settings {
             public_origin: layer.public_origin.map(|origin| origin.to_string()),
             preview_domain: layer.preview_domain,
             log_format: layer.log.format.expect(all),
+            log_filter: layer.log.filter.expect(all).into(),
+            metrics_listen: layer.metrics_listen,
+            otlp_endpoint: layer.otlp_endpoint.map(|collector| collector.0),
             max_sandboxes,
             // So that every start that may be made at once finds one.
             blanks: layer.blanks.map_or_else(|| max_sandboxes.min(MAX_BLANKS as u32), u32::from),
@@ -183,7 +190,7 @@ mod tests {
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
-            image_registries = ['registry.example.com', '127.0.0.1:5000']\n[log]\nformat = 'json'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -202,7 +209,10 @@ mod tests {
             ("GREENROOM_IMAGES_KEPT", "5"),
             ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),
             ("GREENROOM_IMAGE_REGISTRIES", "registry.example.com,127.0.0.1:5000"),
+            ("GREENROOM_METRICS_LISTEN", "127.0.0.1:9464"),
+            ("GREENROOM_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("GREENROOM_LOG_FORMAT", "json"),
+            ("GREENROOM_LOG_FILTER", "info,hyper=warn"),
             ("GREENROOM_POOL_FLOOR", "2"),
             ("GREENROOM_POOL_CAP", "3"),
             ("GREENROOM_POOL_MOST", "5"),
@@ -238,6 +248,9 @@ mod tests {
         assert!(env(&[("GREENROOM_PUBLIC_ORIGIN", "https://code.example/path")]).is_err());
         assert!(env(&[("GREENROOM_MAX_SANDBOXES", "0")]).is_err());
         assert!(env(&[("GREENROOM_BLANKS", "129")]).is_err());
+        assert!(env(&[("GREENROOM_LOG_FILTER", "loudly=maybe")]).is_err());
+        assert!(env(&[("GREENROOM_OTLP_ENDPOINT", "ftp://127.0.0.1")]).is_err());
+        assert!(env(&[("GREENROOM_OTLP_ENDPOINT", "http://a:b@127.0.0.1")]).is_err());
         assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
         let problem = file("volume_gib = 5000\n").unwrap_err();
         assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);

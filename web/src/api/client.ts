@@ -36,6 +36,7 @@ import type {
   SessionView,
   SignedIn,
   TokenCreated,
+  TurnTrace,
   WarmView,
   WriteDraft,
 } from "./types";
@@ -185,6 +186,7 @@ export const api = {
     post<SessionView>("/sessions", body, { headers: { "Idempotency-Key": key } }),
   forkSession: (id: string, body: ForkSession, key: string) =>
     post<SessionView>(`/sessions/${part(id)}/fork`, body, { headers: { "Idempotency-Key": key } }),
+  sessionTrace: (id: string, signal?: AbortSignal) => get<TurnTrace[]>(`/sessions/${part(id)}/trace`, signal),
   sessionEnvironment: (id: string, signal?: AbortSignal) => get<SessionEnvironment>(`/sessions/${part(id)}/environment`, signal),
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>

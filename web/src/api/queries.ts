@@ -12,6 +12,8 @@ export const sessionsQuery = queryOptions({
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>
   queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });
+export const sessionTraceQuery = (id: string, isRunning: boolean) =>
+  queryOptions({ queryKey: ["sessions", id, "trace"], queryFn: ({ signal }) => api.sessionTrace(id, signal), refetchInterval: isRunning ? 3000 : false });
 export const repositoriesQuery = queryOptions({
   queryKey: ["repositories"],
   queryFn: ({ signal }) => api.repositories(signal),

@@ -12,6 +12,7 @@ import { Rename } from "./rename";
 import { outcomeText, usedText } from "./say";
 import type { SessionState, Turn } from "./state";
 import { TodoList } from "./todo";
+import { Waterfalls } from "./waterfall";
 
 export function Details({ id, state }: { id: string; state: SessionState }) {
   const turns = [...state.turnOrder].reverse().flatMap((turn) => state.turns.get(turn) ?? []);
@@ -32,6 +33,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
             <TurnFacts key={turn.id} turn={turn} prompt={state.prompts.get(turn.firstPrompt ?? "")?.text} />
           ))}
         </ol>
+        {turns.length > 0 && <Waterfalls id={id} isRunning={state.running !== null} />}
       </Section>
       <Removal id={id} isRunning={state.running !== null} />
     </div>

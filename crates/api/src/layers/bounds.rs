@@ -33,6 +33,11 @@ impl InFlight {
         Self { what, limit, counts: Arc::default() }
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.values().map(|count| u64::from(*count)).sum()
+    }
+
     pub(crate) fn enter(&self, person: PersonId) -> Result<Slot, Problem> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(person).or_default();
@@ -75,7 +80,8 @@ pub(crate) async fn deadline(time: Duration, request: Request, next: Next) -> Re
         let answer = tokio::time::timeout(time, next.run(request)).await;
         return answer.map_err(|_| too_slow(time, "Try again in a moment.").into());
     }
-    let work = tokio::spawn(next.run(request).in_current_span());
+    let work = greenroom_telemetry::request::scope_of(next.run(request)).in_current_span();
+    let work = tokio::spawn(work);
     match tokio::time::timeout(time, work).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(_)) => Err(panicked().into()),

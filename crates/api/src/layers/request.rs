@@ -5,11 +5,12 @@ use crate::ApiState;
 use crate::error::{no_such_route, panicked};
 use crate::state::new_request_id;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use greenroom_domain::{ErrorCode, Problem, RequestId};
+use greenroom_telemetry::request::scope;
 use greenroom_wire::{ErrorBody, ErrorView};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
@@ -20,6 +21,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 use tracing::Instrument;
 
+/// The route of what has no template: pages and their files, and addresses that do not exist.
+const PAGE: &str = "page";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -38,19 +41,22 @@ enum Reader {
     Browser,
 }
 
-pub(super) async fn answer(State(_): State<ApiState>, request: Request, next: Next) -> Response {
-    let id = new_request_id();
+pub(super) async fn answer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let reader = reader_of(&path);
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let span = tracing::info_span!("request", %id);
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let answered =
+        AssertUnwindSafe(scope(id, next.run(request))).catch_unwind().instrument(span.clone()).await;
     let response = answered.unwrap_or_else(|_| crate::error::ApiError(panicked()).into_response());
-    let response = with_error_body(response, id, reader);
+    let response = with_error_body(response, id, reader, &state);
     let _entered = span.entered();
     let status = response.status().as_u16();
     let ms = started.elapsed().as_millis();
+    state.telemetry.http(route.as_deref().unwrap_or(PAGE), method.as_str(), status, started.elapsed());
     match reader {
         Reader::Browser => tracing::debug!(%method, path, status, ms, "answered"),
         _ => tracing::info!(%method, path, status, ms, "answered"),
@@ -58,16 +64,24 @@ pub(super) async fn answer(State(_): State<ApiState>, request: Request, next: Ne
     with_headers(response, id, reader)
 }
 
+/// A program's own id, so that it finds its request in this server's log, when it has exactly the form of ours: nothing
+/// else may get into logs by a header. Otherwise a new one.
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    given.unwrap_or_else(new_request_id)
+}
+
 fn reader_of(path: &str) -> Reader {
     match path.split('/').nth(1) {
-        Some("api") => Reader::Program,
+        Some("api" | "metrics" | "healthz" | "readyz") => Reader::Program,
         Some("git") => Reader::Git,
         _ => Reader::Browser,
     }
 }
 
-fn with_error_body(mut response: Response, id: RequestId, reader: Reader) -> Response {
+fn with_error_body(mut response: Response, id: RequestId, reader: Reader, state: &ApiState) -> Response {
     let Some(problem) = problem_of(&mut response, reader) else { return response };
+    state.telemetry.refused(problem.code);
     if response.status().is_server_error() {
         tracing::error!(%id, code = %problem.code, message = problem.message, detail = problem.detail, "failed");
     }

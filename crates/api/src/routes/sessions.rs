@@ -6,6 +6,7 @@ use crate::extract::{Caller, IdempotencyKey, JsonBody, PROMPT_BODY_LIMIT, PathOf
 use crate::layers::own_origin;
 use axum::Json;
 use axum::extract::State;
+use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
     CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment, SessionView,
@@ -204,6 +205,33 @@ pub(super) async fn entries(
         (after, None) => state.app.entries(&caller.person, id, after.unwrap_or(0), limit).await?,
     };
     Ok(Json(page))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OneTurn {
+    /// Only this one; 1 is the session's first.
+    turn: Option<u64>,
+}
+
+/// Trace a session's turns
+///
+/// What each turn did and when, oldest first: stages of its start, requests to models, tool calls, snapshots. The last 50
+/// turns, or one.
+#[utoipa::path(get, path = "/sessions/{id}/trace", operation_id = "session_trace", tag = "sessions",
+    params(("id" = SessionId, Path), OneTurn),
+    responses(
+        (status = 200, body = Vec<TurnTrace>),
+        (status = 404, description = "`session_unknown`, `turn_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn trace(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    QueryOf(query): QueryOf<OneTurn>,
+) -> Answer<Vec<TurnTrace>> {
+    Ok(Json(state.app.session_trace(&caller.person, id, query.turn).await?))
 }
 
 /// Compare a session's working tree with its base commit

@@ -4,14 +4,16 @@ use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
 use greenroom_api::{
-    ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession, router,
-    serve,
+    ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession,
+    metrics_router, router, serve,
 };
 use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
     Person, PersonId, Problem, RepositoryName, Role, SessionId,
 };
+use greenroom_telemetry::{Gauges, Telemetry};
 use greenroom_wire::*;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -44,6 +46,7 @@ pub(crate) struct Fake {
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
     lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
     pub(crate) commands: AtomicU64,
+    pub(crate) telemetry: Telemetry,
     pub(crate) received: Mutex<Vec<u8>>,
 }
 
@@ -137,10 +140,25 @@ impl UseCases for Fake {
     async fn machine_resources(&self, _: &Person) -> Result<MachineResources> {
         unused()
     }
+    async fn metrics(&self, caller: &Person, gauges: Gauges) -> Result<String> {
+        match caller.role {
+            Role::Admin => self.local_metrics(gauges).await,
+            _ => Err(problem(ErrorCode::NotAllowed)),
+        }
+    }
+    async fn local_metrics(&self, gauges: Gauges) -> Result<String> {
+        Ok(self.telemetry.render(&gauges))
+    }
+    async fn session_trace(&self, _: &Person, _: SessionId, _: Option<u64>) -> Result<Vec<TurnTrace>> {
+        Ok(vec![])
+    }
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
         self.known(secret == "good-cookie")
     }
     async fn person_of_token(&self, secret: &str) -> Result<Person> {
+        if secret == "grt_admin" {
+            return Ok(Person { role: Role::Admin, ..self.known(true)? });
+        }
         self.known(secret == "grt_good")
     }
     async fn sign_in(&self, body: SignIn) -> Result<WebSession> {
@@ -455,6 +473,8 @@ impl UseCases for Fake {
 pub(crate) struct TestApp {
     pub(crate) fake: Arc<Fake>,
     pub(crate) router: axum::Router,
+    /// Of the listener for metrics.
+    pub(crate) metrics: axum::Router,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -462,8 +482,8 @@ pub(crate) fn app() -> TestApp {
     let fake = Arc::new(Fake::default());
     let shutdown = CancellationToken::new();
     let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None, preview_domain: None };
-    let state = ApiState::new(fake.clone(), settings, shutdown.clone());
-    TestApp { fake, router: router(state), shutdown }
+    let state = ApiState::new(fake.clone(), settings, shutdown.clone()).measured_by(fake.telemetry.clone());
+    TestApp { fake, metrics: metrics_router(state.clone()), router: router(state), shutdown }
 }
 
 impl TestApp {
@@ -507,7 +527,7 @@ pub(crate) struct TestServer {
 pub(crate) async fn server() -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let TestApp { fake, router, shutdown } = app();
+    let TestApp { fake, router, shutdown, .. } = app();
     tokio::spawn(serve(listener, router, shutdown.clone()));
     TestServer { fake, address, shutdown: shutdown.clone(), _stop: shutdown.drop_guard() }
 }

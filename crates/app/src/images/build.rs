@@ -8,7 +8,7 @@ use greenroom_domain::{ErrorCode, ImageId, Problem};
 use greenroom_image::{BuildEvent, BuildRequest, Builder, Exchanged, ImageManifest};
 use greenroom_wire::{ImageView, StepView};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -117,9 +117,11 @@ impl Inner {
         if work.looks_at_source() {
             self.look_at_source(&repository, &cancel).await;
         }
+        let begun = Instant::now();
         let policy = BuildPolicy { app: Arc::clone(&self), image: row.id };
         let built = self.plan_and_run(&repository, &mut row, work, cancel, &written).await;
         drop(policy);
+        self.telemetry.image_built(built.is_ok(), begun.elapsed());
         row.finished_at_ms = Some(self.now_ms());
         match built {
             Ok(manifest) => {

@@ -19,6 +19,7 @@ impl App {
             reason = denial.reason.words(),
             "a connection was refused"
         );
+        self.inner.telemetry.egress_denied(denial.reason.as_str());
         let told = match denial.session {
             Some(session) => Some(session),
             None => self.inner.policies.tells_or_keeps(&denial),

@@ -10,6 +10,10 @@ impl App {
     /// What the installation's sandboxes hold of the machine.
     pub async fn machine_resources(&self, caller: &Person) -> Result<MachineResources> {
         require(caller, Role::Viewer)?;
+        self.resources().await
+    }
+
+    pub(crate) async fn resources(&self) -> Result<MachineResources> {
         let inner = &self.inner;
         Ok(MachineResources {
             sandboxes: (inner.workspaces.count() + inner.pool.count()) as u64,

@@ -80,6 +80,13 @@ pub(crate) enum Session {
     Rename { session: SessionId, title: String },
     /// Show what the session changed
     Diff { session: SessionId },
+    /// Show what its turns did and when: stages of the start, requests to the model, tool calls, snapshots
+    Trace {
+        session: SessionId,
+        /// Only this turn; 1 is the first [default: the last 50]
+        #[arg(long, value_name = "N")]
+        turn: Option<u64>,
+    },
     /// Run a command in the session's sandbox; its exit code is passed on
     #[command(after_help = EXEC_HELP)]
     Exec {

@@ -156,6 +156,7 @@ fn whole_turn() -> Vec<Frame> {
         }),
         entry(Event::StartTimeline {
             sandbox: None,
+            request: None,
             turn: turn(),
             marks: vec![
                 mark(StartStage::Queued, 0),

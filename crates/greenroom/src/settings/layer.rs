@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use url::Url;
 
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +31,12 @@ pub(crate) struct Layer {
     pub(crate) preview_domain: Option<PreviewDomain>,
     #[command(flatten)]
     pub(crate) log: LogLayer,
+    /// Address and port on which everybody who reaches it may read `/metrics`; without it only an admin's token may, at the server's own address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// OpenTelemetry collector that gets each turn's trace (OTLP by HTTP, protobuf), such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<CollectorUrl>,
     /// Most sandboxes that run at the same time; further sessions wait
     #[arg(long, value_name = "N")]
     pub(crate) max_sandboxes: Option<NonZeroU32>,
@@ -88,6 +95,9 @@ pub(crate) struct LogLayer {
     /// Form of the server's log on standard error
     #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
     pub(crate) format: Option<LogFormat>,
+    /// What is logged: levels by target, such as `info,greenroom_app=debug`; `RUST_LOG` counts before it
+    #[arg(id = "log_filter", long = "log-filter", value_name = "LEVELS")]
+    pub(crate) filter: Option<LogFilter>,
 }
 
 /// Sandboxes that are started and synced before a session needs them. They are among `max_sandboxes`, and end when
@@ -129,6 +139,63 @@ pub(crate) struct BudgetLayer {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// Directives of `tracing_subscriber::EnvFilter`, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct LogFilter(String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        tracing_subscriber::EnvFilter::try_new(text)
+            .map_err(|error| format!("{text:?} names no levels: {error}"))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for LogFilter {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<LogFilter> for String {
+    fn from(filter: LogFilter) -> Self {
+        filter.0
+    }
+}
+
+/// Of a collector: http or https, with a host, without a query or credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct CollectorUrl(pub(crate) Url);
+
+impl FromStr for CollectorUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url: Url = text.parse().map_err(|error| format!("{text:?} is not a URL: {error}"))?;
+        let is_plain = url.query().is_none() && url.username().is_empty() && url.password().is_none();
+        if matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain {
+            return Ok(Self(url));
+        }
+        Err("a collector's address is http:// or https://, host, port and path".to_owned())
+    }
+}
+
+impl TryFrom<String> for CollectorUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<CollectorUrl> for String {
+    fn from(url: CollectorUrl) -> Self {
+        url.0.into()
+    }
 }
 
 /// Scheme, host and port.
@@ -257,7 +324,9 @@ impl Layer {
             listen: Some((Ipv4Addr::LOCALHOST, 7878).into()),
             public_origin: None,
             preview_domain: None,
-            log: LogLayer { format: Some(LogFormat::Text) },
+            log: LogLayer { format: Some(LogFormat::Text), filter: Some(LogFilter("warn".to_owned())) },
+            metrics_listen: None,
+            otlp_endpoint: None,
             max_sandboxes: NonZeroU32::new(16),
             blanks: None,
             pool: PoolLayer::of(PoolLimits::default()),
@@ -304,7 +373,12 @@ impl Layer {
             listen: self.listen.or(other.listen),
             public_origin: self.public_origin.or(other.public_origin),
             preview_domain: self.preview_domain.or(other.preview_domain),
-            log: LogLayer { format: self.log.format.or(other.log.format) },
+            log: LogLayer {
+                format: self.log.format.or(other.log.format),
+                filter: self.log.filter.or(other.log.filter),
+            },
+            metrics_listen: self.metrics_listen.or(other.metrics_listen),
+            otlp_endpoint: self.otlp_endpoint.or(other.otlp_endpoint),
             max_sandboxes: self.max_sandboxes.or(other.max_sandboxes),
             blanks: self.blanks.or(other.blanks),
             pool: self.pool.or(&other.pool),

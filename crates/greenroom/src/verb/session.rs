@@ -8,6 +8,7 @@ use crate::render::diff;
 use crate::render::table::Table;
 use crate::render::text::{BOLD, ago, clean, one_line, paint};
 use crate::render::used;
+use crate::render::waterfall;
 use futures::StreamExt;
 use greenroom_domain::{Command, Delivery, RepositoryName, SessionId};
 use greenroom_wire::{Exec, SessionStatus, SessionView, SessionsFrame};
@@ -33,6 +34,11 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::Diff { session } => {
             let files = desk.client.session_diff(session).await?;
             desk.out.document(&files, |files| diff::files(files))?;
+            Ok(Exit::Done)
+        }
+        Session::Trace { session, turn } => {
+            let turns = desk.client.session_trace(session, turn).await?;
+            desk.out.document(&turns, |turns| waterfall::text(turns))?;
             Ok(Exit::Done)
         }
         Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,

@@ -16,6 +16,8 @@ mod history;
 mod image_room;
 mod lifecycle;
 mod mirror;
+mod observe;
+mod open_metrics;
 mod outside;
 mod preview;
 mod queue;

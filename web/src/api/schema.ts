@@ -929,6 +929,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Trace a session's turns
+         * @description What each turn did and when, oldest first: stages of its start, requests to models, tool calls, snapshots. The last 50
+         *     turns, or one.
+         */
+        get: operations["session_trace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/typing": {
         parameters: {
             query?: never;
@@ -1617,6 +1638,7 @@ export interface components {
             type: "egress_denied";
         } | {
             marks: components["schemas"]["TimelineMark"][];
+            request?: components["schemas"]["RequestId"] | null;
             sandbox?: components["schemas"]["SandboxStart"] | null;
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
@@ -1956,6 +1978,18 @@ export interface components {
         ModelEffort: "low" | "medium" | "high";
         /** @enum {string} */
         ModelProvider: "anthropic" | "openai" | "openai_chat";
+        /** @description More about a request to a model. */
+        ModelSpan: {
+            /** Format: int32 */
+            attempt: number;
+            /**
+             * Format: int64
+             * @description From the request to its first text; of requests after a turn's first to within 150 ms. `None`: none came, or only
+             *     tool calls.
+             */
+            first_token_us?: number | null;
+            usage: components["schemas"]["Usage"];
+        };
         ModelTested: {
             /** Format: int64 */
             first_token_ms: number;
@@ -2149,6 +2183,8 @@ export interface components {
             /** @description Where it was mirrored from, without credentials. */
             source: string;
         };
+        /** @description Id of a request */
+        RequestId: string;
         /**
          * @description What a person may do in the installation. Each role includes the ones before it.
          * @enum {string}
@@ -2295,6 +2331,10 @@ export interface components {
             turn?: components["schemas"]["TurnId"] | null;
         };
         /** @enum {string} */
+        SpanKind: "stage" | "model" | "tool" | "snapshot";
+        /** @enum {string} */
+        SpanStatus: "running" | "ok" | "failed" | "cancelled" | "interrupted";
+        /** @enum {string} */
         StartStage: "queued" | "committed" | "model_called" | "first_token" | "claimed" | "restored" | "synced";
         StepView: {
             /** Format: int64 */
@@ -2364,6 +2404,27 @@ export interface components {
         };
         /** @enum {string} */
         ToolOutcome: "succeeded" | "failed" | "cancelled" | "unknown";
+        TraceSpan: {
+            /**
+             * Format: int64
+             * @description `None`: it is not over.
+             */
+            duration_us?: number | null;
+            kind: components["schemas"]["SpanKind"];
+            model?: components["schemas"]["ModelSpan"] | null;
+            /** @description A stage's name, a model's, a tool's. */
+            name: string;
+            /** @description Why it failed, in a sentence. */
+            problem?: string | null;
+            /**
+             * Format: int64
+             * @description Microseconds since the turn began.
+             */
+            start_us: number;
+            status: components["schemas"]["SpanStatus"];
+            /** @description What a tool call was about. */
+            title?: string | null;
+        };
         /** @description Id of a turn */
         TurnId: string;
         TurnOutcome: {
@@ -2380,6 +2441,35 @@ export interface components {
             /** @enum {string} */
             kind: "budget_reached";
             problem: components["schemas"]["Problem"];
+        };
+        /** @description One turn. Its spans are in the order in which they began. */
+        TurnTrace: {
+            /**
+             * Format: int64
+             * @description The prompt's arrival, microseconds since 1970-01-01 UTC.
+             */
+            began_at_us: number;
+            /**
+             * Format: int64
+             * @description To the turn's end; `None`: it runs.
+             */
+            duration_us?: number | null;
+            /**
+             * Format: int64
+             * @description Times that the server restarted in the middle.
+             */
+            interruptions: number;
+            /**
+             * Format: int64
+             * @description 1 is the first turn of the log; a fork counts those that it took over, and shows only its own.
+             */
+            number: number;
+            outcome?: components["schemas"]["TurnOutcome"] | null;
+            request?: components["schemas"]["RequestId"] | null;
+            sandbox?: components["schemas"]["SandboxStart"] | null;
+            spans: components["schemas"]["TraceSpan"][];
+            turn: components["schemas"]["TurnId"];
+            usage: components["schemas"]["Usage"];
         };
         /** @description Tokens of one or more model requests. `input` leaves out what was read from or written to the provider's cache. */
         Usage: {
@@ -8075,6 +8165,103 @@ export interface operations {
                 };
             };
             /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    session_trace: {
+        parameters: {
+            query?: {
+                /** @description Only this one; 1 is the session's first. */
+                turn?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TurnTrace"][];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown`, `turn_unknown` */
             404: {
                 headers: {
                     [name: string]: unknown;

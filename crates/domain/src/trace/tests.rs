@@ -1,3 +1,5 @@
+//! Logs as sessions write them, and what their turns look like.
+
 use super::*;
 use crate::event::{BlockKind, SnapshotReason};
 use crate::message::StopReason;

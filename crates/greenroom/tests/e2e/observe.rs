@@ -88,8 +88,8 @@ fn metrics_move_when_things_happen() {
     one("greenroom_start_stage_seconds_count", &[("stage", "model_called")]);
     one("greenroom_start_stage_seconds_count", &[("stage", "first_token")]);
     one("greenroom_sessions", &[("status", "idle")]);
-    assert_eq!(after.value("greenroom_model_requests_total", &[("model", "test")]), 2.0);
-    assert!(after.value("greenroom_model_tokens_total", &[("model", "test")]) > 0.0);
+    assert_eq!(after.value("greenroom_model_requests_total", &[("model", "anthropic/test")]), 2.0);
+    assert!(after.value("greenroom_model_tokens_total", &[("model", "anthropic/test")]) > 0.0);
     assert!(after.value("greenroom_commit_seconds_count", &[]) >= 2.0);
     assert!(after.value("greenroom_sandboxes", &[]) >= 1.0);
     assert!(after.value("greenroom_disk_bytes", &[("kind", "total")]) > 0.0);
@@ -219,8 +219,8 @@ fn a_turn_reaches_the_collector_as_one_trace() {
     for stage in ["queued", "committed", "model_called", "first_token", "claimed", "synced"] {
         assert_eq!(of(stage).len(), 1, "{stage}: {spans:?}");
     }
-    assert_eq!((of("chat test").len(), of("execute_tool bash").len()), (2, 1));
-    let (asked, ran) = (of("chat test")[0], of("execute_tool bash")[0]);
+    assert_eq!((of("chat anthropic/test").len(), of("execute_tool bash").len()), (2, 1));
+    let (asked, ran) = (of("chat anthropic/test")[0], of("execute_tool bash")[0]);
     assert!(asked.start_time_unix_nano < ran.end_time_unix_nano);
 }
 

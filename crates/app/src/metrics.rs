@@ -24,7 +24,7 @@ impl App {
             ("failed", of(SessionStatus::Failed)),
         ];
         gauges.prompts_queued = counts.iter().map(|(_, _, queued)| queued).sum();
-        gauges.sessions_open = inner.sessions().open_count() as u64;
+        gauges.sessions_open = inner.sessions().awake() as u64;
         gauges.index_waiting = inner.outbox.waiting_count() as u64;
         gauges.builds_running = inner.images.running_count() as u64;
         let resources = self.resources().await?;

@@ -119,11 +119,6 @@ impl Registry {
         }
     }
 
-    /// Sessions in memory.
-    pub fn open_count(&self) -> usize {
-        self.slots().len()
-    }
-
     /// Closes the session and removes everything it keeps.
     pub async fn remove(&self, session: SessionId) -> Result<(), Problem> {
         let room = self.core.room(session);

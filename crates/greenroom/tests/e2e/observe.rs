@@ -71,7 +71,7 @@ fn metrics_move_when_things_happen() {
     server.settled(session);
     let problem = server.create_session("unknown", Some("go")).unwrap_err();
     assert_eq!(problem.code().as_str(), "repository_unknown");
-    let command = greenroom_domain::Command::Stop {};
+    let command = greenroom_domain::Command::Stop { hold_queue: false };
     let refused =
         server.wait(server.client().submit(session, &greenroom_client::new_key(), &command)).unwrap();
     assert_eq!(refused.problem.unwrap().code.as_str(), "not_running");

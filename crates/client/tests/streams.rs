@@ -80,7 +80,7 @@ async fn a_broken_stream_goes_on_after_the_last_entry_without_loss_or_repetition
     assert_eq!(view.code, ErrorCode::SessionUnknown);
     for after in [0, 2, 3, 3, 5] {
         let head = heads.recv().await.unwrap();
-        assert!(head.contains(&format!("stream?after={after} ")), "{head}");
+        assert!(head.contains(&format!("stream?after={after}&")), "{head}");
         assert!(head.contains("authorization: Bearer grt_secret"), "{head}");
     }
 }

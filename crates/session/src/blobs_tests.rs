@@ -1,3 +1,5 @@
+//! Blobs on a real disk: by digest, bounded, once.
+
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Files of prompts, from upload to the session that they are said in, over fakes.
+
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use super::*;

@@ -11,6 +11,7 @@ import { Timeline } from "./items";
 import { Rename } from "./rename";
 import { outcomeText, usedText } from "./say";
 import type { SessionState, Turn } from "./state";
+import { sessionStore } from "./store";
 import { TodoList } from "./todo";
 import { Waterfalls } from "./waterfall";
 
@@ -93,7 +94,17 @@ export function Section({ title, children }: { title: string; children: ReactNod
 function Removal({ id, isRunning }: { id: string; isRunning: boolean }) {
   const [isAsking, setAsking] = useState(false);
   const navigate = useNavigate();
-  const remove = useMutation({ mutationFn: () => api.deleteSession(id), onSuccess: () => navigate({ to: "/" }) });
+  const store = sessionStore(id);
+  const remove = useMutation({
+    mutationFn: () => api.deleteSession(id),
+    onMutate: () => {
+      store.isBeingDeleted = true;
+    },
+    onError: () => {
+      store.isBeingDeleted = false;
+    },
+    onSuccess: () => navigate({ to: "/" }),
+  });
   return (
     <Section title="Delete">
       <ErrorBox error={remove.error} className="mb-2" />

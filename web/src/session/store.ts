@@ -190,7 +190,11 @@ export class SessionStore {
     });
   }
 
+  /** While the person deletes the session, its stream ends for a reason that nobody has to ask for. */
+  isBeingDeleted = false;
+
   private async explainFailure(): Promise<void> {
+    if (this.isBeingDeleted) return;
     try {
       await api.session(this.id);
     } catch (error) {

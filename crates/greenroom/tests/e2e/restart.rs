@@ -39,10 +39,6 @@ impl Seen {
         seen
     }
 
-    fn wait_for(&self, what: &str, is_it: impl Fn(&Event) -> bool) {
-        until(what, || self.entries.lock().unwrap().iter().any(|entry| is_it(&entry.event)).then_some(()));
-    }
-
     fn wait_for_text(&self, text: &str) {
         until(text, || self.ephemeral.lock().unwrap().contains(text).then_some(()));
     }

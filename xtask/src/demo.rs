@@ -21,7 +21,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 fn ready(profile: Profile) -> Result<PathBuf> {
     packages::install(Purpose::Demo)?;
     web::build()?;
-    println!("Building greenroom.");
+    eprintln!("Building greenroom.");
     cargo::build(profile)
 }
 

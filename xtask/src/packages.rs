@@ -72,7 +72,7 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         println!("To install it, run as root:\n  {command}");
         return Ok(());
     }
-    missing.iter().for_each(|need| println!("Installing {} ({}).", need.what, need.packages.join(" ")));
+    missing.iter().for_each(|need| eprintln!("Installing {} ({}).", need.what, need.packages.join(" ")));
     process::run(apt_get().args(["-qq", "update"]))?;
     process::run(apt_get().args(["-qq", "install", "-y", "--no-install-recommends"]).args(packages))
 }

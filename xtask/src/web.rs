@@ -28,7 +28,7 @@ pub(crate) fn build() -> Result<Page> {
     let sources = fingerprint(&folder())?;
     let is_current = fs::read_to_string(&stamp).is_ok_and(|built| built == sources);
     if !is_current || !folder().join("dist/index.html").exists() {
-        println!("Building the web page.");
+        eprintln!("Building the web page.");
         process::run(&mut script("build"))?;
         fs::write(&stamp, sources)?;
     }
@@ -80,7 +80,7 @@ fn install() -> Result<()> {
     if fs::read(&stamp).is_ok_and(|installed| installed == lockfile) {
         return Ok(());
     }
-    println!("Installing the web page's packages (npm ci).");
+    eprintln!("Installing the web page's packages (npm ci).");
     process::run(&mut npm(&["ci", "--no-audit", "--no-fund", "--loglevel=error"]))?;
     fs::write(&stamp, lockfile).context("stamping web/node_modules")
 }

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct People {
     here: HashMap<PersonId, Here>,
+    /// How many have come so far.
+    arrivals: u64,
     readers: HashMap<PersonId, Reader>,
     /// Readers that the directory has, those that are not in `readers` included.
     reader_count: u64,
@@ -19,6 +21,8 @@ pub(crate) struct People {
 struct Here {
     name: String,
     since_ms: i64,
+    /// The how-manieth to come: those who came in one millisecond keep their order.
+    arrival: u64,
     /// Connections of each kind; none of a kind with which somebody only types.
     clients: BTreeMap<ClientKind, Client>,
 }
@@ -115,11 +119,12 @@ impl People {
     }
 
     pub(crate) fn presence(&self, most: usize) -> Presence {
-        let mut people: Vec<_> = self.here.iter().map(|(id, here)| here.view(*id)).collect();
-        people.sort_by_key(|one| (!one.is_typing, one.since_ms, one.person));
+        let mut people: Vec<_> = self.here.iter().collect();
+        people.sort_by_key(|(_, one)| (!one.is_typing(), one.since_ms, one.arrival));
         let more = people.len().saturating_sub(most);
         people.truncate(most);
-        people.sort_by_key(|one| (one.since_ms, one.person));
+        people.sort_by_key(|(_, one)| (one.since_ms, one.arrival));
+        let people = people.into_iter().map(|(id, one)| one.view(*id)).collect();
         Presence { people, more: u32::try_from(more).unwrap_or(u32::MAX) }
     }
 
@@ -132,10 +137,14 @@ impl People {
     }
 
     fn client(&mut self, person: &Person, client: ClientKind, now_ms: i64) -> &mut Client {
-        let here = self.here.entry(person.id).or_insert_with(|| Here {
-            name: person.name.clone(),
-            since_ms: now_ms,
-            clients: BTreeMap::new(),
+        let here = self.here.entry(person.id).or_insert_with(|| {
+            self.arrivals += 1;
+            Here {
+                name: person.name.clone(),
+                since_ms: now_ms,
+                arrival: self.arrivals,
+                clients: BTreeMap::new(),
+            }
         });
         here.clients.entry(client).or_default()
     }
@@ -149,13 +158,17 @@ impl People {
 }
 
 impl Here {
+    fn is_typing(&self) -> bool {
+        self.clients.values().any(|client| client.types_until.is_some())
+    }
+
     fn view(&self, person: PersonId) -> PresentPerson {
         PresentPerson {
             person,
             name: self.name.clone(),
             clients: self.clients.keys().copied().collect(),
             since_ms: self.since_ms,
-            is_typing: self.clients.values().any(|client| client.types_until.is_some()),
+            is_typing: self.is_typing(),
         }
     }
 }

@@ -293,3 +293,13 @@ fn those_who_have_been_here_longest_are_named_first() {
     people.leave(&person(3), ClientKind::Web);
     assert_eq!(named(&people).iter().map(|one| one.since_ms).collect::<Vec<_>>(), [98, 99]);
 }
+
+#[test]
+fn those_who_came_in_one_millisecond_are_named_as_they_came() {
+    let mut people = super::people::People::default();
+    for n in [3, 1, 2] {
+        people.join(&person(n), ClientKind::Web, 7);
+    }
+    let order: Vec<_> = people.presence(3).people.into_iter().map(|one| one.person).collect();
+    assert_eq!(order, [3, 1, 2].map(|n| person(n).id));
+}

@@ -77,7 +77,14 @@ pub(crate) async fn claim(shared: &Arc<Shared>, spec: ClaimSpec) -> Result<Arc<L
     shared.registry.raise_fence(&spec.fence)?;
     shared.registry.end_predecessor(workspace, &spec.fence).await?;
     let reserved = shared.registry.reserve(&spec.id, workspace)?;
-    let placed = timeout_at(deadline.into(), place(shared, &spec)).await;
+    let placing = async {
+        match place(shared, &spec).await {
+            // The zygote died under it: once more, with another one.
+            Err(Error::Ended { .. }) => place(shared, &spec).await,
+            placed => placed,
+        }
+    };
+    let placed = timeout_at(deadline.into(), placing).await;
     let sandbox = placed.unwrap_or(Err(Error::Deadline {
         what: "starting a sandbox",
         limit_ms: CLAIM_LIMIT.as_millis() as u64,

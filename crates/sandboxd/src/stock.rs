@@ -245,8 +245,19 @@ impl Stock {
         Ok(Blank { channel, listeners, stage, group, spare: None, carrier })
     }
 
+    /// Carriers of a zygote that has just died look alive for a moment: there is another one for each of them.
     pub(crate) async fn begin(&self) -> Result<Unborn> {
-        let Place { carrier, group } = self.take_place().await?;
+        for _ in 0..CARRIERS {
+            match self.begin_in(self.take_place().await?).await {
+                Err(Error::Ended { .. }) => {}
+                begun => return begun,
+            }
+        }
+        self.begin_in(self.take_place().await?).await
+    }
+
+    async fn begin_in(&self, place: Place) -> Result<Unborn> {
+        let Place { carrier, group } = place;
         let (channel, theirs) = channel::pair().map_err(|error| system("socketpair", "stage", error))?;
         let stage = carrier.blank(TMP_BYTES, theirs).await?;
         Ok(Unborn { channel, stage, group, carrier })

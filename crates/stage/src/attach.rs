@@ -41,6 +41,7 @@ pub(crate) fn attach(zygote: &Zygote, plan: &AttachPlan, stage: &First) -> Outco
     enter(zygote, stage)?;
     sys::set_hostname(&plan.hostname).at("sethostname", &plan.hostname)?;
     let root = mount_root(zygote, plan, &trees)?;
+    stage.wait_until_staged()?;
     move_kernel_files(&root)?;
     mount_binds(&root, plan, &trees.binds)?;
     write_identity(&root, &plan.hostname)?;
@@ -62,10 +63,10 @@ pub(crate) fn furnish(zygote: &Zygote, workspace: &str, stage: &First) -> Outcom
     Ok(())
 }
 
-/// Joins the blank as its root, for good, once what it mounts for itself is there. Stage may still be starting: it
-/// needs no path that changes meanwhile.
+/// Joins the blank as its root, for good, once there is a workshop. Its first process may still be mounting there, under
+/// names of its own.
 fn enter(zygote: &Zygote, stage: &First) -> Outcome<()> {
-    stage.wait_until_staged()?;
+    stage.wait_for_workshop()?;
     let names = ThreadNameSpaceType::USER
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;

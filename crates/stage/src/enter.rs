@@ -17,12 +17,12 @@ pub(crate) const WORKSHOP: &str = "/s";
 /// What `attach` moves from the workshop under the new root, by name.
 pub(crate) const KERNEL_FILES: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
-pub(crate) fn enter(zygote: &Zygote, tmp_bytes: u64, socket: OwnedFd, go: &OwnedFd) -> ! {
+pub(crate) fn enter(zygote: &Zygote, tmp_bytes: u64, socket: OwnedFd, go: &OwnedFd, staged: &OwnedFd) -> ! {
     let mut byte = [0u8; 1];
     if !matches!(rustix::io::read(go, &mut byte), Ok(1)) {
         std::process::exit(0);
     }
-    let fault = match become_stage(zygote, tmp_bytes, &socket) {
+    let fault = match become_stage(zygote, tmp_bytes, &socket, staged) {
         Ok(never) => match never {},
         Err(fault) => fault,
     };
@@ -39,12 +39,13 @@ pub(crate) fn refuse(socket: OwnedFd, fault: Fault) -> ! {
 
 enum Never {}
 
-fn become_stage(zygote: &Zygote, tmp_bytes: u64, socket: &OwnedFd) -> Outcome<Never> {
+fn become_stage(zygote: &Zygote, tmp_bytes: u64, socket: &OwnedFd, staged: &OwnedFd) -> Outcome<Never> {
     sys::become_root_without_groups(!zygote.ids.is_user_mode).at("setuid", "0")?;
     let death = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(death).at("prctl", "parent death signal")?;
     rustix::process::setsid().at("setsid", "")?;
     mount("tmpfs", WORKSHOP, MountFlags::NOSUID | MountFlags::NODEV, "mode=700,size=1m")?;
+    rustix::io::write(staged, b"w").at("write", "staged")?;
     mount_kernel_files(tmp_bytes, zygote.ids.is_user_mode)?;
     set_limits()?;
     rustix::stdio::dup2_stdin(socket).at("dup2", "socket")?;
@@ -115,18 +116,21 @@ fn mount_dev(is_user_mode: bool) -> Outcome<()> {
     mount("tmpfs", &format!("{dev}/shm"), flags, "mode=1777,size=256m")
 }
 
-/// The user namespace already denies these; hiding them is the second lock.
+/// The user namespace already denies these; hiding them is the second lock. What this kernel does not have is asked
+/// first: a cover that is cloned and not attached costs a grace period of the kernel when it is closed.
 fn hide() -> Outcome<()> {
     let hidden_files = HIDDEN_FILES.map(|name| (name, "/b/dev/null"));
     let hidden_directories = HIDDEN_DIRECTORIES.map(|name| (name, "/b/empty"));
     for (name, cover) in hidden_files.into_iter().chain(hidden_directories) {
-        let cover = clone_tree(Path::new(cover), false)?;
         let target = staged(name);
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        match rustix::mount::move_mount(&cover, "", CWD, target.as_str(), flags) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-            other => other.at("move_mount", &target)?,
+        match rustix::fs::access(target.as_str(), rustix::fs::Access::EXISTS) {
+            Ok(()) => {}
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            other => other.at("access", &target)?,
         }
+        let cover = clone_tree(Path::new(cover), false)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&cover, "", CWD, target.as_str(), flags).at("move_mount", &target)?;
     }
     Ok(())
 }

@@ -20,14 +20,21 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
 pub(crate) struct First {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    /// Closed at its other end once that process has become stage, or has ended.
+    /// Carries a byte once the workshop is mounted; closed at its other end once that process has become stage, or has
+    /// ended.
     staged: OwnedFd,
 }
 
 impl First {
+    /// The workshop is mounted when this returns: others may work there beside that process.
+    pub(crate) fn wait_for_workshop(&self) -> Outcome<()> {
+        rustix::io::read(&self.staged, &mut [0u8; 1]).at("read", "staged").map(drop)
+    }
+
     /// What it mounts for itself is mounted when this returns.
     pub(crate) fn wait_until_staged(&self) -> Outcome<()> {
-        rustix::io::read(&self.staged, &mut [0u8; 1]).at("read", "staged").map(drop)
+        while rustix::io::read(&self.staged, &mut [0u8; 1]).at("read", "staged")? > 0 {}
+        Ok(())
     }
 }
 
@@ -38,9 +45,8 @@ pub(crate) fn spawn(zygote: &Zygote, tmp_bytes: u64, socket: OwnedFd) -> Outcome
     match sys::fork_into(NAMESPACES | libc::CLONE_PARENT).at("clone3", "namespaces")? {
         Forked::Child => {
             drop((go_writer, staged));
-            // Closed by the kernel when stage is executed.
-            std::mem::forget(staged_writer);
-            enter::enter(zygote, tmp_bytes, socket, &go_reader)
+            // The writer is closed by the kernel when stage is executed.
+            enter::enter(zygote, tmp_bytes, socket, &go_reader, &staged_writer)
         }
         Forked::Parent { pid, pidfd } => {
             // A child whose `go` pipe closes without a byte ends by itself.

@@ -33,6 +33,7 @@ Usage: cargo xtask VERB
   soak mutations             whether those histories find mistakes: each of five, made in a copy of the core
   simulate SEED              one of those histories again, and what went wrong in it
   soak fuzz                  release build, then 50,000 cases for each property of what reads hostile bytes
+  soak frames                release build, then 50,000 connections that send what no client sends
   generate                   write docs/cli.md, docs/settings.md, docs/openapi.json, web/src/api/schema.ts anew
   newcomer [demo|test|both]  demo and tests as a new machine would: fresh clone, empty home, empty caches";
 

@@ -81,11 +81,14 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     let (purpose, which) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["crash"] => (Purpose::Tests, &CRASH[..]),
         ["images"] => (Purpose::Images, &IMAGES[..]),
-        ["fuzz"] => return fuzz(),
+        ["fuzz"] => return fuzz("fuzz", &FUZZED),
+        ["frames"] => return fuzz("frames", &["greenroom-api"]),
         ["schema"] => return schema::soak(600),
         ["simulation"] => return simulation::soak(),
         ["mutations"] => return simulation::mutations(),
-        _ => bail!("say which: cargo xtask soak crash, images, schema, simulation, mutations or fuzz"),
+        _ => {
+            bail!("say which: cargo xtask soak crash, images, schema, simulation, mutations, fuzz or frames")
+        }
     };
     packages::install(purpose)?;
     let mut total = Total::default();
@@ -95,18 +98,18 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
 }
 
 /// Parsers of hostile bytes, over many times the cases that `test` takes, and others each time.
-fn fuzz() -> Result<()> {
+fn fuzz(which: &str, packages: &[&str]) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let seed = std::env::var("PROPTEST_RNG_SEED").ok().filter(|seed| seed != SAME_SEED);
     let seed = seed.unwrap_or_else(|| now.as_nanos().to_string().split_off(8));
     let cases = std::env::var("PROPTEST_CASES").unwrap_or_else(|_| FUZZ_CASES.to_owned());
     println!(
-        "{cases} cases for each property. The same ones again: PROPTEST_RNG_SEED={seed} cargo xtask soak fuzz"
+        "{cases} cases for each property. The same ones again: PROPTEST_RNG_SEED={seed} cargo xtask soak {which}"
     );
     let mut tests = cargo("test");
     tests.args(["--release", "--no-fail-fast"]);
-    tests.args(FUZZED.iter().flat_map(|package| ["--package", package]));
-    tests.args(["--", "fuzz::"]).env("PROPTEST_RNG_SEED", seed).env("PROPTEST_CASES", cases);
+    tests.args(packages.iter().flat_map(|package| ["--package", package]));
+    tests.args(["--", &format!("{which}::")]).env("PROPTEST_RNG_SEED", seed).env("PROPTEST_CASES", cases);
     let mut total = Total::default();
     stage("soak", || counted(&mut tests, &mut total))?;
     println!("{}", total.line());

@@ -4,16 +4,14 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, Upload};
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, RepositoryName,
-    SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, RepositoryName, SessionId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::*;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::broadcast;
 
 #[async_trait]
 impl UseCases for App {
@@ -53,8 +51,8 @@ impl UseCases for App {
         App::sign_out(self, secret).await
     }
 
-    fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
-        App::ended_credentials(self)
+    fn rights_changes(&self) -> RightsChanges {
+        App::rights_changes(self)
     }
 
     async fn people(&self, caller: &Person) -> Result<Vec<Person>> {
@@ -325,10 +323,10 @@ impl UseCases for App {
             let mut frames = frames?;
             match frames.next().await? {
                 Ok(frame) => Some((frame, Some(frames))),
-                Err(problem) => Some((Frame::Error { problem }, None)),
+                Err(problem) => Some((Frame::Error { problem }.into(), None)),
             }
         });
-        Ok(Box::pin(stream::iter([hello]).chain(rest)))
+        Ok(Box::pin(stream::iter([hello.into()]).chain(rest)))
     }
 
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {

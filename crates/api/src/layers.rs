@@ -7,12 +7,12 @@ mod authenticate;
 mod bounds;
 mod origin;
 mod request;
+mod standing;
 
-pub(crate) use authenticate::{
-    Credential, SESSION_COOKIE, Watched, authenticate, not_from_elsewhere, person_of, revoked,
-};
+pub(crate) use authenticate::{Credential, SESSION_COOKIE, authenticate, not_from_elsewhere, person_of};
 pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
 pub(crate) use origin::{authority_of, own_origin};
+pub(crate) use standing::{Standing, Watched, revoked, standing};
 
 use crate::ApiState;
 use axum::Router;

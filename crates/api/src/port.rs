@@ -2,23 +2,22 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, SharedFrame, Upload};
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, PersonId, Problem,
-    RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, Problem, RepositoryName,
+    SessionId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
-    ExportedImage, FileDiffView, ForkSession, Frame, HookCreated, ImageContents, ImageView, ListedImage,
-    Machine, MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
-    Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
+    ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
+    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition, Receipt,
+    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
     SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::broadcast;
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
@@ -39,7 +38,7 @@ impl std::fmt::Debug for WebSession {
 
 /// A session's stream: `hello`, entries after the asked one, `caught_up`, then live, without gap. Ends with the session,
 /// after an `error`, or with `resume` when its reader was too slow.
-pub type Frames = BoxStream<'static, Frame>;
+pub type Frames = BoxStream<'static, SharedFrame>;
 
 /// A build's log from its beginning; ends after `finished`.
 pub type BuildFrames = BoxStream<'static, BuildFrame>;
@@ -67,8 +66,8 @@ pub trait UseCases: Send + Sync + 'static {
     async fn sign_in(&self, body: SignIn) -> Result<WebSession>;
     async fn use_sign_in_link(&self, body: UseSignInLink) -> Result<WebSession>;
     async fn sign_out(&self, secret: &str) -> Result<()>;
-    /// Told the person of every credential that has ended.
-    fn ended_credentials(&self) -> broadcast::Receiver<PersonId>;
+    /// Of everybody, from now on: for streams that outlive the moment at which their caller was checked.
+    fn rights_changes(&self) -> RightsChanges;
     async fn people(&self, caller: &Person) -> Result<Vec<Person>>;
     async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded>;
     async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated>;

@@ -9,6 +9,7 @@ mod live;
 mod machine;
 mod models;
 mod network;
+mod outbox;
 mod people;
 mod previews;
 mod queue;

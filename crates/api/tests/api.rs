@@ -10,6 +10,8 @@ mod authorization;
 mod bad_requests;
 #[path = "api/fake.rs"]
 mod fake;
+#[path = "api/frames.rs"]
+mod frames;
 #[path = "api/git.rs"]
 mod git;
 #[path = "api/hooks.rs"]

@@ -7,6 +7,7 @@ mod config;
 mod disk;
 mod exec;
 mod fork;
+mod frames;
 mod hook;
 mod images;
 mod journal;
@@ -22,6 +23,7 @@ mod pool;
 mod queue;
 mod repositories;
 mod restore;
+mod rights;
 mod rooms;
 mod secrets;
 mod services;
@@ -40,12 +42,15 @@ mod workspaces;
 
 pub use attachments::{AttachmentLimits, BlobFile, Upload};
 pub use config::{AppConfig, Ports};
+pub use frames::{FrameKind, SharedFrame, written_text};
 pub use greenroom_forge::GitService;
+pub use greenroom_session::{TextOf, brings};
 pub use hook::HookCall;
 pub use images::{BuildLogStream, ImageHistory};
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
 pub use pool::PoolLimits;
+pub use rights::{Rights, RightsChanges, RightsOf};
 pub use session_list::SessionsStream;
 pub use session_stream::FrameStream;
 pub use snapshots::SNAPSHOTS_KEPT;
@@ -114,7 +119,7 @@ pub(crate) struct Inner {
     pub(crate) list_changes: session_list::ListChanges,
     pub(crate) rooms: rooms::Rooms,
     pub(crate) own: own::OwnNews,
-    pub(crate) credentials: people::CredentialNews,
+    pub(crate) rights: Rights,
     pub(crate) blobs: Blobs,
     sessions: OnceLock<Registry>,
 }
@@ -150,10 +155,10 @@ impl App {
             outbox: Arc::default(),
             tracing: tokio::sync::Semaphore::new(2),
             memories: turns::Memories::default(),
+            rights: Rights::default(),
             list_changes: session_list::ListChanges::default(),
             rooms: rooms::Rooms::default(),
             own: own::OwnNews::default(),
-            credentials: people::CredentialNews::default(),
             blobs,
             sessions: OnceLock::new(),
             config,

@@ -1,13 +1,12 @@
 //! People: sign-in with local accounts, one-time links, tokens.
 
 use crate::secrets::{TOKEN_PREFIX, digest, new_secret};
-use crate::{App, Result, require};
+use crate::{App, Result, RightsChanges, RightsOf, require};
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use greenroom_directory::TokenRow;
 use greenroom_domain::{ErrorCode, LoginName, Person, PersonId, Problem, Role, TokenId};
 use greenroom_wire::{AddPerson, CreateToken, PersonAdded, SignIn, TokenCreated, UseSignInLink};
-use tokio::sync::broadcast;
 
 const LINK_LIFE_MS: i64 = 7 * 24 * 3600 * 1000;
 const WEB_SESSION_LIFE_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -30,23 +29,6 @@ pub struct WebSession {
     pub person: Person,
     pub secret: String,
     pub max_age_s: i64,
-}
-
-/// Whose credentials have ended. A follower that is too slow looks at its own in any case.
-#[derive(Debug)]
-pub(crate) struct CredentialNews(broadcast::Sender<PersonId>);
-
-impl Default for CredentialNews {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(64))
-    }
-}
-
-impl CredentialNews {
-    fn tell(&self, person: PersonId) {
-        // Nobody may be streaming.
-        let _ = self.0.send(person);
-    }
 }
 
 impl App {
@@ -79,6 +61,7 @@ impl App {
         for token in self.inner.directory.tokens(admin.id).await? {
             if token.name == LOCAL_TOKEN {
                 self.inner.directory.remove_token(token.id).await?;
+                self.rights_changed(RightsOf::Person(admin.id));
             }
         }
         let body = CreateToken { name: LOCAL_TOKEN.to_owned(), login: None };
@@ -125,17 +108,22 @@ impl App {
     }
 
     pub async fn sign_out(&self, secret: &str) -> Result<()> {
-        let whose = self.inner.directory.web_session(digest(secret), self.inner.now_ms()).await?;
-        self.inner.directory.remove_web_session(digest(secret)).await?;
-        if let Some(person) = whose {
-            self.inner.credentials.tell(person.id);
+        let (digest, now) = (digest(secret), self.inner.now_ms());
+        let person = self.inner.directory.web_session(digest, now).await?;
+        self.inner.directory.remove_web_session(digest).await?;
+        if let Some(person) = person {
+            self.rights_changed(RightsOf::Person(person.id));
         }
         Ok(())
     }
 
-    /// Told the person of every credential that has ended: whoever streams to them looks again.
-    pub fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
-        self.inner.credentials.0.subscribe()
+    /// Told after the change is stored: open streams ask again whether they may go on.
+    pub fn rights_changed(&self, of: RightsOf) {
+        self.inner.rights.changed(of);
+    }
+
+    pub fn rights_changes(&self) -> RightsChanges {
+        self.inner.rights.changes()
     }
 
     pub async fn person_of_cookie(&self, secret: &str) -> Result<Person> {

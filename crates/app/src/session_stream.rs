@@ -3,7 +3,7 @@
 
 use crate::own::{Own, draft_of};
 use crate::rooms::Seat;
-use crate::{App, Result};
+use crate::{App, Result, SharedFrame};
 use greenroom_directory::DraftPlace;
 use greenroom_domain::{Person, Role, SessionId};
 use greenroom_session::{Live, Subscription};
@@ -79,10 +79,10 @@ impl FrameStream {
     }
 
     /// The next frame; `None` at the end. Cancel safe.
-    pub async fn next(&mut self) -> Option<Result<Frame>> {
+    pub async fn next(&mut self) -> Option<Result<SharedFrame>> {
         loop {
             if let Some(frame) = self.waiting.pop_front() {
-                return Some(Ok(frame));
+                return Some(Ok(frame.into()));
             }
             if self.must_read_own {
                 if let Err(problem) = self.read_own().await {
@@ -92,19 +92,21 @@ impl FrameStream {
             }
             tokio::select! {
                 live = self.inner.next() => return match live {
-                    Ok(live) => live.map(|live| {
-                        if let Live::Entry(entry) = &live {
+                    Ok(told) => told.map(|told| {
+                        if let Live::Entry(entry) = told.live() {
                             self.seat.saw(entry.seq);
                         }
-                        Ok(frame_of(live))
+                        Ok(SharedFrame::from(&told))
                     }),
                     Err(problem) => Some(Err(problem)),
                 },
                 Ok(()) = self.seat.presence.changed() => {
-                    return Some(Ok(Frame::Presence((**self.seat.presence.borrow_and_update()).clone())));
+                    let presence = (**self.seat.presence.borrow_and_update()).clone();
+                    return Some(Ok(Frame::Presence(presence).into()));
                 }
                 Ok(()) = self.seat.readers.changed() => {
-                    return Some(Ok(Frame::Readers((**self.seat.readers.borrow_and_update()).clone())));
+                    let readers = (**self.seat.readers.borrow_and_update()).clone();
+                    return Some(Ok(Frame::Readers(readers).into()));
                 }
                 own = self.own.recv() => match own {
                     Ok(own) => self.waiting.extend(self.frame_of_own(own)),
@@ -136,26 +138,5 @@ impl FrameStream {
         self.waiting.push_back(Frame::Draft(DraftAnswer { draft, is_refused: false }));
         self.must_read_own = false;
         Ok(())
-    }
-}
-
-fn frame_of(live: Live) -> Frame {
-    match live {
-        Live::Entry(entry) => Frame::Entry { entry: (*entry).clone() },
-        Live::Opening(opening) => Frame::Snapshot {
-            from_seq: opening.from_seq,
-            head_seq: opening.head_seq,
-            standing: opening.standing.clone(),
-            usage: opening.usage,
-            prompters: opening.prompters.clone(),
-            queue: opening.queue.iter().cloned().map(crate::queue::view).collect(),
-        },
-        Live::Omitted { through_seq } => Frame::Omitted { through_seq },
-        Live::CaughtUp { seq } => Frame::CaughtUp { seq },
-        Live::Delta { block, offset, text } => Frame::Delta { block, offset, text: text.to_string() },
-        Live::Output { call, offset, text } => {
-            Frame::Output { call: call.to_string(), offset, text: text.to_string() }
-        }
-        Live::Lagged { after_seq } => Frame::Resume { after_seq },
     }
 }

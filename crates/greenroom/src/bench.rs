@@ -14,6 +14,7 @@ mod served;
 mod snapshot;
 mod start;
 mod stats;
+mod stream;
 mod ttft;
 mod world;
 
@@ -77,6 +78,27 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 2_000_000_000)]
         bytes: u64,
     },
+    /// From a model's delta to the viewers, many sessions at once, beside a bare relay of WebSocket frames
+    Stream {
+        /// Sessions that stream at once
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+        sessions: u32,
+        /// Deltas of each session in a second
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// Viewers of each session
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+        viewers: u32,
+        /// Viewers of the one session of the second row
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        crowd: u32,
+        /// How long each row counts
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+    },
+    /// The relay that `stream` compares with
+    #[command(hide = true)]
+    StreamFloor,
     /// From sending a prompt to the model's server receiving the request
     Ttft {
         #[arg(short, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..=10_000))]
@@ -104,6 +126,13 @@ pub(crate) fn bench(global: &Global, bench: Bench) -> Result<Exit, Failure> {
             Bench::Snapshot { n, files, bytes } => {
                 snapshot::run(global, out, snapshot::Size { files, bytes, n }).await
             }
+            Bench::Stream { sessions, rate, viewers, crowd, seconds } => {
+                let count = |number: u32| number as usize;
+                let (sessions, viewers, crowd) = (count(sessions), count(viewers), count(crowd));
+                let load = stream::Load { sessions, rate, viewers, crowd, seconds };
+                stream::run(global, out, load).await
+            }
+            Bench::StreamFloor => stream::serve_floor().await,
             Bench::Ttft { n } => ttft::run(global, out, n).await,
         }
     })

@@ -4,6 +4,7 @@
 use crate::checkpoint::{Checkpoint, Folded};
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnEnded, TurnHandle, problem_of_log};
+use crate::live::Told;
 use crate::log::{Append, CommitLog, LogError, StoredReceipt, Tidy};
 use crate::message::Message;
 use crate::recent::Recent;
@@ -201,10 +202,11 @@ impl SessionActor {
     }
 
     /// What a new viewer would otherwise wait for until the next sync.
-    fn untold_text(&self) -> impl Iterator<Item = Live> {
+    fn untold_text(&self) -> impl Iterator<Item = Told> {
         self.untold.iter().filter_map(|entry| match &entry.event {
             Event::BlockText { block, offset, text } => {
-                Some(Live::Delta { block: *block, offset: *offset, text: text.as_str().into() })
+                let text = text.as_str().into();
+                Some(Live::Delta { block: *block, offset: *offset, text }.into())
             }
             _ => None,
         })
@@ -419,7 +421,7 @@ impl SessionActor {
         }
         if durability == Durability::Synced {
             for entry in self.untold.drain(..) {
-                self.room.output.viewers.send(&Live::Entry(entry));
+                self.room.output.live.entry(entry);
             }
         }
         effects

@@ -1,10 +1,11 @@
 //! Ways to speak to a session's actor. The mailbox is bounded: when it is full, senders wait for at most `PATIENCE`
 //! and then get `deadline`; ephemeral text never goes through it.
 
+use crate::live::TextOf;
 use crate::log::{CommitLog, LogError, StoredReceipt};
 use crate::message::Message;
 use crate::room::{Room, too_new};
-use crate::subscription::{Live, Subscription};
+use crate::subscription::Subscription;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
 use greenroom_domain::present::turn_boundary;
@@ -202,7 +203,7 @@ impl TurnHandle {
     }
 
     pub fn delta(&self, block: BlockId, offset: u64, text: &str) {
-        self.session.room.output.viewers.send(&Live::Delta { block, offset, text: text.into() });
+        self.session.room.output.live.text(TextOf::Block(block), offset, text);
     }
 
     pub fn output(&self, call: &str, offset: u64, text: &str) {

@@ -1,8 +1,9 @@
 //! What tools that still run have printed, kept for viewers who come in the meantime. In memory and bounded: the log
 //! gets a tool's output when it has finished.
 
+use crate::live::{Teller, TextOf, Told};
 use crate::subscription::Live;
-use crate::viewers::{Seen, Viewers};
+use crate::viewers::Seen;
 use greenroom_domain::Event;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ const CALLS: usize = 64;
 /// every piece once.
 #[derive(Debug, Default)]
 pub(crate) struct RunningOutput {
-    pub(crate) viewers: Viewers,
+    pub(crate) live: Teller,
     calls: Mutex<BTreeMap<Arc<str>, Tail>>,
 }
 
@@ -41,26 +42,25 @@ impl RunningOutput {
         if calls.len() < CALLS || calls.contains_key(&call) {
             calls.entry(Arc::clone(&call)).or_default().add(offset, text);
         }
-        self.viewers.send(&Live::Output { call, offset, text: text.into() });
+        self.live.text(TextOf::Call(call), offset, text);
     }
 
     /// A viewer's end, and what came before it.
-    pub(crate) fn subscribe(&self) -> (Seen, VecDeque<Live>) {
+    pub(crate) fn subscribe(&self) -> (Seen, VecDeque<Told>) {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let before = calls.iter().flat_map(|(call, tail)| {
-            tail.pieces.iter().map(|piece| Live::Output {
-                call: Arc::clone(call),
-                offset: piece.offset,
-                text: piece.text.as_str().into(),
+            tail.pieces.iter().map(|piece| {
+                let text = piece.text.as_str().into();
+                Told::from(Live::Output { call: Arc::clone(call), offset: piece.offset, text })
             })
         });
-        (self.viewers.add(), before.collect())
+        (self.live.subscribe(), before.collect())
     }
 
     /// Nothing runs, and nobody watches any more.
     pub(crate) fn end(&self) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.viewers.end();
+        self.live.end();
     }
 
     /// Forgets what the log has now, or what nobody waits for any more.
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
 
     fn before(output: &RunningOutput) -> Vec<(u64, String)> {
-        let frames = output.subscribe().1.into_iter().map(|frame| match frame {
-            Live::Output { offset, text, .. } => (offset, text.to_string()),
+        let frames = output.subscribe().1.into_iter().map(|frame| match frame.live() {
+            Live::Output { offset, text, .. } => (*offset, text.to_string()),
             other => panic!("{other:?}"),
         });
         frames.collect()

@@ -1,6 +1,7 @@
 //! A viewer's stream: replay from the log, then live, without gap or repetition.
 
 use crate::handle::SessionHandle;
+use crate::live::Told;
 use crate::viewers::{Over, Seen};
 use greenroom_domain::money::Usage;
 use greenroom_domain::present::turn_boundary;
@@ -64,7 +65,7 @@ pub enum Live {
 pub(crate) struct Feed {
     pub(crate) head_seq: u64,
     pub(crate) live: Seen,
-    pub(crate) output: VecDeque<Live>,
+    pub(crate) output: VecDeque<Told>,
     /// Where it was asked for.
     pub(crate) opening: Option<Opening>,
 }
@@ -78,7 +79,7 @@ pub struct Subscription {
     session: SessionHandle,
     live: Seen,
     /// What running tools had printed when the subscription began; told between replay and live.
-    output: VecDeque<Live>,
+    output: VecDeque<Told>,
     sent_seq: u64,
     page: VecDeque<Entry>,
     opening: Option<Opening>,
@@ -140,7 +141,7 @@ impl Subscription {
     }
 
     /// The next frame; `None` when the session ended. Cancel safe.
-    pub async fn next(&mut self) -> Result<Option<Live>, Problem> {
+    pub async fn next(&mut self) -> Result<Option<Told>, Problem> {
         match self.phase {
             Phase::Replaying => self.replay().await.map(Some),
             Phase::Live => Ok(self.follow().await),
@@ -148,9 +149,9 @@ impl Subscription {
         }
     }
 
-    async fn replay(&mut self) -> Result<Live, Problem> {
+    async fn replay(&mut self) -> Result<Told, Problem> {
         if let Some(opening) = self.opening.take() {
-            return Ok(Live::Opening(Arc::new(opening)));
+            return Ok(Live::Opening(Arc::new(opening)).into());
         }
         if self.page.is_empty() && self.sent_seq < self.head_seq {
             self.page = self.session.entries_shown(self.sent_seq, self.text_after, PAGE).await?.into();
@@ -159,35 +160,36 @@ impl Subscription {
         let due = next.unwrap_or(self.head_seq + 1);
         if due > self.sent_seq + 1 {
             self.sent_seq = due - 1;
-            return Ok(Live::Omitted { through_seq: self.sent_seq });
+            return Ok(Live::Omitted { through_seq: self.sent_seq }.into());
         }
         match self.page.pop_front().filter(|_| next.is_some()) {
             Some(entry) => {
                 self.sent_seq = entry.seq;
-                Ok(Live::Entry(Arc::new(entry)))
+                Ok(Live::Entry(Arc::new(entry)).into())
             }
             None => {
                 self.page = VecDeque::new();
                 self.phase = Phase::Live;
-                Ok(Live::CaughtUp { seq: self.sent_seq })
+                Ok(Live::CaughtUp { seq: self.sent_seq }.into())
             }
         }
     }
 
-    async fn follow(&mut self) -> Option<Live> {
+    async fn follow(&mut self) -> Option<Told> {
         if let Some(frame) = self.output.pop_front() {
             return Some(frame);
         }
         loop {
             match self.live.next().await {
-                Ok(Live::Entry(entry)) if entry.seq <= self.sent_seq => {}
-                Ok(Live::Entry(entry)) if entry.seq > self.sent_seq + 1 => return Some(self.lagged()),
-                Ok(frame) => {
-                    if let Live::Entry(entry) = &frame {
+                Ok(told) => match told.live() {
+                    Live::Entry(entry) if entry.seq <= self.sent_seq => {}
+                    Live::Entry(entry) if entry.seq > self.sent_seq + 1 => return Some(self.lagged()),
+                    Live::Entry(entry) => {
                         self.sent_seq = entry.seq;
+                        return Some(told);
                     }
-                    return Some(frame);
-                }
+                    _ => return Some(told),
+                },
                 Err(Over::Behind) => return Some(self.lagged()),
                 Err(Over::Ended) => {
                     self.phase = Phase::Over;
@@ -197,8 +199,8 @@ impl Subscription {
         }
     }
 
-    fn lagged(&mut self) -> Live {
+    fn lagged(&mut self) -> Told {
         self.phase = Phase::Over;
-        Live::Lagged { after_seq: self.sent_seq }
+        Live::Lagged { after_seq: self.sent_seq }.into()
     }
 }

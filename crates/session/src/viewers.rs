@@ -1,7 +1,7 @@
 //! Who watches a session: each viewer has a bounded queue of its own, which costs nothing while it is empty (a shared
 //! ring would hold its whole size for every session that anybody looks at).
 
-use crate::subscription::Live;
+use crate::live::Told;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -17,14 +17,14 @@ pub(crate) struct Viewers {
 
 #[derive(Debug)]
 struct Viewer {
-    frames: mpsc::Sender<Live>,
+    frames: mpsc::Sender<Told>,
     is_behind: Arc<AtomicBool>,
 }
 
 /// One viewer's end.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    frames: mpsc::Receiver<Live>,
+    frames: mpsc::Receiver<Told>,
     is_behind: Arc<AtomicBool>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Over {
 }
 
 impl Viewers {
-    pub(crate) fn send(&self, frame: &Live) {
+    pub(crate) fn send(&self, frame: &Told) {
         self.lock().retain(|viewer| match viewer.frames.try_send(frame.clone()) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {
@@ -58,6 +58,10 @@ impl Viewers {
         Seen { frames, is_behind }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().iter().all(|viewer| viewer.frames.is_closed())
+    }
+
     /// Ends every viewer's stream.
     pub(crate) fn end(&self) {
         self.lock().clear();
@@ -70,7 +74,7 @@ impl Viewers {
 
 impl Seen {
     /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Live, Over> {
+    pub(crate) async fn next(&mut self) -> Result<Told, Over> {
         match self.frames.recv().await {
             Some(frame) => Ok(frame),
             None if self.is_behind.load(Ordering::Acquire) => Err(Over::Behind),

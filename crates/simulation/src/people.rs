@@ -252,15 +252,15 @@ async fn follow(shared: &Shared, person: &Person, session: SessionId, mut subscr
         let Ok(frame) = subscription.next().await else { return };
         let mut known = person.known();
         let view = known.views.entry(session).or_default();
-        let seen = match frame {
-            None => return,
-            Some(Live::Lagged { after_seq }) if after_seq == view.seq => return,
-            Some(Live::Lagged { after_seq }) => {
+        let Some(frame) = frame else { return };
+        let seen = match frame.live() {
+            Live::Lagged { after_seq } if *after_seq == view.seq => return,
+            Live::Lagged { after_seq } => {
                 Err(format!("told to go on after {after_seq}, but has {}", view.seq))
             }
-            Some(Live::Entry(entry)) => view.take(&entry),
-            Some(Live::Delta { block, offset, text }) => view.show(block, offset, &text),
-            Some(_) => Ok(()),
+            Live::Entry(entry) => view.take(entry),
+            Live::Delta { block, offset, text } => view.show(*block, *offset, text),
+            _ => Ok(()),
         };
         if let Err(reason) = seen {
             shared.violation(format!("person {} watches {session}: {reason}", person.number));

@@ -102,13 +102,31 @@ pub enum Frame {
     Read(ReadPosition),
     /// The reader's own draft here, after `hello` and whenever one of their clients changed it.
     Draft(DraftAnswer),
-    /// The client was too slow: what was ephemeral is lost, entries go on after `seq` once it says hello again.
+    /// The stream is over: entries go on after `after_seq` once the client says hello again; what was ephemeral is lost.
     Resume {
         after_seq: u64,
+        reason: ResumeReason,
     },
     Error {
         problem: Problem,
     },
+}
+
+/// Why a client has to say hello again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumeReason {
+    /// It did not take its frames in time, and more waited than is kept for one client.
+    TooSlow,
+}
+
+/// A [`Frame`] as it is written, without a copy of what it says.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum FrameRef<'a> {
+    Entry { entry: &'a Entry },
+    Delta { block: BlockId, offset: u64, text: &'a str },
+    Output { call: &'a str, offset: u64, text: &'a str },
 }
 
 /// Frames of the stream of sessions. A session's line is told as it is now: lines that nobody took in time are left out.
@@ -134,6 +152,10 @@ pub enum SessionsFrame {
     Read(ReadPosition),
     /// The reader's own draft for a new session, after one of their clients changed it.
     Draft(Draft),
+    /// The last frame: why the reader may not look any more.
+    Error {
+        problem: Problem,
+    },
 }
 
 /// What became of a command. A repeated key gets the same receipt.
@@ -145,4 +167,31 @@ pub struct Receipt {
     pub seq: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenroom_domain::Event;
+
+    #[test]
+    fn a_frame_is_written_the_same_with_and_without_a_copy() {
+        let entry = Entry { seq: 1, at_ms: 2, epoch: 3, event: Event::TitleChanged { title: "t\n".into() } };
+        let (block, offset) = (BlockId::from_parts(1, 1), 5);
+        let (call, text) = ("c".to_owned(), "é\u{1b}".to_owned());
+        let pairs = [
+            (Frame::Entry { entry: entry.clone() }, FrameRef::Entry { entry: &entry }),
+            (
+                Frame::Delta { block, offset, text: text.clone() },
+                FrameRef::Delta { block, offset, text: &text },
+            ),
+            (
+                Frame::Output { call: call.clone(), offset, text: text.clone() },
+                FrameRef::Output { call: &call, offset, text: &text },
+            ),
+        ];
+        for (frame, written) in pairs {
+            assert_eq!(serde_json::to_string(&frame).unwrap(), serde_json::to_string(&written).unwrap());
+        }
+    }
 }

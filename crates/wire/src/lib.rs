@@ -10,7 +10,7 @@ pub mod view;
 
 pub use body::*;
 pub use egress::*;
-pub use frame::{ClientFrame, Frame, PROTOCOL, Receipt, SessionsFrame};
+pub use frame::{ClientFrame, Frame, FrameRef, PROTOCOL, Receipt, ResumeReason, SessionsFrame};
 pub use live::*;
 pub use queue::*;
 pub use view::*;

@@ -1976,6 +1976,7 @@ export interface components {
         }) | {
             /** Format: int64 */
             after_seq: number;
+            reason: components["schemas"]["ResumeReason"];
             /** @enum {string} */
             type: "resume";
         } | {
@@ -2319,6 +2320,11 @@ export interface components {
         /** @description Id of a request */
         RequestId: string;
         /**
+         * @description Why a client has to say hello again.
+         * @enum {string}
+         */
+        ResumeReason: "too_slow";
+        /**
          * @description What a person may do in the installation. Each role includes the ones before it.
          * @enum {string}
          */
@@ -2438,7 +2444,11 @@ export interface components {
         }) | (components["schemas"]["Draft"] & {
             /** @enum {string} */
             type: "draft";
-        });
+        }) | {
+            problem: components["schemas"]["Problem"];
+            /** @enum {string} */
+            type: "error";
+        };
         /** @description Replaces all additions. */
         SetEgress: {
             /** @description At most 200. */

@@ -17,6 +17,8 @@ const LONGEST_PAUSE_MS = 30_000;
 /** Newest first, as the server gives it. */
 export function applyLine(list: readonly SessionView[] | undefined, frame: SessionsFrame): SessionView[] | undefined {
   if (frame.type === "snapshot") return frame.sessions;
+  // The connection's end says the same.
+  if (frame.type === "error") return list as SessionView[] | undefined;
   // Without a list there is nothing to change: the snapshot comes first.
   if (list === undefined) return undefined;
   if (frame.type === "read" || frame.type === "draft") return [...list];

@@ -9,15 +9,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use greenroom_domain::{ErrorCode, Person, PersonId, Problem};
+use greenroom_domain::{Person, Problem};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::{broadcast, watch};
-
-const CHECK_AGAIN: Duration = Duration::from_secs(20);
 
 pub(crate) const SESSION_COOKIE: &str = "greenroom_session";
 /// By https: browsers let no other host set it, so that a neighbour (a preview, say) cannot slip in a session of its own.
@@ -112,81 +106,6 @@ pub(crate) async fn not_from_elsewhere(
 ) -> Result<Response, ApiError> {
     origin::check_not_foreign(&state.settings, &request)?;
     Ok(next.run(request).await)
-}
-
-/// Ends when the caller's credential does: a stream outlives the moment at which its caller was checked.
-pub(crate) async fn revoked(state: ApiState, caller: Caller) {
-    let mut ended = state.watched.clone().receiver(state, caller);
-    // Nothing is ever sent: it closes.
-    let _ = ended.changed().await;
-}
-
-/// Credentials with open streams. Each is looked at by one task, however many streams it has.
-#[derive(Clone, Default)]
-pub(crate) struct Watched(Arc<Mutex<HashMap<Credential, watch::Sender<()>>>>);
-
-impl Watched {
-    /// Closes when the credential is not valid any more.
-    fn receiver(&self, state: ApiState, caller: Caller) -> watch::Receiver<()> {
-        let mut watched = self.lock();
-        if let Some(sender) = watched.get(&caller.credential) {
-            return sender.subscribe();
-        }
-        let (sender, receiver) = watch::channel(());
-        watched.insert(caller.credential.clone(), sender);
-        let ended = state.app.ended_credentials();
-        tokio::spawn(self.clone().look_after(state, caller, ended));
-        receiver
-    }
-
-    async fn look_after(self, state: ApiState, caller: Caller, mut ended: broadcast::Receiver<PersonId>) {
-        let Caller { person, credential } = caller;
-        let shutdown = state.shutdown.clone();
-        let watching = async {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(CHECK_AGAIN) => {}
-                    () = told_of(&mut ended, person.id) => {}
-                }
-                if self.is_unused(&credential) {
-                    return;
-                }
-                let found = person_of(&state, &credential).await;
-                if found.is_err_and(|problem| problem.code == ErrorCode::NotSignedIn) {
-                    self.lock().remove(&credential);
-                    return;
-                }
-            }
-        };
-        // Streams end by themselves when the server stops; nothing of the app is held on to.
-        let _ = shutdown.run_until_cancelled(watching).await;
-    }
-
-    /// Then nobody can begin to use it before it is removed.
-    fn is_unused(&self, credential: &Credential) -> bool {
-        let mut watched = self.lock();
-        let is_unused = watched.get(credential).is_none_or(|sender| sender.receiver_count() == 0);
-        if is_unused {
-            watched.remove(credential);
-        }
-        is_unused
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Credential, watch::Sender<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends when a credential of this person may have ended.
-async fn told_of(ended: &mut broadcast::Receiver<PersonId>, person: PersonId) {
-    loop {
-        match ended.recv().await {
-            Ok(whose) if whose == person => return,
-            Ok(_) => {}
-            Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
-        }
-    }
 }
 
 #[cfg(test)]

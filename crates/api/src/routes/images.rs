@@ -4,6 +4,7 @@ use super::sse;
 use crate::ApiState;
 use crate::error::{Answer, ApiError};
 use crate::extract::{Caller, JsonBody, PathOf};
+use crate::layers::standing;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -138,6 +139,7 @@ pub(super) async fn log(
     caller: Caller,
     PathOf(id): PathOf<ImageId>,
 ) -> Result<Response, ApiError> {
+    let standing = standing(state.clone(), &caller, None);
     let frames = state.app.image_log(&caller.person, id).await?;
     let events = frames.map(|frame| {
         let name = match frame {
@@ -146,5 +148,5 @@ pub(super) async fn log(
         };
         sse::Event { name, id: None, data: sse::data_of(&frame) }
     });
-    sse::answer(&state, caller, events)
+    sse::answer(&state, &caller, standing, events, |_| None)
 }

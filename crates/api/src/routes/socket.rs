@@ -2,33 +2,36 @@
 //!
 //! `hello` from the client, then replay, `caught_up`, and live. One task owns the connection; what it does at each
 //! moment is the `select!` in [`Connection::serve`]. A client that reads too slowly loses ephemeral frames first, then
-//! is told to `resume` (see [`outbox`]); one that says nothing for a minute is gone.
+//! is told to `resume` (see [`super::outbox`]); one that says nothing for a minute is gone. When the caller's rights
+//! change it is asked again at once whether they may be here; the last frame, `error`, says why not.
 
 mod live;
-mod outbox;
 
+use super::outbox::{Outbox, Pushed, Sent};
 use crate::ApiState;
 use crate::error::{ApiError, invalid};
 use crate::extract::{Caller, PathOf};
-use crate::layers::{Slot, revoked};
+use crate::layers::{Slot, Standing, standing};
 use crate::port::Frames;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
-use greenroom_domain::{CommandId, ErrorCode, Problem, SessionId};
+use futures::{FutureExt, SinkExt, StreamExt};
+use greenroom_app::{FrameKind, SharedFrame};
+use greenroom_domain::{CommandId, ErrorCode, Person, Problem, SessionId};
 use greenroom_wire::{
-    ClientFrame, ClientKind, ErrorBody, Frame, PROTOCOL, Receipt, SubmitCommand, WriteDraft,
+    ClientFrame, ClientKind, ErrorBody, Frame, PROTOCOL, Receipt, ResumeReason, SubmitCommand, WriteDraft,
 };
 use live::Saying;
-use outbox::{Outbox, Pushed};
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 const HELLO_TIME: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
@@ -40,6 +43,8 @@ const FRAME_LIMIT: usize = 1024 * 1024;
 const READ_LIMIT: usize = 4 * FRAME_LIMIT;
 /// Each open connection holds so much for reading, however quiet it is; larger frames grow it while they last.
 const BUFFER: usize = 1024;
+/// So much is gathered before it is written: a replay is written in few pieces.
+const GATHERED: usize = 16 * 1024;
 const BAD_FRAMES: u32 = 20;
 /// Commands that may wait; then nothing more is read until one is done.
 const COMMANDS: usize = 16;
@@ -69,14 +74,15 @@ pub(super) async fn socket(
         invalid("This address takes WebSocket handshakes only.")
             .hint("Plain HTTP clients read /api/v1/sessions/{id}/stream.")
     })?;
+    let standing = standing(state.clone(), &caller, Some(session));
     state.app.session(&caller.person, session).await?;
     let slot = state.streams.enter(caller.person.id)?;
     let upgrade = upgrade
         .max_message_size(READ_LIMIT)
         .max_frame_size(READ_LIMIT)
         .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER);
-    Ok(upgrade.on_upgrade(move |socket| Connection::new(state, caller, session, slot).run(socket)))
+        .write_buffer_size(GATHERED);
+    Ok(upgrade.on_upgrade(move |socket| Connection::new(state, caller, session, slot).run(socket, standing)))
 }
 
 struct Connection {
@@ -123,9 +129,9 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, socket: WebSocket) {
+    async fn run(mut self, socket: WebSocket, standing: Standing) {
         let (mut sink, mut source) = socket.split();
-        let end = self.serve(&mut sink, &mut source).await;
+        let end = self.serve(&mut sink, &mut source, standing).await;
         if let Err(End::Closed(code, reason)) = end {
             let goodbye = say_goodbye(&mut self.outbox, &mut sink, &mut source, code, reason);
             let _gave_up = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
@@ -136,28 +142,61 @@ impl Connection {
         &mut self,
         sink: &mut SplitSink<WebSocket, Message>,
         source: &mut SplitStream<WebSocket>,
+        mut standing: Standing,
     ) -> Step {
-        let shutdown = self.state.shutdown.clone();
-        let revoked = revoked(self.state.clone(), self.caller.clone());
-        tokio::pin!(revoked);
+        // Made once: a connection wakes for every frame, and what is polled each time should cost little.
+        let stopping = self.state.shutdown.clone().cancelled_owned();
+        let greeting = tokio::time::sleep_until(self.hello_until);
+        tokio::pin!(stopping, greeting);
         let mut ping = pings();
         let mut must_flush = false;
         loop {
             let may_take = self.outbox.may_take();
+            let must_send = must_flush || !self.outbox.is_empty();
             tokio::select! {
-                () = shutdown.cancelled() => return Err(End::Closed(GOING_AWAY, "the server is stopping")),
-                () = &mut revoked => return Err(End::Closed(POLICY, "signed out")),
-                () = tokio::time::sleep_until(self.hello_until), if self.frames.is_none() => {
-                    return Err(End::Closed(POLICY, "no hello within 10 seconds"));
-                }
+                () = &mut stopping => return Err(End::Closed(GOING_AWAY, "the server is stopping")),
+                Some(checked) = standing.next() => self.recheck(checked)?,
+                () = &mut greeting, if self.frames.is_none() => self.must_have_greeted(greeting.as_mut())?,
                 _ = ping.tick() => self.keep_alive()?,
                 message = source.next(), if self.commands.len() < COMMANDS => self.receive(message).await?,
                 receipt = finished(&mut self.running) => self.command_done(receipt),
                 said = self.saying.next() => self.said(said),
-                frame = next_frame(&mut self.frames), if may_take => self.forward(frame.as_ref())?,
-                sent = send_next(sink, &mut self.outbox, must_flush) => must_flush = sent?,
+                frame = next_frame(&mut self.frames), if may_take => self.forward_all(frame)?,
+                sent = send_all(sink, &mut self.outbox, &mut must_flush), if must_send => sent?,
+            }
+            // Most often the socket takes it at once; when not, the next round waits for it.
+            if let Some(sent) = send_all(sink, &mut self.outbox, &mut must_flush).now_or_never() {
+                sent?;
             }
         }
+    }
+
+    /// The caller's role counts as it is now, or they may not be here any more.
+    fn recheck(&mut self, checked: Result<Person, Problem>) -> Step {
+        match checked {
+            Ok(person) => {
+                self.caller.person = person;
+                Ok(())
+            }
+            Err(problem) => {
+                let reason = match problem.code {
+                    ErrorCode::NotSignedIn => "signed out",
+                    ErrorCode::SessionUnknown => "the session is gone",
+                    _ => "not allowed any more",
+                };
+                self.error(problem);
+                Err(End::Closed(POLICY, reason))
+            }
+        }
+    }
+
+    /// The time for a hello is over, or was for an earlier one.
+    fn must_have_greeted(&self, greeting: Pin<&mut Sleep>) -> Step {
+        if Instant::now() >= self.hello_until {
+            return Err(End::Closed(POLICY, "no hello within 10 seconds"));
+        }
+        greeting.reset(self.hello_until);
+        Ok(())
     }
 
     fn keep_alive(&mut self) -> Step {
@@ -222,7 +261,7 @@ impl Connection {
 
     fn said(&mut self, said: Result<Option<Frame>, Problem>) {
         match said {
-            Ok(frame) => frame.iter().for_each(|frame| self.outbox.answer(frame)),
+            Ok(frame) => frame.into_iter().for_each(|frame| self.outbox.answer(frame)),
             Err(problem) => self.error(problem),
         }
         self.saying.go_on(&self.state, &self.caller, self.session);
@@ -244,27 +283,35 @@ impl Connection {
         }
     }
 
-    /// A frame of the session, or the end of its stream.
-    fn forward(&mut self, frame: Option<&Frame>) -> Step {
-        match frame {
-            None => return Err(End::Closed(GOING_AWAY, "the session's stream ended")),
-            Some(Frame::Error { problem }) => {
-                self.error(problem.clone());
-                return Err(End::Closed(FAILED, "the session cannot be followed"));
-            }
-            Some(Frame::Resume { .. }) => self.await_hello(),
-            Some(frame) => {
-                if self.outbox.push(frame) == Pushed::Overflow {
-                    self.await_hello();
-                }
+    /// A frame of the session and whatever else is there already.
+    fn forward_all(&mut self, first: Option<SharedFrame>) -> Step {
+        self.forward(first)?;
+        while self.outbox.may_take() {
+            match next_frame(&mut self.frames).now_or_never() {
+                Some(frame) => self.forward(frame)?,
+                None => break,
             }
         }
         Ok(())
     }
 
+    /// A frame of the session, or the end of its stream.
+    fn forward(&mut self, frame: Option<SharedFrame>) -> Step {
+        let Some(frame) = frame else { return Err(End::Closed(GOING_AWAY, "the session's stream ended")) };
+        let is_over = matches!(frame.kind, FrameKind::Error);
+        let is_behind = matches!(frame.kind, FrameKind::Resume);
+        if is_behind || self.outbox.push(frame) == Pushed::Overflow {
+            self.await_hello();
+        }
+        match is_over {
+            true => Err(End::Closed(FAILED, "the session cannot be followed")),
+            false => Ok(()),
+        }
+    }
+
     /// The client was too slow: it is told where to go on, and has to say hello again.
     fn await_hello(&mut self) {
-        self.outbox.resume();
+        self.outbox.resume(ResumeReason::TooSlow);
         self.frames = None;
         self.hello_until = Instant::now() + HELLO_TIME;
     }
@@ -280,7 +327,7 @@ impl Connection {
     }
 
     fn error(&mut self, problem: Problem) {
-        self.outbox.answer(&Frame::Error { problem });
+        self.outbox.answer(Frame::Error { problem });
     }
 
     /// One at a time, in the order they came. A command runs to its end even when the client leaves.
@@ -302,7 +349,7 @@ impl Connection {
     fn command_done(&mut self, receipt: Option<Receipt>) {
         self.running = None;
         match receipt {
-            Some(receipt) => self.outbox.answer(&Frame::Receipt(receipt)),
+            Some(receipt) => self.outbox.answer(Frame::Receipt(receipt)),
             None => self.error(crate::error::panicked()),
         }
         self.run_next_command();
@@ -319,33 +366,42 @@ fn refused(key: CommandId, problem: Problem) -> Receipt {
     Receipt { key, seq: None, problem: Some(problem) }
 }
 
-async fn next_frame(frames: &mut Option<Frames>) -> Option<Frame> {
+async fn next_frame(frames: &mut Option<Frames>) -> Option<SharedFrame> {
     match frames {
         Some(frames) => frames.next().await,
         None => pending().await,
     }
 }
 
-/// Hands the next message to the socket when it takes one, or flushes; answers whether a flush is due. Cancel safe:
-/// a message leaves the outbox only into the socket.
-async fn send_next(
+/// Hands everything that waits to the socket as far as it takes it, then flushes once. Cancel safe: a message leaves the
+/// outbox only into the socket.
+async fn send_all(
     sink: &mut SplitSink<WebSocket, Message>,
     outbox: &mut Outbox,
-    must_flush: bool,
-) -> Result<bool, End> {
-    if outbox.is_empty() && !must_flush {
-        return pending().await;
-    }
-    let must_send = !outbox.is_empty();
-    if must_send {
-        poll_fn(|context| sink.poll_ready_unpin(context)).await.map_err(|_| End::Gone)?;
-        if let Some(message) = outbox.pop() {
-            sink.start_send_unpin(message).map_err(|_| End::Gone)?;
+    must_flush: &mut bool,
+) -> Step {
+    let sending = poll_fn(|context| {
+        while !outbox.is_empty() {
+            ready!(sink.poll_ready_unpin(context))?;
+            if let Some(sent) = outbox.pop() {
+                sink.start_send_unpin(message_of(sent))?;
+                *must_flush = true;
+            }
         }
-    } else {
-        poll_fn(|context| sink.poll_flush_unpin(context)).await.map_err(|_| End::Gone)?;
+        if *must_flush {
+            ready!(sink.poll_flush_unpin(context))?;
+            *must_flush = false;
+        }
+        Poll::Ready(Ok::<_, axum::Error>(()))
+    });
+    sending.await.map_err(|_| End::Gone)
+}
+
+fn message_of(sent: Sent) -> Message {
+    match sent {
+        Sent::Ping => Message::Ping(bytes::Bytes::new()),
+        Sent::Frame { text, .. } => Message::Text(Utf8Bytes::try_from(text).expect("JSON is UTF-8")),
     }
-    Ok(must_send)
 }
 
 /// `None` when the command's task panicked.
@@ -369,8 +425,8 @@ async fn say_goodbye(
     code: u16,
     reason: &'static str,
 ) {
-    while let Some(message) = outbox.pop() {
-        if sink.feed(message).await.is_err() {
+    while let Some(sent) = outbox.pop() {
+        if sink.feed(message_of(sent)).await.is_err() {
             return;
         }
     }

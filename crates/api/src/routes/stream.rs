@@ -1,9 +1,11 @@
 //! A session's stream as server-sent events, for clients without WebSockets; and the list of sessions as it changes.
 
+use super::outbox::{Drained, Sent};
 use super::sse;
 use crate::ApiState;
 use crate::error::{ApiError, invalid};
 use crate::extract::{Caller, PathOf, QueryOf};
+use crate::layers::standing;
 use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
@@ -48,8 +50,15 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = last_event(&headers)?.unwrap_or(query.after);
+    let standing = standing(state.clone(), &caller, Some(id));
     let frames = state.app.subscribe(&caller.person, id, after, query.window, query.client).await?;
-    sse::answer(&state, caller, frames.map(|frame| event_of(&frame)))
+    let events = Drained::new(frames, after).filter_map(async |sent| match sent {
+        Sent::Frame { name, seq, text } => Some(sse::Event { name, id: seq, data: text }),
+        Sent::Ping => None,
+    });
+    sse::answer(&state, &caller, standing, events.boxed(), |problem| {
+        Some(sse::data_of(&Frame::Error { problem }))
+    })
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -75,6 +84,7 @@ pub(super) async fn sessions(
     caller: Caller,
     QueryOf(shown): QueryOf<Shown>,
 ) -> Result<Response, ApiError> {
+    let standing = standing(state.clone(), &caller, None);
     let frames = state.app.follow_sessions(&caller.person, shown.repository.as_ref()).await?;
     let events = frames.map(|frame| {
         let name = match frame {
@@ -83,35 +93,17 @@ pub(super) async fn sessions(
             SessionsFrame::Removed { .. } => "removed",
             SessionsFrame::Read(_) => "read",
             SessionsFrame::Draft(_) => "draft",
+            SessionsFrame::Error { .. } => "error",
         };
         sse::Event { name, id: None, data: sse::data_of(&frame) }
     });
-    sse::answer(&state, caller, events)
+    sse::answer(&state, &caller, standing, events, |problem| {
+        Some(sse::data_of(&SessionsFrame::Error { problem }))
+    })
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let seq = value.to_str().ok().and_then(|text| text.parse().ok());
     seq.map(Some).ok_or_else(|| invalid("`Last-Event-ID` is the sequence number of an entry."))
-}
-
-fn event_of(frame: &Frame) -> sse::Event {
-    let (name, id) = match frame {
-        Frame::Hello { .. } => ("hello", None),
-        Frame::Entry { entry } => ("entry", Some(entry.seq)),
-        Frame::Snapshot { .. } => ("snapshot", None),
-        // A reconnect goes on behind what was left out.
-        Frame::Omitted { through_seq } => ("omitted", Some(*through_seq)),
-        Frame::CaughtUp { .. } => ("caught_up", None),
-        Frame::Delta { .. } => ("delta", None),
-        Frame::Output { .. } => ("output", None),
-        Frame::Receipt(_) => ("receipt", None),
-        Frame::Presence(_) => ("presence", None),
-        Frame::Readers(_) => ("readers", None),
-        Frame::Read(_) => ("read", None),
-        Frame::Draft(_) => ("draft", None),
-        Frame::Resume { .. } => ("resume", None),
-        Frame::Error { .. } => ("error", None),
-    };
-    sse::Event { name, id, data: sse::data_of(frame) }
 }

@@ -7,7 +7,7 @@ use greenroom_api::{
     ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession,
     metrics_router, router, serve,
 };
-use greenroom_app::{BlobFile, GitService, HookCall, Upload};
+use greenroom_app::{BlobFile, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, Upload};
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -40,9 +40,12 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 #[derive(Default)]
 pub(crate) struct Fake {
     is_signed_out: AtomicBool,
-    ended: Ended,
     /// What was said beside commands: typing, reads, drafts.
     pub(crate) said: Mutex<Vec<String>>,
+    /// What the session may be seen by.
+    is_shut: AtomicBool,
+    is_viewer: AtomicBool,
+    rights: Rights,
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
     lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
     pub(crate) commands: AtomicU64,
@@ -50,18 +53,14 @@ pub(crate) struct Fake {
     pub(crate) received: Mutex<Vec<u8>>,
 }
 
-struct Ended(broadcast::Sender<PersonId>);
-
-impl Default for Ended {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(4))
-    }
-}
-
 impl Fake {
     /// To everyone who follows a session.
     pub(crate) fn publish(&self, frame: &Frame) {
         self.live.lock().unwrap().retain(|viewer| viewer.send(frame.clone()).is_ok());
+    }
+
+    pub(crate) fn viewers(&self) -> usize {
+        self.live.lock().unwrap().len()
     }
 
     /// To everyone who follows the list.
@@ -71,16 +70,36 @@ impl Fake {
 
     pub(crate) fn sign_everyone_out(&self) {
         self.is_signed_out.store(true, Ordering::Relaxed);
-        let _ = self.ended.0.send(ada().id);
+        self.rights.changed(RightsOf::Person(ada().id));
     }
 
     fn say(&self, what: String) {
         self.said.lock().unwrap().push(what);
     }
 
+    /// The session is not for the caller any more.
+    pub(crate) fn shut_the_session(&self) {
+        self.is_shut.store(true, Ordering::Relaxed);
+        self.rights.changed(RightsOf::Session(session_id()));
+    }
+
+    /// The caller may only look from now on.
+    pub(crate) fn demote(&self) {
+        self.is_viewer.store(true, Ordering::Relaxed);
+        self.rights.changed(RightsOf::Person(ada().id));
+    }
+
+    /// Something that concerns nobody here.
+    pub(crate) fn change_a_strangers_rights(&self) {
+        self.rights.changed(RightsOf::Person(PersonId::from_parts(9, 9)));
+        self.rights.changed(RightsOf::Session(SessionId::from_parts(9, 9)));
+    }
+
     fn known(&self, is_known: bool) -> Result<Person> {
         let is_signed_out = self.is_signed_out.load(Ordering::Relaxed);
-        (is_known && !is_signed_out).then(ada).ok_or_else(|| problem(ErrorCode::NotSignedIn))
+        let role = if self.is_viewer.load(Ordering::Relaxed) { Role::Viewer } else { Role::Member };
+        let person = Person { role, ..ada() };
+        (is_known && !is_signed_out).then_some(person).ok_or_else(|| problem(ErrorCode::NotSignedIn))
     }
 }
 
@@ -175,8 +194,8 @@ impl UseCases for Fake {
         self.sign_everyone_out();
         Ok(())
     }
-    fn ended_credentials(&self) -> broadcast::Receiver<PersonId> {
-        self.ended.0.subscribe()
+    fn rights_changes(&self) -> RightsChanges {
+        self.rights.changes()
     }
     async fn people(&self, _: &Person) -> Result<Vec<Person>> {
         Ok(vec![ada()])
@@ -309,12 +328,19 @@ impl UseCases for Fake {
         Ok(Box::new(stream))
     }
     async fn session(&self, _: &Person, id: SessionId) -> Result<SessionView> {
-        if id == session_id() { Ok(session_view(id)) } else { Err(problem(ErrorCode::SessionUnknown)) }
+        match id == session_id() {
+            true if self.is_shut.load(Ordering::Relaxed) => Err(problem(ErrorCode::NotAllowed)),
+            true => Ok(session_view(id)),
+            false => Err(problem(ErrorCode::SessionUnknown)),
+        }
     }
     async fn delete_session(&self, _: &Person, _: SessionId) -> Result<()> {
         Ok(())
     }
-    async fn submit_command(&self, _: &Person, _: SessionId, body: SubmitCommand) -> Result<Receipt> {
+    async fn submit_command(&self, caller: &Person, _: SessionId, body: SubmitCommand) -> Result<Receipt> {
+        if caller.role == Role::Viewer {
+            return Err(problem(ErrorCode::NotAllowed));
+        }
         if body.command == (Command::Stop { hold_queue: false }) {
             return Err(problem(ErrorCode::NotRunning));
         }
@@ -378,7 +404,7 @@ impl UseCases for Fake {
         let past = (after + 1..=PAST).map(entry);
         let replay = std::iter::once(hello).chain(past).chain([Frame::CaughtUp { seq: PAST }]);
         let live = stream::unfold(live, async |mut live| Some((live.recv().await?, live)));
-        Ok(Box::pin(stream::iter(replay.collect::<Vec<_>>()).chain(live)))
+        Ok(Box::pin(stream::iter(replay.collect::<Vec<_>>()).chain(live).map(SharedFrame::from)))
     }
     async fn session_diff(&self, _: &Person, _: SessionId) -> Result<Vec<FileDiffView>> {
         Ok(vec![])

@@ -238,7 +238,10 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_loses_nothing() {
                 assert_eq!(entry.seq, last + 1, "no gap");
                 last = entry.seq;
             }
-            Frame::Resume { after_seq } => break after_seq,
+            Frame::Resume { after_seq, reason } => {
+                assert_eq!(reason, greenroom_wire::ResumeReason::TooSlow);
+                break after_seq;
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -301,14 +304,68 @@ async fn what_is_said_before_hello_or_badly_is_refused() {
     assert_eq!(*server.fake.said.lock().unwrap(), Vec::<String>::new());
 }
 
-/// Long before the next look at the credential, which comes every twenty seconds.
 #[tokio::test]
-async fn who_signs_out_is_gone_at_once() {
+async fn who_is_signed_out_or_removed_is_told_why_and_leaves_at_once() {
+    let server = server().await;
+    let (mut removed, mut other) = (greeted(&server).await, greeted(&server).await);
+    server.fake.change_a_strangers_rights();
+    server.fake.publish(&entry(4));
+    assert_eq!(removed.frame().await, entry(4), "another's rights concern nobody here");
+    assert_eq!(other.frame().await, entry(4));
+    server.fake.sign_everyone_out();
+    for client in [&mut removed, &mut other] {
+        assert_eq!(client.error().await, ErrorCode::NotSignedIn);
+        assert_eq!(client.closed().await, (1008, "signed out".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_see_the_session_any_more_is_told_why_and_leaves_at_once() {
     let server = server().await;
     let mut client = greeted(&server).await;
-    server.fake.sign_everyone_out();
-    let closed = timeout(Duration::from_secs(10), client.closed()).await.expect("at once");
-    assert_eq!(closed, (1008, "signed out".to_owned()));
+    server.fake.shut_the_session();
+    assert_eq!(client.error().await, ErrorCode::NotAllowed);
+    assert_eq!(client.closed().await, (1008, "not allowed any more".to_owned()));
+}
+
+#[tokio::test]
+async fn a_role_that_was_taken_away_counts_on_open_connections() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    let command =
+        |key: &str| format!(r#"{{"type":"command","key":"{key}","command":{{"type":"prompt","text":"x"}}}}"#);
+    client.send(&command("a")).await;
+    assert!(matches!(client.frame().await, Frame::Receipt(receipt) if receipt.problem.is_none()));
+    server.fake.demote();
+    let refused = async {
+        for key in 0.. {
+            client.send(&command(&format!("b{key}"))).await;
+            if let Frame::Receipt(receipt) = client.frame().await
+                && let Some(problem) = receipt.problem
+            {
+                return problem.code;
+            }
+        }
+        unreachable!()
+    };
+    assert_eq!(timeout(PATIENCE, refused).await.unwrap(), ErrorCode::NotAllowed);
+    server.fake.publish(&entry(4));
+    assert_eq!(client.frame().await, entry(4), "who may look goes on looking");
+}
+
+/// The command is carried out once, and its receipt is there for whoever asks again.
+#[tokio::test]
+async fn a_command_over_a_socket_that_drops_is_carried_out() {
+    let server = server().await;
+    let mut client = greeted(&server).await;
+    client.send(r#"{"type":"command","key":"a","command":{"type":"prompt","text":"x"}}"#).await;
+    drop(client);
+    let done = async {
+        while server.fake.commands.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, done).await.expect("it is carried out");
 }
 
 #[tokio::test]

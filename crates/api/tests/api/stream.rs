@@ -155,3 +155,24 @@ async fn a_stream_can_begin_with_a_window_and_pages_lead_back() {
     let both = app.send(page("?before=2&after=1").body(Body::empty()).unwrap()).await;
     assert_eq!(both.status(), StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn streams_end_at_once_with_the_reason_when_rights_are_taken_away() {
+    for path in [STREAM, LIST] {
+        let app = app();
+        let response = app.send(by_token("GET", path).body(Body::empty()).unwrap()).await;
+        let mut events = response.into_body().into_data_stream();
+        read_until(&mut events, "\n\n").await;
+        app.fake.change_a_strangers_rights();
+        app.fake.sign_everyone_out();
+        let last = read_until(&mut events, "not_signed_in").await;
+        assert!(last.contains("event: error\n"), "{last}");
+        assert!(timeout(Duration::from_secs(5), events.next()).await.unwrap().is_none(), "{path}");
+    }
+    let app = app();
+    let mut events = open(&app, "", None).await;
+    read_until(&mut events, "caught_up").await;
+    app.fake.shut_the_session();
+    read_until(&mut events, "not_allowed").await;
+    assert!(timeout(Duration::from_secs(5), events.next()).await.unwrap().is_none());
+}

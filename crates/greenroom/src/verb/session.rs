@@ -106,6 +106,7 @@ fn list_text(frame: &SessionsFrame) -> String {
         SessionsFrame::Removed { session } => format!("{session}  is deleted\n"),
         // One's own, for pages that show them.
         SessionsFrame::Read(_) | SessionsFrame::Draft(_) => String::new(),
+        SessionsFrame::Error { problem } => format!("{problem}\n"),
     }
 }
 

@@ -119,5 +119,5 @@ pub(crate) async fn send(handle: &SessionHandle, key: &str, command: Command) ->
 pub(crate) async fn next(subscription: &mut Subscription) -> Live {
     let frame =
         tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("a frame comes");
-    frame.unwrap().expect("the stream goes on")
+    frame.unwrap().expect("the stream goes on").live().clone()
 }

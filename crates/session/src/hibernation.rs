@@ -60,5 +60,6 @@ pub(crate) async fn sweep(core: &Core) -> Option<Duration> {
         next = Some(next.map_or(left, |next| next.min(left)));
     }
     core.prune();
-    next
+    // Who woke beside one that was just leaving was not the first to be awake, and told nobody.
+    next.or_else(|| core.is_anyone_awake().then_some(SHORTEST))
 }

@@ -174,6 +174,10 @@ impl Core {
         lock(&self.awake).values().map(Arc::clone).collect()
     }
 
+    pub(crate) fn is_anyone_awake(&self) -> bool {
+        !lock(&self.awake).is_empty()
+    }
+
     pub(crate) fn note_awake(&self, room: &Arc<Room>) {
         let mut awake = lock(&self.awake);
         awake.insert(room.id, Arc::clone(room));

@@ -104,6 +104,21 @@ async fn who_has_all_there_is_follows_a_sleeping_session_without_waking_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wakes_while_another_leaves_leaves_too() {
+    let world = World::with(at_once());
+    let first = world.create().await;
+    let second = world.registry.create(SessionId::from_parts(1, 2), vec![created()]).await.unwrap();
+    until_asleep(&world).await;
+    for n in 0..40 {
+        first.record(title(&format!("{n}"))).await.unwrap();
+        // Some of the waits end while the first is leaving.
+        tokio::time::sleep(Duration::from_micros(100 * n)).await;
+        second.record(title(&format!("{n}"))).await.unwrap();
+        until_asleep(&world).await;
+    }
+}
+
 #[tokio::test]
 async fn a_session_with_a_running_turn_stays() {
     let world = World::with(at_once());

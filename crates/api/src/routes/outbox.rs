@@ -17,8 +17,9 @@ use std::task::{Context, Poll};
 
 const FRAMES: usize = 1024;
 const BYTES: usize = 2 * 1024 * 1024;
-/// Waiting bytes above which a replay pauses.
+/// What waits when a replay pauses: far from the bounds, so that a replay alone never reaches them.
 const REPLAY_BYTES: usize = 256 * 1024;
+const REPLAY_FRAMES: usize = FRAMES / 2;
 /// Of one block or call, the end of what waits.
 const TEXT_BYTES: usize = 256 * 1024;
 
@@ -89,7 +90,7 @@ impl Outbox {
 
     /// Whether the session's stream may be read now.
     pub(super) fn may_take(&self) -> bool {
-        self.is_live || self.bytes < REPLAY_BYTES
+        self.is_live || (self.bytes < REPLAY_BYTES && self.waiting.len() < REPLAY_FRAMES)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -53,6 +53,15 @@ fn a_replay_is_not_taken_faster_than_it_is_sent() {
     outbox.pop();
     outbox.pop();
     assert!(outbox.may_take());
+
+    let mut outbox = Outbox::default();
+    outbox.begin(0);
+    for seq in 1..=2 * FRAMES as u64 {
+        while !outbox.may_take() {
+            outbox.pop();
+        }
+        assert_eq!(outbox.push(title(seq)), Pushed::Waits, "of a log of small entries");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask VERB`: everything that is done with a clone of this repository. Standard library and `anyhow` only, so
 //! that it is there in seconds; installs what a verb needs and says so in one line each.
 
-#![allow(clippy::print_stdout, reason = "it is a program for the terminal")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for the terminal")]
 
 mod cargo;
 mod demo;

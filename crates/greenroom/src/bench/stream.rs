@@ -71,7 +71,7 @@ pub(crate) async fn run(global: &Global, out: Output, load: Load) -> Result<Exit
     let measured = measure(&world, out, &source, clock, load).await;
     world.stop().await;
     let report = measured?;
-    out.document(&report, |report| text_of(report))?;
+    out.document(&report, text_of)?;
     Ok(Exit::Done)
 }
 

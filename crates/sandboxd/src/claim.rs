@@ -6,7 +6,7 @@ use crate::provider::Shared;
 use crate::room::Room;
 use crate::sandbox::{LocalSandbox, text};
 use crate::spare::Spare;
-use crate::stock::Attached;
+use crate::stock::{Attached, MAX_BLANKS};
 use crate::workspace;
 use crate::zygote::system;
 use greenroom_sandbox::{Base, ClaimSpec, Error, Identity, Resources, Result, Workspace};
@@ -78,11 +78,14 @@ pub(crate) async fn claim(shared: &Arc<Shared>, spec: ClaimSpec) -> Result<Arc<L
     shared.registry.end_predecessor(workspace, &spec.fence).await?;
     let reserved = shared.registry.reserve(&spec.id, workspace)?;
     let placing = async {
-        match place(shared, &spec).await {
-            // The zygote died under it: once more, with another one.
-            Err(Error::Ended { .. }) => place(shared, &spec).await,
-            placed => placed,
+        // Blanks of a zygote that has just died look alive for a moment: there is another try for each of them.
+        for _ in 0..MAX_BLANKS {
+            match place(shared, &spec).await {
+                Err(Error::Ended { .. }) => {}
+                placed => return placed,
+            }
         }
+        place(shared, &spec).await
     };
     let placed = timeout_at(deadline.into(), placing).await;
     let sandbox = placed.unwrap_or(Err(Error::Deadline {

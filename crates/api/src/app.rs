@@ -15,6 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 #[async_trait]
 impl UseCases for App {
+    async fn readiness(&self) -> Readiness {
+        App::readiness(self).await
+    }
+
+    fn is_draining(&self) -> bool {
+        App::is_draining(self)
+    }
+
     async fn machine(&self, caller: &Person) -> Result<Machine> {
         App::machine(self, caller)
     }

@@ -9,6 +9,7 @@ mod app;
 mod error;
 mod extract;
 mod git;
+mod health;
 mod layers;
 mod metrics;
 mod openapi;
@@ -35,6 +36,7 @@ pub fn router(state: ApiState) -> Router {
     let router = api
         .merge(git::routes(&state))
         .merge(metrics::routes(&state))
+        .merge(health::routes())
         .fallback(web::page_or_asset)
         .method_not_allowed_fallback(error::method_not_allowed);
     let product = layers::around(router, &state);

@@ -13,9 +13,9 @@ use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
     ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition, Receipt,
-    RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame, SetEgress, SignIn,
-    SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
+    Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame,
+    SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -53,6 +53,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PreviewStream for T {}
 /// Each checks whether the caller may, and answers a `Problem` otherwise.
 #[async_trait]
 pub trait UseCases: Send + Sync + 'static {
+    /// For everybody: it says nothing of the machine.
+    async fn readiness(&self) -> Readiness;
+    /// Nothing new begins any more.
+    fn is_draining(&self) -> bool;
     async fn machine(&self, caller: &Person) -> Result<Machine>;
     /// The metrics' text; `gauges` has what the routes know.
     async fn metrics(&self, caller: &Person, gauges: Gauges) -> Result<String>;

@@ -81,7 +81,7 @@ impl ApiState {
         Gauges {
             streams: self.streams.count(),
             requests: self.requests.count(),
-            is_draining: self.shutdown.is_cancelled(),
+            is_draining: self.app.is_draining(),
             ..Gauges::default()
         }
     }

@@ -60,7 +60,7 @@ pub(crate) async fn page_or_asset(request: Request) -> Response {
 }
 
 fn is_of_programs(path: &str) -> bool {
-    matches!(path.split('/').nth(1), Some("api" | "git" | "metrics"))
+    matches!(path.split('/').nth(1), Some("api" | "git" | "metrics" | "healthz" | "readyz"))
 }
 
 /// A page's address has no extension, unless it ends with a name that people gave; a missing file must not answer the

@@ -45,6 +45,8 @@ pub struct AppConfig {
     pub attachments: crate::AttachmentLimits,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
+    /// Bytes that the data directory's disk and the volume must have free for the server to be ready.
+    pub ready_free_bytes: u64,
     pub image_history: crate::ImageHistory,
     /// Registries that recipes may name for a base, beside the well-known ones.
     pub image_registries: Vec<greenroom_image::RegistryHost>,

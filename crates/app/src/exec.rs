@@ -37,6 +37,7 @@ impl App {
     /// Runs a command in the session's sandbox in the caller's name.
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
         let handle = self.open(caller, Role::Member, id).await?;
+        self.inner.may_begin()?;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
         let run = Shell {

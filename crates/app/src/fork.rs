@@ -43,6 +43,7 @@ impl App {
     ) -> Result<SessionView> {
         let arrived = crate::timeline::Arrival::now();
         require(caller, Role::Member)?;
+        self.inner.may_begin()?;
         let digest = Sha256::digest(serde_json::to_vec(&(id, &body)).unwrap_or_default()).into();
         let (at, random) = self.inner.id_parts();
         let fresh = SessionId::from_parts(at, random);

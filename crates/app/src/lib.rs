@@ -5,6 +5,7 @@ mod attachments;
 mod changes;
 mod config;
 mod disk;
+mod drain;
 mod exec;
 mod fork;
 mod frames;
@@ -21,6 +22,7 @@ mod people;
 mod policy;
 mod pool;
 mod queue;
+mod readiness;
 mod repositories;
 mod restore;
 mod rights;
@@ -120,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) rooms: rooms::Rooms,
     pub(crate) own: own::OwnNews,
     pub(crate) rights: Rights,
+    pub(crate) drain: drain::Drain,
+    findings: readiness::Findings,
     pub(crate) blobs: Blobs,
     sessions: OnceLock<Registry>,
 }
@@ -159,6 +163,8 @@ impl App {
             list_changes: session_list::ListChanges::default(),
             rooms: rooms::Rooms::default(),
             own: own::OwnNews::default(),
+            drain: drain::Drain::default(),
+            findings: readiness::Findings::default(),
             blobs,
             sessions: OnceLock::new(),
             config,
@@ -185,10 +191,12 @@ impl App {
 
     /// Closes sessions (their turns go on after the next start), then ends every sandbox.
     pub async fn shutdown(&self) {
-        self.inner.pool.turn_off();
+        self.begin_drain();
+        self.inner.drain.wait_for_endings().await;
         self.inner.write_reads().await;
         self.inner.before_shutdown().await;
         self.inner.sessions().close().await;
+        self.inner.flush_index().await;
         self.inner.images.cancel_builds().await;
         self.inner.workspaces.forget_all();
         if let Err(error) = self.inner.sandboxes.shutdown().await {

@@ -73,7 +73,7 @@ impl Inner {
         }
         let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
         let (app, session) = (Arc::clone(self), session.clone());
-        tokio::spawn(async move {
+        self.drain.endings.spawn(async move {
             app.snapshot_or_warn(&session, &sandbox, SnapshotReason::Turn, Some(turn)).await;
         });
     }

@@ -13,12 +13,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 const RETRY: Duration = Duration::from_secs(1);
+/// What the end of the server waits for the directory.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Summaries that wait for the directory.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<HashMap<SessionId, Summary>>,
     arrived: Notify,
+    /// Held while summaries are on their way.
+    delivering: tokio::sync::Mutex<()>,
 }
 
 impl Outbox {
@@ -41,6 +45,7 @@ impl Outbox {
         loop {
             self.arrived.notified().await;
             let Some(inner) = app.upgrade() else { return };
+            let _delivering = self.delivering.lock().await;
             for summary in self.take() {
                 if let Err(error) = inner.put_summary(&summary).await {
                     tracing::warn!(session = %summary.session, %error, "the session index is behind");
@@ -58,6 +63,21 @@ impl Outbox {
 }
 
 impl Inner {
+    /// Writes what waits, for the end of the server. What cannot be written is derived from the logs at the next start.
+    pub(crate) async fn flush_index(&self) {
+        let flushed = async {
+            let _delivering = self.outbox.delivering.lock().await;
+            for summary in self.outbox.take() {
+                if let Err(error) = self.put_summary(&summary).await {
+                    tracing::warn!(session = %summary.session, %error, "the session index is behind");
+                }
+            }
+        };
+        if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
+            tracing::warn!("the session index is behind; the next start catches up");
+        }
+    }
+
     pub(crate) async fn put_summary(&self, summary: &Summary) -> Result<()> {
         match row_of(summary) {
             Some(row) => {

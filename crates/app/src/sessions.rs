@@ -30,6 +30,7 @@ impl App {
     ) -> Result<SessionView> {
         let arrived = Arrival::now();
         require(caller, Role::Member)?;
+        self.inner.may_begin()?;
         let digest = body_digest(&body);
         let asked = body.prompt.clone().map(|prompt| (prompt, body.repository.clone()));
         let (at, random) = self.inner.id_parts();
@@ -105,6 +106,9 @@ impl App {
     ) -> Result<Receipt> {
         let arrived = Arrival::now();
         let handle = self.open(caller, Role::Member, id).await?;
+        if matches!(body.command, Command::Prompt { .. } | Command::ReleaseQueue {}) {
+            self.inner.may_begin()?;
+        }
         let attachments = match &body.command {
             Command::Prompt { attachments, .. } => {
                 self.inner.attached(Shelf::Session(id), attachments).await?

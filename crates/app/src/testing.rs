@@ -152,6 +152,7 @@ impl World {
             snapshots_kept: 4,
             attachments: AttachmentLimits { file: 1000, session: 3000 },
             image_schedule: None,
+            ready_free_bytes: 0,
             image_history: ImageHistory::default(),
             image_registries: Vec::new(),
             public_url: "http://127.0.0.1".into(),

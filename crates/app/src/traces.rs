@@ -44,7 +44,7 @@ impl Inner {
             return;
         }
         let (app, session) = (Arc::clone(self), session.clone());
-        tokio::spawn(async move {
+        self.drain.endings.spawn(async move {
             // Few at a time: each reads a log.
             let Ok(_place) = app.tracing.acquire().await else { return };
             match app.traced(&session, turn).await {

@@ -60,12 +60,17 @@ impl Effects for TurnEffects {
         timeline.mark(StartStage::Queued, arrived.at);
         timeline.mark(StartStage::Committed, Instant::now());
         let meter = Arc::new(app.telemetry.turn());
+        let turns = app.drain.turns.clone();
         let runner = TurnRunner { app, turn, state, conversation, timeline, meter };
-        tokio::spawn(runner.run().instrument(span));
+        tokio::spawn(turns.track_future(runner.run().instrument(span)));
     }
 
     fn publish(&self, summary: Summary) {
         self.outbox.put(summary);
+    }
+
+    fn may_begin(&self) -> bool {
+        self.app.upgrade().is_some_and(|app| !app.drain.is_draining())
     }
 
     async fn model_of(&self, state: &SessionState) -> Option<String> {

@@ -59,6 +59,7 @@ impl App {
         body: WarmRepository,
     ) -> Result<WarmView> {
         require(caller, Role::Member)?;
+        self.inner.may_begin()?;
         let row = self.inner.repository_row(name).await?;
         let branch = match &body.base_branch {
             Some(name) => {

@@ -1,7 +1,7 @@
 //! What can go wrong between a client and its server.
 
 use crate::Address;
-use greenroom_domain::ErrorCode;
+use greenroom_domain::{ErrorCode, Problem};
 use greenroom_wire::ErrorView;
 
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ impl Error {
                 "Check that client and server have the same version (`greenroom --version`)."
             }
         };
-        ErrorView { code, message, hint: Some(hint.to_owned()), detail: None, request_id: String::new() }
+        ErrorView::of(Problem::new(code, message).hint(hint), String::new())
     }
 
     /// Worth another attempt on a stream that already worked: the server restarts, or the network hiccups.

@@ -64,6 +64,11 @@ impl Directory {
         opened.await.map_err(|_| Error::Database("opening the directory panicked".into()))?
     }
 
+    /// Whether the writer answers and its journal can be synced. Changes nothing.
+    pub async fn check_writer(&self) -> Result<()> {
+        self.write(|db| Ok(db.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,

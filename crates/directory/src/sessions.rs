@@ -103,12 +103,16 @@ impl Directory {
         .await
     }
 
-    /// For the start of the server: sessions in the middle of a turn.
+    /// For the start of the server: sessions in the middle of a turn, or with prompts that wait for one.
     pub async fn running_sessions(&self) -> Result<Vec<SessionId>> {
         self.read(|db| {
-            all(db.prepare("SELECT id FROM sessions WHERE status = 'running' ORDER BY id")?, [], |row| {
-                parsed(row, "id")
-            })
+            all(
+                db.prepare(
+                    "SELECT id FROM sessions WHERE status = 'running' OR queued_prompts > 0 ORDER BY id",
+                )?,
+                [],
+                |row| parsed(row, "id"),
+            )
         })
         .await
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 macro_rules! error_codes {
@@ -131,17 +132,27 @@ pub struct Problem {
     /// Output that explains it (a failed step's last lines), bounded to 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Seconds after which the same can be asked again, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
 }
 
 const DETAIL_LIMIT: usize = 16 * 1024;
 
 impl Problem {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, detail: None }
+        Self { code, message: message.into(), hint: None, detail: None, retry_after_s: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// At least a second.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        self.retry_after_s = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
         self
     }
 

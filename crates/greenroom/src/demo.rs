@@ -8,8 +8,8 @@ use crate::connection;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::render::text::{BOLD, DIM, clean, paint};
-use crate::serve::stop_requested;
-use crate::server::{self, Options, Server};
+use crate::serve::Signals;
+use crate::server::{self, Options, Server, Stop};
 use crate::settings::LogFormat;
 use crate::verb::{self, Desk};
 use clap::Args;
@@ -83,17 +83,20 @@ async fn play(place: &Place, arguments: &Demo) -> Result<Exit, Failure> {
     let provider = choose_model(out)?;
     let server = start(&place.data, provider).await?;
     out.text(&format!("{} {}\n", paint(DIM, "Data directory:"), place.data.display()))?;
+    let mut signals = Signals::listen()?;
     let played = tokio::select! {
         played = scenes(&server, arguments, out) => played,
-        stopped = stop_requested() => stopped.map(|()| Exit::Interrupted).map_err(Failure::from),
+        () = signals.stop() => Ok(Exit::Interrupted),
     };
     let goes_on = matches!(played, Ok(Exit::Done)) && !arguments.once;
     if goes_on {
         out.text(&format!("\n{} {}   (Ctrl-C ends it)\n", paint(BOLD, "Still serving:"), server.origin))?;
-        stop_requested().await?;
+        signals.stop().await;
     }
-    server.stop().await;
-    played
+    match server.stop().await {
+        Stop::InOrder => played,
+        Stop::GivenUp => Ok(Exit::Failed),
+    }
 }
 
 fn choose_model(out: Output) -> Result<Arc<dyn Provider>, Failure> {

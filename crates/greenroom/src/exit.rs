@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Interrupted,
     /// Nobody reads the output any more.
     BrokenPipe,
+    /// Told a second time to stop.
+    Terminated,
     /// Of a program that `session exec` ran.
     Program(u8),
 }
@@ -34,6 +36,7 @@ impl Exit {
             Self::BudgetReached => 4,
             Self::Interrupted => 130,
             Self::BrokenPipe => 141,
+            Self::Terminated => 143,
             Self::Program(code) => code,
         }
     }
@@ -91,8 +94,7 @@ impl Failure {
 }
 
 fn local(problem: Problem) -> ErrorView {
-    let Problem { code, message, hint, detail } = problem;
-    ErrorView { code, message, hint, detail, request_id: String::new() }
+    ErrorView::of(problem, String::new())
 }
 
 /// Sentence, hint, detail, code and request id, for people.
@@ -120,6 +122,7 @@ mod tests {
             message: "There is no repository \"x\".".to_owned(),
             hint: Some("`greenroom repository list` shows them.".to_owned()),
             detail: Some("one\ntwo\n".to_owned()),
+            retry_after_s: None,
             request_id: "req_1".to_owned(),
         };
         let plain = anstream::adapter::strip_str(&error_text(&view)).to_string();

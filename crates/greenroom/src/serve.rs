@@ -2,12 +2,13 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::server::{self, Options, Server};
+use crate::server::{self, Options, Server, Stop};
 use crate::settings::{LogFormat, ServeFlags, Settings};
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_sandboxd::VolumeSettings;
 use std::path::Path;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -15,14 +16,35 @@ pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Resu
     let settings = Settings::load(data, flags)?;
     log_to_stderr(settings.log_format, &settings.log_filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let server = server::start(options(settings)?).await?;
-        greet(&server, out).await?;
-        stop_requested().await?;
-        out.progress("Stopping: running turns go on after the next start.\n");
-        server.stop().await;
-        Ok(Exit::Done)
-    })
+    let exit = runtime.block_on(run(options(settings)?, out));
+    // Nothing is waited for any more: what a thread still does would be cut off by a crash as well.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn run(options: Options, out: Output) -> Result<Exit, Failure> {
+    let patience = options.drain;
+    let mut signals = Signals::listen()?;
+    let server = server::start(options).await?;
+    greet(&server, out).await?;
+    signals.stop().await;
+    out.progress(&match server.app.begin_drain() {
+        0 => "Stopping.\n".to_owned(),
+        turns => format!(
+            "Stopping: running turns ({turns}) have {} s to finish, then go on after the next start. A second signal ends the server at once.\n",
+            patience.as_secs()
+        ),
+    });
+    tokio::select! {
+        stopped = server.stop() => Ok(match stopped {
+            Stop::InOrder => Exit::Done,
+            Stop::GivenUp => {
+                tracing::error!("the server did not stop in time and is ended as it is");
+                Exit::Failed
+            }
+        }),
+        () = signals.stop() => Ok(Exit::Terminated),
+    }
 }
 
 fn options(settings: Settings) -> Result<Options, Problem> {
@@ -67,6 +89,8 @@ fn options(settings: Settings) -> Result<Options, Problem> {
             failed_days: settings.failed_builds_kept_days,
         },
         image_registries: settings.image_registries,
+        drain: Duration::from_secs(settings.drain_seconds.into()),
+        ready_free_bytes: settings.ready_free_bytes,
         provider: None,
     })
 }
@@ -97,11 +121,24 @@ async fn greet(server: &Server, out: Output) -> Result<(), Failure> {
 }
 
 /// Ctrl-C, or SIGTERM from a service manager.
-pub(crate) async fn stop_requested() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        stopped = tokio::signal::ctrl_c() => stopped,
-        _ = terminate.recv() => Ok(()),
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// None is missed from now on.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// Waits for the next.
+    pub(crate) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

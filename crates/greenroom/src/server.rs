@@ -29,6 +29,8 @@ use url::Url;
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 /// What a stop waits for the collector to take the last traces.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+/// What a stop takes at most, beside the time that turns are given.
+const STOP_DEADLINE: Duration = Duration::from_secs(45);
 
 /// What a server is started with; `serve` reads it from settings, the demo and the benchmarks make it.
 #[derive(Clone, Debug)]
@@ -56,6 +58,9 @@ pub(crate) struct Options {
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
     pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
+    /// What a stop gives running turns to finish.
+    pub(crate) drain: Duration,
+    pub(crate) ready_free_bytes: u64,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
 }
@@ -83,6 +88,8 @@ impl Options {
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
             image_registries: Vec::new(),
+            drain: Duration::ZERO,
+            ready_free_bytes: 0,
             provider,
         }
     }
@@ -100,6 +107,7 @@ pub(crate) struct Server {
     data: DataDir,
     volume: VolumeEnd,
     telemetry: Telemetry,
+    drain: Duration,
     stopping: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -124,6 +132,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     data.write_run_file("local-token", &local_token)?;
     data.write_run_file("address", &format!("http://{address}"))?;
     let stopping = CancellationToken::new();
+    let drain = options.drain;
     let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);
     let settings = ApiSettings { listen: address, public_origin, preview_domain };
     let state =
@@ -136,7 +145,15 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     }
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
-    Ok(Server { app, origin, local_token, address, data, volume, telemetry, stopping, serving })
+    Ok(Server { app, origin, local_token, address, data, volume, telemetry, drain, stopping, serving })
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    InOrder,
+    /// Nothing acknowledged is lost; the next start finds what a crash would have left.
+    GivenUp,
 }
 
 impl Server {
@@ -145,12 +162,30 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Lets plain requests finish, ends streams and sandboxes. Turns go on after the next start. Nothing of the data
-    /// directory is in use when this returns: its volume is unmounted, and another server may have it.
-    pub(crate) async fn stop(self) {
-        let Self { app, data, volume, telemetry, stopping, serving, .. } = self;
-        stopping.cancel();
+    /// Takes nothing new, lets running turns finish for a while, ends sessions, with all that is synced told to their
+    /// viewers, then sandboxes and whatever requests are left. Turns that did not finish go on after the next start. Nothing
+    /// of the data directory is in use when this returns: its volume is unmounted, and another server may have it.
+    ///
+    /// Answers whether it ended in order: it is given up when it takes longer than it ever should.
+    #[must_use]
+    pub(crate) async fn stop(self) -> Stop {
+        let limit = self.drain + STOP_DEADLINE;
+        match tokio::time::timeout(limit, self.end()).await {
+            Ok(()) => Stop::InOrder,
+            Err(_) => Stop::GivenUp,
+        }
+    }
+
+    async fn end(self) {
+        let Self { app, data, volume, telemetry, drain, stopping, serving, .. } = self;
+        app.begin_drain();
+        let cut_off = app.wait_for_turns(drain).await;
+        if cut_off > 0 {
+            tracing::info!(turns = cut_off, "turns are cut off and go on after the next start");
+        }
+        // Sessions end before the listener does: their streams then end by themselves, after the last entry.
         app.shutdown().await;
+        stopping.cancel();
         if let Ok(Err(error)) = serving.await {
             tracing::warn!(%error, "the listener ended with an error");
         }
@@ -219,6 +254,7 @@ async fn open_app(
         image_schedule: options.image_schedule,
         image_history: options.image_history,
         image_registries: options.image_registries.clone(),
+        ready_free_bytes: options.ready_free_bytes,
         provider: options.provider.clone(),
         tool_binds: tools.binds,
         tool_env: tools.env,

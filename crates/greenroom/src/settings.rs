@@ -58,6 +58,9 @@ pub(crate) struct Settings {
     pub(crate) images_kept: u32,
     pub(crate) failed_builds_kept_days: u32,
     pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
+    /// What a stop gives running turns to finish.
+    pub(crate) drain_seconds: u32,
+    pub(crate) ready_free_bytes: u64,
 }
 
 /// Flags of `greenroom serve`.
@@ -112,6 +115,8 @@ impl Settings {
             images_kept: layer.images_kept.expect(all).get(),
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
             image_registries: layer.image_registries.unwrap_or_default(),
+            drain_seconds: layer.drain_seconds.expect(all),
+            ready_free_bytes: u64::from(layer.ready_free_mib.expect(all)) << 20,
             budget: layer.budget.complete().expect(all),
         }
     }
@@ -190,7 +195,7 @@ mod tests {
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
-            image_registries = ['registry.example.com', '127.0.0.1:5000']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -209,6 +214,8 @@ mod tests {
             ("GREENROOM_IMAGES_KEPT", "5"),
             ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),
             ("GREENROOM_IMAGE_REGISTRIES", "registry.example.com,127.0.0.1:5000"),
+            ("GREENROOM_DRAIN_SECONDS", "12"),
+            ("GREENROOM_READY_FREE_MIB", "64"),
             ("GREENROOM_METRICS_LISTEN", "127.0.0.1:9464"),
             ("GREENROOM_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("GREENROOM_LOG_FORMAT", "json"),

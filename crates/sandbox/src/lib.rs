@@ -58,6 +58,11 @@ pub trait SandboxProvider: Send + Sync + std::fmt::Debug {
     /// Ids of sandboxes that are alive, in no order.
     async fn list(&self) -> Result<Vec<String>>;
 
+    /// Whether a claim would find somebody who answers. Cheap: no sandbox is started.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What this machine can and cannot enforce, for people to read (`greenroom doctor`).
     fn capabilities(&self) -> Capabilities;
 

@@ -199,6 +199,13 @@ impl SandboxProvider for LocalProvider {
         Ok(self.shared.registry.alive().iter().map(|sandbox| sandbox.name().to_owned()).collect())
     }
 
+    async fn check(&self) -> Result<()> {
+        let shared = self.shared.clone();
+        // A task of its own: an exchange with the zygote must not be cut in half.
+        let check = tokio::spawn(async move { shared.stock.check().await });
+        check.await.map_err(|error| Error::Ended { reason: format!("the check failed: {error}") })?
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.capabilities.clone()
     }

@@ -379,6 +379,20 @@ impl Stock {
         renamed
     }
 
+    /// Whether the zygote makes processes; one that died is replaced, as a claim would.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let mut slot = self.zygote.lock().await;
+        if self.shelf().is_closed {
+            return Err(Error::Ended { reason: "the provider has shut down".into() });
+        }
+        let mut carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
+        if is_loss(&carrier) {
+            *slot = None;
+            carrier = started(&mut slot, self.is_user_mode).await?.carrier().await;
+        }
+        carrier.map(drop)
+    }
+
     pub(crate) async fn zygote_pid(&self) -> Option<u32> {
         self.zygote.lock().await.as_ref().map(Zygote::pid)
     }

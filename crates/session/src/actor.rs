@@ -374,7 +374,7 @@ impl SessionActor {
 
     async fn start_next_turn(&mut self) -> Result<(), LogError> {
         let turn = self.new_ids().turn;
-        if self.state.next_turn(turn, None).is_empty() {
+        if !self.effects.may_begin() || self.state.next_turn(turn, None).is_empty() {
             return Ok(());
         }
         let model = self.effects.model_of(&self.state).await;

@@ -38,6 +38,11 @@ pub trait Effects: Send + Sync + std::fmt::Debug {
     /// Called in the order of commits; a later summary of a session replaces an earlier one.
     fn publish(&self, summary: Summary);
 
+    /// Whether waiting prompts may begin turns. They stay where they are until the session is next opened.
+    fn may_begin(&self) -> bool {
+        true
+    }
+
     /// The model that would answer the session's next turn.
     async fn model_of(&self, state: &SessionState) -> Option<String>;
 }

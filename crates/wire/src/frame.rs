@@ -118,6 +118,8 @@ pub enum Frame {
 pub enum ResumeReason {
     /// It did not take its frames in time, and more waited than is kept for one client.
     TooSlow,
+    /// The server stops: everything durable was sent, and another one answers soon.
+    Stopping,
 }
 
 /// A [`Frame`] as it is written, without a copy of what it says.

@@ -23,13 +23,22 @@ pub struct ErrorView {
     pub hint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Seconds after which the same can be asked again, where that is known; also the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
     /// Also in the server's log.
     pub request_id: String,
 }
 
 impl ErrorView {
+    pub fn of(problem: Problem, request_id: String) -> Self {
+        let Problem { code, message, hint, detail, retry_after_s } = problem;
+        Self { code, message, hint, detail, retry_after_s, request_id }
+    }
+
     pub fn into_problem(self) -> Problem {
-        Problem { code: self.code, message: self.message, hint: self.hint, detail: self.detail }
+        let Self { code, message, hint, detail, retry_after_s, .. } = self;
+        Problem { code, message, hint, detail, retry_after_s }
     }
 }
 
@@ -368,8 +377,25 @@ pub struct EntryPage {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     pub version: String,
-    /// False while the server drains.
+    /// As `/readyz` says it: false while the server drains, or cannot work.
     pub is_ready: bool,
+}
+
+/// Whether the server can take work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    pub is_ready: bool,
+    pub checks: Vec<ReadinessCheck>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReadinessCheck {
+    /// `accepting`, `directory`, `disk` or `sandboxes`.
+    pub name: String,
+    pub is_ok: bool,
+    /// Why not, in one sentence that names nothing of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A file that the agent gave people.

@@ -1573,6 +1573,11 @@ export interface components {
             message: string;
             /** @description Also in the server's log. */
             request_id: string;
+            /**
+             * Format: int32
+             * @description Seconds after which the same can be asked again, where that is known; also the header `Retry-After`.
+             */
+            retry_after_s?: number | null;
         };
         Event: {
             author: components["schemas"]["Author"];
@@ -1985,7 +1990,7 @@ export interface components {
             type: "error";
         };
         Health: {
-            /** @description False while the server drains. */
+            /** @description As `/readyz` says it: false while the server drains, or cannot work. */
             is_ready: boolean;
             version: string;
         };
@@ -2239,6 +2244,11 @@ export interface components {
             hint?: string | null;
             /** @description One plain sentence. */
             message: string;
+            /**
+             * Format: int32
+             * @description Seconds after which the same can be asked again, where that is known.
+             */
+            retry_after_s?: number | null;
         };
         /** @description Id of a prompt */
         PromptId: string;

@@ -37,6 +37,8 @@ const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Program,
+    /// Asks again and again whether the server lives.
+    Prober,
     Git,
     Browser,
 }
@@ -58,7 +60,7 @@ pub(super) async fn answer(State(state): State<ApiState>, request: Request, next
     let ms = started.elapsed().as_millis();
     state.telemetry.http(route.as_deref().unwrap_or(PAGE), method.as_str(), status, started.elapsed());
     match reader {
-        Reader::Browser => tracing::debug!(%method, path, status, ms, "answered"),
+        Reader::Browser | Reader::Prober => tracing::debug!(%method, path, status, ms, "answered"),
         _ => tracing::info!(%method, path, status, ms, "answered"),
     }
     with_headers(response, id, reader)
@@ -73,7 +75,8 @@ fn request_id(headers: &HeaderMap) -> RequestId {
 
 fn reader_of(path: &str) -> Reader {
     match path.split('/').nth(1) {
-        Some("api" | "metrics" | "healthz" | "readyz") => Reader::Program,
+        Some("api" | "metrics") => Reader::Program,
+        Some("healthz" | "readyz") => Reader::Prober,
         Some("git") => Reader::Git,
         _ => Reader::Browser,
     }
@@ -82,10 +85,11 @@ fn reader_of(path: &str) -> Reader {
 fn with_error_body(mut response: Response, id: RequestId, reader: Reader, state: &ApiState) -> Response {
     let Some(problem) = problem_of(&mut response, reader) else { return response };
     state.telemetry.refused(problem.code);
-    if response.status().is_server_error() {
+    // That it stops is no failure.
+    if response.status().is_server_error() && problem.code != ErrorCode::ShuttingDown {
         tracing::error!(%id, code = %problem.code, message = problem.message, detail = problem.detail, "failed");
     }
-    let is_busy = problem.code == ErrorCode::TooManyRequests;
+    let retry_after = retry_after_s(&problem);
     let (kind, text) = match reader {
         Reader::Git => ("text/plain; charset=utf-8", in_words(&problem)),
         _ => ("application/json", in_json(problem, id)),
@@ -93,11 +97,19 @@ fn with_error_body(mut response: Response, id: RequestId, reader: Reader, state:
     let headers = response.headers_mut();
     headers.remove(http::header::CONTENT_LENGTH);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if is_busy {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     *response.body_mut() = Body::from(text);
     response
+}
+
+fn retry_after_s(problem: &Problem) -> Option<u32> {
+    let at_once = match problem.code {
+        ErrorCode::TooManyRequests | ErrorCode::ShuttingDown => Some(1),
+        _ => None,
+    };
+    problem.retry_after_s.or(at_once)
 }
 
 /// What a handler or layer of ours put there; where a library refused by itself, what its status says.
@@ -117,8 +129,7 @@ fn problem_of(response: &mut Response, reader: Reader) -> Option<Problem> {
 }
 
 fn in_json(problem: Problem, id: RequestId) -> String {
-    let Problem { code, message, hint, detail } = problem;
-    let error = ErrorView { code, message, hint, detail, request_id: id.to_string() };
+    let error = ErrorView::of(problem, id.to_string());
     serde_json::to_string(&ErrorBody { error }).expect("strings serialise")
 }
 

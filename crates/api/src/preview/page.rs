@@ -52,9 +52,8 @@ pub(super) fn of(problem: &Problem, address: Address, product: &str, wants_page:
 }
 
 fn in_json(problem: &Problem) -> ErrorBody {
-    let Problem { code, message, hint, detail } = problem.clone();
     let request_id = crate::state::new_request_id().to_string();
-    ErrorBody { error: ErrorView { code, message, hint, detail, request_id } }
+    ErrorBody { error: ErrorView::of(problem.clone(), request_id) }
 }
 
 fn in_words(problem: &Problem, address: Address, product: &str, nonce: Option<&str>) -> String {

@@ -15,7 +15,7 @@ use http::header::CONTENT_TYPE;
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "machine", security(()),
     responses((status = 200, body = Health)))]
 pub(super) async fn health(State(state): State<ApiState>) -> Json<Health> {
-    let is_ready = !state.shutdown.is_cancelled();
+    let is_ready = state.app.readiness().await.is_ready;
     Json(Health { version: env!("CARGO_PKG_VERSION").to_owned(), is_ready })
 }
 

@@ -5,7 +5,7 @@
 //! joins it, and text that a waiting entry holds goes. When there is no room still, all of it goes; when entries alone
 //! are too many, they go too and the client is told from where to `resume`.
 
-use crate::port::Frames;
+use crate::port::{Frames, UseCases};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use greenroom_app::{FrameKind, SharedFrame, TextOf, brings, written_text};
@@ -175,6 +175,15 @@ impl Outbox {
         self.answer(Frame::Resume { after_seq: self.sent_seq, reason });
     }
 
+    /// The stream is over: what waits is still sent, then from where to go on.
+    pub(super) fn end(&mut self, reason: ResumeReason) {
+        let last = self.waiting.iter().rev().find_map(|waiting| match waiting.kind {
+            Kind::Entry(seq) => Some(seq),
+            _ => None,
+        });
+        self.answer(Frame::Resume { after_seq: last.unwrap_or(self.sent_seq), reason });
+    }
+
     pub(super) fn pop(&mut self) -> Option<Sent> {
         let waiting = self.waiting.pop_front()?;
         self.bytes -= waiting.size();
@@ -269,20 +278,26 @@ impl Said {
 pub(super) struct Drained {
     frames: Option<Frames>,
     outbox: Outbox,
+    app: Arc<dyn UseCases>,
 }
 
 impl Drained {
-    pub(super) fn new(frames: Frames, after_seq: u64) -> Self {
+    pub(super) fn new(frames: Frames, after_seq: u64, app: Arc<dyn UseCases>) -> Self {
         let mut outbox = Outbox::default();
         outbox.begin(after_seq);
-        Self { frames: Some(frames), outbox }
+        Self { frames: Some(frames), outbox, app }
     }
 
     fn read_ahead(&mut self, context: &mut Context<'_>) {
         while let Some(frames) = self.frames.as_mut().filter(|_| self.outbox.may_take()) {
             match frames.poll_next_unpin(context) {
                 Poll::Pending => return,
-                Poll::Ready(None) => self.frames = None,
+                Poll::Ready(None) => {
+                    if self.app.is_draining() {
+                        self.outbox.end(ResumeReason::Stopping);
+                    }
+                    self.frames = None;
+                }
                 Poll::Ready(Some(frame)) => {
                     if self.outbox.push(frame) == Pushed::Overflow {
                         self.outbox.resume(ResumeReason::TooSlow);

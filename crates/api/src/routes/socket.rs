@@ -297,7 +297,7 @@ impl Connection {
 
     /// A frame of the session, or the end of its stream.
     fn forward(&mut self, frame: Option<SharedFrame>) -> Step {
-        let Some(frame) = frame else { return Err(End::Closed(GOING_AWAY, "the session's stream ended")) };
+        let Some(frame) = frame else { return Err(self.stream_ended()) };
         let is_over = matches!(frame.kind, FrameKind::Error);
         let is_behind = matches!(frame.kind, FrameKind::Resume);
         if is_behind || self.outbox.push(frame) == Pushed::Overflow {
@@ -307,6 +307,14 @@ impl Connection {
             true => Err(End::Closed(FAILED, "the session cannot be followed")),
             false => Ok(()),
         }
+    }
+
+    fn stream_ended(&mut self) -> End {
+        if !self.state.app.is_draining() {
+            return End::Closed(GOING_AWAY, "the session's stream ended");
+        }
+        self.outbox.end(ResumeReason::Stopping);
+        End::Closed(GOING_AWAY, "the server is stopping")
     }
 
     /// The client was too slow: it is told where to go on, and has to say hello again.

@@ -13,6 +13,7 @@ use greenroom_domain::{Problem, RepositoryName, SessionId};
 use greenroom_wire::{ClientKind, ErrorBody, Frame, SessionsFrame};
 use http::HeaderMap;
 use serde::Deserialize;
+use std::sync::Arc;
 use utoipa::IntoParams;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -52,7 +53,7 @@ pub(super) async fn stream(
     let after = last_event(&headers)?.unwrap_or(query.after);
     let standing = standing(state.clone(), &caller, Some(id));
     let frames = state.app.subscribe(&caller.person, id, after, query.window, query.client).await?;
-    let events = Drained::new(frames, after).filter_map(async |sent| match sent {
+    let events = Drained::new(frames, after, Arc::clone(&state.app)).filter_map(async |sent| match sent {
         Sent::Frame { name, seq, text } => Some(sse::Event { name, id: seq, data: text }),
         Sent::Ping => None,
     });

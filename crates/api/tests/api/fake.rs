@@ -153,6 +153,14 @@ fn unused<T>() -> Result<T> {
 
 #[async_trait]
 impl UseCases for Fake {
+    async fn readiness(&self) -> Readiness {
+        Readiness { is_ready: true, checks: vec![] }
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+
     async fn machine(&self, _: &Person) -> Result<Machine> {
         Ok(Machine { mode: "fake".into(), capabilities: vec![] })
     }

@@ -2,7 +2,7 @@
 //! answers for the model.
 
 use crate::exit::Failure;
-use crate::server::{self, Options, Server};
+use crate::server::{self, Options, Server, Stop};
 use greenroom_app::PoolLimits;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_model::Provider;
@@ -108,7 +108,11 @@ impl Served {
 
     pub(crate) async fn stop(self) -> Result<(), Failure> {
         match self.runs {
-            Runs::Here(server) => server.stop().await,
+            Runs::Here(server) => {
+                if server.stop().await == Stop::GivenUp {
+                    return Err(Problem::new(ErrorCode::Deadline, "The server did not stop in time.").into());
+                }
+            }
             Runs::Process(mut process) => {
                 let pid = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
                 if let Some(pid) = pid {

@@ -62,7 +62,7 @@ async fn starts_and_stops(data: &Path) {
     // Refused by the broker, and told: what was told keeps nothing of the server either.
     let command = "echo kept > kept.txt; curl -s -m 5 http://refused.invalid/ || true";
     client.exec(session, &Exec { command: command.into(), timeout_ms: None }).await.unwrap();
-    server.stop().await;
+    assert_eq!(server.stop().await, Stop::InOrder);
     assert!(!is_mounted(&volume), "a stopped server has its volume mounted");
 
     let server = start(Options::local(data.to_owned(), 0, None)).await.unwrap();
@@ -70,7 +70,7 @@ async fn starts_and_stops(data: &Path) {
     let exec = Exec { command: "cat kept.txt".into(), timeout_ms: None };
     let read = client_of(&server).exec(session, &exec).await.unwrap();
     assert_eq!(read.output, "kept\n");
-    server.stop().await;
+    assert_eq!(server.stop().await, Stop::InOrder);
     assert!(!is_mounted(&volume));
 }
 

@@ -81,6 +81,12 @@ pub(crate) struct Layer {
     /// Registries that a recipe's `oci:` base may name beside the well-known ones, such as registry.example.com:5000
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     pub(crate) image_registries: Option<Vec<RegistryHost>>,
+    /// Seconds that a stop gives running turns to finish; those that do not go on after the next start
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) drain_seconds: Option<u32>,
+    /// MiB that must be free on the data directory's disk and on the volume for the server to call itself ready
+    #[arg(long, value_name = "MIB")]
+    pub(crate) ready_free_mib: Option<u32>,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
@@ -344,6 +350,8 @@ impl Layer {
             images_kept: NonZeroU32::new(3),
             failed_builds_kept_days: Some(14),
             image_registries: None,
+            drain_seconds: Some(20),
+            ready_free_mib: Some(256),
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -394,6 +402,8 @@ impl Layer {
             images_kept: self.images_kept.or(other.images_kept),
             failed_builds_kept_days: self.failed_builds_kept_days.or(other.failed_builds_kept_days),
             image_registries: self.image_registries.or(other.image_registries),
+            drain_seconds: self.drain_seconds.or(other.drain_seconds),
+            ready_free_mib: self.ready_free_mib.or(other.ready_free_mib),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),

@@ -23,5 +23,6 @@ mod preview;
 mod queue;
 mod real_repositories;
 mod restart;
+mod stop;
 mod support;
 mod work;

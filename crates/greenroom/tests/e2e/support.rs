@@ -8,7 +8,7 @@ use greenroom_model::testing::{Recorded, Turn, WireServer, WireServerOptions};
 use greenroom_wire::{CreateSession, ExecResult, SessionStatus, SessionView};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -82,10 +82,21 @@ impl Server {
         let _ = std::fs::remove_file(self.data.join("run/address"));
     }
 
-    /// As a service manager ends it.
+    /// As a service manager ends it, in order.
     pub(crate) fn stop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        self.child.wait().expect("the server can be waited for");
+        self.terminate();
+        assert_eq!(self.ended().code(), Some(0), "the server stops in order");
+    }
+
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill starts").success(), "the server runs");
+    }
+
+    /// Waits until the server is gone.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the server ends", || child.try_wait().expect("waiting works"))
     }
 
     pub(crate) fn restart(&mut self) -> String {
@@ -172,6 +183,10 @@ impl Server {
     pub(crate) fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
         let limited = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
         limited.expect("an answer in time")
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
@@ -281,6 +296,8 @@ pub(crate) fn may_mount() -> bool {
 
 fn clean(command: &mut Command, data: &Path) {
     command.env("GREENROOM_DATA", data).stdin(Stdio::null());
+    // Tests of that say how long turns may go on.
+    command.env("GREENROOM_DRAIN_SECONDS", "0");
     let others =
         ["GREENROOM_TOKEN", "GREENROOM_SERVER", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GREENROOM_MODEL_URL"];
     for name in others {

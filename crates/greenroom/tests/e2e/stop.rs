@@ -165,7 +165,7 @@ fn told_to_stop_it_finishes_the_turn_begins_nothing_new_and_tells_viewers_everyt
     let head = *seqs.last().unwrap();
     assert!(head >= first_end);
     assert_eq!(seqs, (1..=head).collect::<Vec<_>>());
-    assert!(last.contains(&format!("\"after_seq\":{head}")), "{last}");
+    assert!(last.contains(&format!("\"after_seq\":{head},\"reason\":\"stopping\"")), "{last}");
     let second = log.iter().find(|entry| entry.seq > head).unwrap();
     assert!(!matches!(second.event, Event::PromptAccepted { .. }));
     let started = log.iter().filter(|entry| matches!(entry.event, Event::TurnStarted { .. }));

@@ -2333,7 +2333,7 @@ export interface components {
          * @description Why a client has to say hello again.
          * @enum {string}
          */
-        ResumeReason: "too_slow";
+        ResumeReason: "too_slow" | "stopping";
         /**
          * @description What a person may do in the installation. Each role includes the ones before it.
          * @enum {string}

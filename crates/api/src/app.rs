@@ -233,6 +233,9 @@ impl UseCases for App {
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>> {
         App::queue(self, caller, id).await
     }
+    async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView> {
+        App::session_outbox(self, caller, id).await
+    }
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment> {
         App::session_environment(self, caller, id).await
     }

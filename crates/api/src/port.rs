@@ -13,7 +13,7 @@ use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
     ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
+    MachineResources, ModelTested, ModelView, OutboxView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
     Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame,
     SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
@@ -140,6 +140,7 @@ pub trait UseCases: Send + Sync + 'static {
     /// `url` of the ports is not known there: the route fills it in.
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>>;
+    async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView>;
     /// A connection to a port inside; `port_closed` when nothing listens there.
     async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;

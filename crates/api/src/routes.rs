@@ -14,6 +14,7 @@ mod people;
 mod previews;
 mod queue;
 mod repositories;
+mod session_outbox;
 mod sessions;
 mod sign_in;
 mod socket;
@@ -74,6 +75,7 @@ fn plain() -> Routes {
         .routes(routes!(previews::open))
         .routes(routes!(sessions::submit))
         .routes(routes!(queue::list))
+        .routes(routes!(session_outbox::show))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))
         .routes(routes!(live::presence))

@@ -1,7 +1,7 @@
 //! Changes: what sessions propose, seen and decided by people.
 
 use crate::{App, Inner, Result, require};
-use greenroom_domain::{ChangeId, ErrorCode, Event, Person, Problem, RepositoryName, Role};
+use greenroom_domain::{ChangeId, ErrorCode, Person, Problem, RepositoryName, Role};
 use greenroom_forge::{Change, ChangeState, FileDiff};
 use greenroom_wire::{
     ApprovalView, ApproveChange, ChangeStatus, ChangeView, CommitView, FileDiffView, Permission,
@@ -47,35 +47,26 @@ impl App {
         body: ApproveChange,
     ) -> Result<ChangeView> {
         require(caller, Role::Member)?;
-        self.inner.change(id).await?;
-        let change = self.inner.forge.approve(id, &body.head, caller, self.inner.now_ms()).await?;
-        let approved = Event::ChangeApproved {
-            change: change.id,
-            number: change.number,
-            by: caller.id,
-            name: caller.name.clone(),
-        };
-        self.inner.tell_session(&change, approved).await;
+        let session = self.inner.change(id).await?.session;
+        self.inner.forge_owes(session).await?;
+        let approved = self.inner.forge.approve(id, &body.head, caller, self.inner.now_ms()).await;
+        self.inner.tell_of_forge(session).await;
+        let change = approved?;
         self.inner.change_with_commits(caller, change).await
     }
 
     pub async fn merge_change(&self, caller: &Person, id: ChangeId) -> Result<ChangeView> {
         require(caller, Role::Member)?;
         let before = self.inner.change(id).await?;
-        let change = self.inner.forge.merge(id, caller, self.inner.now_ms()).await?;
+        self.inner.forge_owes(before.session).await?;
+        let merged = self.inner.forge.merge(id, caller, self.inner.now_ms()).await;
+        self.inner.tell_of_forge(before.session).await;
+        let change = merged?;
         self.inner.pool.wake();
-        if let (ChangeState::Open, Some(commit)) = (before.state, &change.merge_commit) {
-            let merged = Event::ChangeMerged {
-                change: change.id,
-                number: change.number,
-                commit: commit.clone(),
-                by: caller.id,
-                name: caller.name.clone(),
-            };
-            self.inner.tell_session(&change, merged).await;
-            if let Some(repository) = self.inner.directory.repository(change.repository).await? {
-                self.inner.branches_moved(repository);
-            }
+        if let (ChangeState::Open, ChangeState::Merged) = (before.state, change.state)
+            && let Some(repository) = self.inner.directory.repository(change.repository).await?
+        {
+            self.inner.branches_moved(repository);
         }
         self.inner.change_with_commits(caller, change).await
     }
@@ -88,18 +79,6 @@ impl Inner {
             Problem::new(ErrorCode::ChangeUnknown, "There is no such change.")
                 .hint("List changes with `greenroom change list`.")
         })
-    }
-
-    /// The review is done whether or not its session can still be told.
-    async fn tell_session(&self, change: &Change, event: Event) {
-        let Some(session) = change.session else { return };
-        let told = match self.sessions().get(session).await {
-            Ok(handle) => handle.record(vec![event]).await,
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = told {
-            tracing::warn!(%session, %problem, "the session could not be told of its change");
-        }
     }
 
     async fn change_with_commits(&self, caller: &Person, change: Change) -> Result<ChangeView> {

@@ -40,6 +40,8 @@ pub struct AppConfig {
     pub layers_limit: Option<u64>,
     /// When idle sessions leave memory.
     pub hibernation: Hibernation,
+    /// How what leaves a session is tried again.
+    pub retries: crate::RetryPolicy,
     /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
     pub snapshots_kept: usize,
     pub attachments: crate::AttachmentLimits,

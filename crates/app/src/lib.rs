@@ -48,6 +48,7 @@ pub use frames::{FrameKind, SharedFrame, written_text};
 pub use greenroom_forge::GitService;
 pub use greenroom_session::{TextOf, brings};
 pub use hook::HookCall;
+pub use outbox::RetryPolicy;
 pub use images::{BuildLogStream, ImageHistory};
 pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
@@ -115,8 +116,6 @@ pub(crate) struct Inner {
     /// When the prompts that are being committed arrived, for the start timeline.
     pub(crate) arrivals: timeline::Arrivals,
     pub(crate) outbox: Arc<outbox::Outbox>,
-    /// Places for reading logs whose turns are sent to a collector.
-    pub(crate) tracing: tokio::sync::Semaphore,
     pub(crate) memories: turns::Memories,
     pub(crate) list_changes: session_list::ListChanges,
     pub(crate) rooms: rooms::Rooms,
@@ -156,8 +155,7 @@ impl App {
             snapshots,
             boot,
             arrivals: timeline::Arrivals::default(),
-            outbox: Arc::default(),
-            tracing: tokio::sync::Semaphore::new(2),
+            outbox: Arc::new(outbox::Outbox::new(config.retries)),
             memories: turns::Memories::default(),
             rights: Rights::default(),
             list_changes: session_list::ListChanges::default(),
@@ -195,8 +193,9 @@ impl App {
         self.inner.drain.wait_for_endings().await;
         self.inner.write_reads().await;
         self.inner.before_shutdown().await;
+        self.inner.drain_outbox().await;
         self.inner.sessions().close().await;
-        self.inner.flush_index().await;
+        self.inner.settle_outbox().await;
         self.inner.images.cancel_builds().await;
         self.inner.workspaces.forget_all();
         if let Err(error) = self.inner.sandboxes.shutdown().await {

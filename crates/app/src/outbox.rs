@@ -1,171 +1,265 @@
-//! Feeds the directory's session index, and whoever follows it. A summary is derived from the log, so a lost one is made again when the
-//! session is next opened; per session the newest one wins, and the queue holds at most one of each.
+//! What leaves a session: its line in the directory, traces for a collector, and the forge's word that comes back. The
+//! log is the truth of what is to be told, and a cursor for each session and consumer says how far each has got; what
+//! waits in memory is only whom to tell next, so a crash forgets nothing. Each consumer has a lane of its own: one that
+//! is slow or away holds up no other.
 
-use crate::session_list::ListChange;
-use crate::{App, Inner, Result};
-use greenroom_directory::{SessionRow, SessionStatus};
-use greenroom_domain::event::TurnOutcome;
-use greenroom_domain::{SessionId, SessionState};
+mod collector;
+mod directory;
+mod forge;
+mod lane;
+mod start;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::{Inner, Result};
+use directory::row_of;
+use greenroom_directory::SettledRow;
+use greenroom_domain::event::Event;
+use greenroom_domain::{Consumer, ErrorCode, Problem, SessionId, TurnId};
 use greenroom_session::Summary;
+pub use lane::RetryPolicy;
+use lane::{Failed, Lane, Letter};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
+use tokio::time::Instant;
 
-const RETRY: Duration = Duration::from_secs(1);
-/// What the end of the server waits for the directory.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) use directory::status_of;
 
-/// Summaries that wait for the directory.
-#[derive(Debug, Default)]
+/// An attempt that takes longer has failed.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(60);
+/// What a shutdown waits for the directory.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+/// Places among which sessions are spread for what must not be done twice at a time.
+const FORGE_LOCKS: usize = 64;
+
+#[derive(Debug)]
 pub(crate) struct Outbox {
-    waiting: Mutex<HashMap<SessionId, Summary>>,
-    arrived: Notify,
-    /// Held while summaries are on their way.
-    delivering: tokio::sync::Mutex<()>,
+    policy: RetryPolicy,
+    lanes: [Lane; Consumer::ALL.len()],
+    /// Sessions that left memory: where their logs end, and how their files looked.
+    resting: Mutex<HashMap<SessionId, (u64, String)>>,
+    rested: Notify,
+    /// Held for reading while a session's line is written and told, for writing while a session is deleted: nobody is
+    /// told of a line after its end.
+    telling: RwLock<()>,
+    forge_locks: [tokio::sync::Mutex<()>; FORGE_LOCKS],
 }
 
 impl Outbox {
-    pub(crate) fn put(&self, summary: Summary) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(summary.session, summary);
-        self.arrived.notify_one();
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            lanes: Default::default(),
+            resting: Mutex::default(),
+            rested: Notify::new(),
+            telling: RwLock::default(),
+            forge_locks: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+        }
     }
 
+    /// Starts the lanes. They end with the app.
+    pub(crate) fn run(self: &Arc<Self>, app: &Weak<Inner>) {
+        for consumer in Consumer::ALL {
+            tokio::spawn(Arc::clone(self).deliver(consumer, Weak::clone(app)));
+        }
+        tokio::spawn(Arc::clone(self).settle(Weak::clone(app)));
+    }
+
+    /// `exports`: there is a collector of traces.
+    pub(crate) fn publish(&self, summary: &Summary, exports: bool) {
+        let state = &summary.state;
+        let Some(row) = row_of(summary) else { return };
+        let is_dead = |consumer| state.dead_letters.iter().any(|letter| letter.consumer == consumer);
+        let letter = |consumer, row| Letter {
+            row,
+            upto: state.head_seq,
+            inherited: state.origin.as_ref().and_then(|origin| origin.forked_from.as_ref()).map(|from| from.turn),
+            was_dead: is_dead(consumer),
+        };
+        if exports && state.running.is_none() && state.last_turn.is_some() {
+            self.put(Consumer::Collector, summary.session, letter(Consumer::Collector, None));
+        }
+        self.put(Consumer::Directory, summary.session, letter(Consumer::Directory, Some(Box::new(row))));
+    }
+
+    /// The session left memory: nothing is written to its file any more. `stamp` is how it looks now.
+    pub(crate) fn rests(&self, session: SessionId, head_seq: u64, stamp: String) {
+        lock(&self.resting).insert(session, (head_seq, stamp));
+        self.rested.notify_one();
+    }
+
+    /// While this is held, nobody is told of a session's line.
+    pub(crate) async fn telling(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.telling.write().await
+    }
+
+    /// What waits for the directory.
     pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lane(Consumer::Directory).len()
     }
 
-    fn take(&self) -> Vec<Summary> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain().map(|(_, summary)| summary).collect()
+    fn put(&self, consumer: Consumer, session: SessionId, letter: Letter) {
+        self.lane(consumer).put(session, letter);
     }
 
-    /// Delivers until the app is gone.
-    pub(crate) async fn run(self: Arc<Self>, app: Weak<Inner>) {
+    fn lane(&self, consumer: Consumer) -> &Lane {
+        let at = Consumer::ALL.iter().position(|one| *one == consumer);
+        &self.lanes[at.expect("all of them are listed")]
+    }
+
+    fn forge_lock(&self, session: SessionId) -> &tokio::sync::Mutex<()> {
+        let spread = session.to_string().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
+        &self.forge_locks[spread % FORGE_LOCKS]
+    }
+
+    /// One consumer's lane, until the app is gone.
+    async fn deliver(self: Arc<Self>, consumer: Consumer, app: Weak<Inner>) {
+        let lane = self.lane(consumer);
+        let mut attempts = tokio::task::JoinSet::new();
         loop {
-            self.arrived.notified().await;
             let Some(inner) = app.upgrade() else { return };
-            let _delivering = self.delivering.lock().await;
-            for summary in self.take() {
-                if let Err(error) = inner.put_summary(&summary).await {
-                    tracing::warn!(session = %summary.session, %error, "the session index is behind");
-                    self.put_back(summary);
-                    tokio::time::sleep(RETRY).await;
+            for (session, letter) in lane.take_due(Instant::now(), most_at_once(consumer) - attempts.len()) {
+                let inner = Arc::clone(&inner);
+                attempts.spawn(async move { (session, inner.attempt(consumer, session, letter).await) });
+            }
+            drop(inner);
+            let next = lane.next_due().filter(|_| attempts.len() < most_at_once(consumer));
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                Some(Ok((session, done))) = attempts.join_next() => self.settle_attempt(consumer, session, done, &app).await,
+                () = lane.changed() => {}
+                () = due => {}
             }
         }
     }
 
-    fn put_back(&self, summary: Summary) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(summary.session).or_insert(summary);
-        self.arrived.notify_one();
+    async fn settle_attempt(&self, consumer: Consumer, session: SessionId, done: Result<()>, app: &Weak<Inner>) {
+        let Err(problem) = done else {
+            let was_dead = self.lane(consumer).done(session);
+            if was_dead && let Some(inner) = app.upgrade() {
+                inner.note(session, Event::DeadLetterSettled { consumer }).await;
+            }
+            self.rested.notify_one();
+            return;
+        };
+        let Some(inner) = app.upgrade() else { return };
+        tracing::warn!(%session, consumer = consumer.as_str(), %problem, "a delivery failed");
+        let luck = inner.clock.random();
+        match self.lane(consumer).failed(session, problem.clone(), self.policy, Instant::now(), luck) {
+            Failed::Later => {}
+            Failed::Dead => {
+                inner.note(session, Event::DeadLetterAdded { consumer, problem }).await;
+                self.rested.notify_one();
+            }
+        }
+    }
+
+    /// Writes down which resting sessions have nothing left to tell, until the app is gone.
+    async fn settle(self: Arc<Self>, app: Weak<Inner>) {
+        loop {
+            self.rested.notified().await;
+            let Some(inner) = app.upgrade() else { return };
+            self.write_settled(&inner).await;
+        }
+    }
+
+    /// A row that is not written costs the next start a look at the session's file.
+    async fn write_settled(&self, inner: &Inner) {
+        let is_quiet = |session| self.lanes.iter().all(|lane| !lane.has(session));
+        let rows: Vec<_> = {
+            let mut resting = lock(&self.resting);
+            let quiet: Vec<_> = resting.keys().copied().filter(|session| is_quiet(*session)).collect();
+            let row = |session| {
+                resting.remove(&session).map(|(seq, stamp)| SettledRow { session, seq, stamp })
+            };
+            quiet.into_iter().filter_map(row).collect()
+        };
+        if rows.is_empty() {
+            return;
+        }
+        if let Err(error) = inner.directory.settle(rows).await {
+            tracing::warn!(%error, "sessions at rest are not noted");
+        }
+    }
+}
+
+fn most_at_once(consumer: Consumer) -> usize {
+    match consumer {
+        Consumer::Directory => 16,
+        // Each reads a log.
+        Consumer::Collector => 2,
+        Consumer::Forge => 4,
     }
 }
 
 impl Inner {
-    /// Writes what waits, for the end of the server. What cannot be written is derived from the logs at the next start.
-    pub(crate) async fn flush_index(&self) {
-        let flushed = async {
-            let _delivering = self.outbox.delivering.lock().await;
-            for summary in self.outbox.take() {
-                if let Err(error) = self.put_summary(&summary).await {
-                    tracing::warn!(session = %summary.session, %error, "the session index is behind");
-                }
+    async fn attempt(&self, consumer: Consumer, session: SessionId, letter: Letter) -> Result<()> {
+        let attempt = async {
+            match consumer {
+                Consumer::Directory => self.tell_directory(session, letter).await,
+                Consumer::Collector => self.tell_collector(session, &letter).await,
+                Consumer::Forge => self.hear_forge(session).await,
             }
         };
-        if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
-            tracing::warn!("the session index is behind; the next start catches up");
+        let done = tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await.unwrap_or_else(|_| {
+            let message = format!("It was not done within {} s.", ATTEMPT_DEADLINE.as_secs());
+            Err(Problem::new(ErrorCode::Deadline, message).hint("Try again when the server is less busy."))
+        });
+        match done {
+            // Deleted meanwhile: there is nobody to be told of.
+            Err(problem) if problem.code == ErrorCode::SessionUnknown => Ok(()),
+            done => done,
         }
     }
 
-    pub(crate) async fn put_summary(&self, summary: &Summary) -> Result<()> {
-        match row_of(summary) {
-            Some(row) => {
-                let session = Arc::new(crate::sessions::view_of_row(row.clone()));
-                let repository = row.repository;
-                self.directory.put_session(row).await?;
-                self.list_changes.tell(ListChange::Changed { repository, session });
-                Ok(())
-            }
-            None => Ok(()),
+    /// What became of a delivery, in the log. A restart finds the same out again.
+    async fn note(&self, session: SessionId, event: Event) {
+        let noted = match self.sessions().get(session).await {
+            Ok(handle) => handle.record(vec![event]).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = noted
+            && problem.code != ErrorCode::SessionUnknown
+        {
+            tracing::warn!(%session, %problem, "the session does not know what became of a delivery");
         }
     }
-}
 
-impl App {
-    /// Opens the sessions whose turn was cut off, so that they go on. After a crash the index may be behind the logs:
-    /// sessions whose files are younger than their line are opened too.
-    pub(crate) async fn continue_sessions(&self) -> Result<()> {
-        let mut sessions = self.inner.directory.running_sessions().await?;
-        sessions.extend(self.sessions_behind().await?);
-        sessions.sort_unstable();
-        sessions.dedup();
-        for session in sessions {
-            if let Err(problem) = self.inner.sessions().get(session).await {
-                tracing::error!(%session, %problem, "the session cannot be continued");
-            }
+    /// Waits until the directory knows all that was published, not for long.
+    pub(crate) async fn drain_outbox(&self) {
+        let lane = self.outbox.lane(Consumer::Directory);
+        if tokio::time::timeout(DRAIN_DEADLINE, lane.emptied()).await.is_err() {
+            tracing::warn!(waiting = lane.len(), "the directory is behind; the next start goes on with it");
         }
-        Ok(())
     }
 
-    async fn sessions_behind(&self) -> Result<Vec<SessionId>> {
-        let mut behind = vec![];
-        for (session, modified_ms) in self.inner.session_files() {
-            let row = self.inner.directory.session(session).await?;
-            if row.is_none_or(|row| row.updated_at_ms < modified_ms) {
-                behind.push(session);
-            }
-        }
-        Ok(behind)
+    /// The sessions are closed.
+    pub(crate) async fn settle_outbox(&self) {
+        self.outbox.write_settled(self).await;
     }
 }
 
-impl Inner {
-    /// Every session on disk with the time its log was last written.
-    fn session_files(&self) -> Vec<(SessionId, i64)> {
-        let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("sessions")) else { return vec![] };
-        entries
-            .flatten()
-            .filter_map(|entry| {
-                let session: SessionId = entry.file_name().to_str()?.parse().ok()?;
-                let written = ["session.db-wal", "session.db"]
-                    .iter()
-                    .filter_map(|name| std::fs::metadata(entry.path().join(name)).ok()?.modified().ok())
-                    .max()?;
-                let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
-                Some((session, i64::try_from(since.as_millis()).ok()?))
-            })
-            .collect()
-    }
+/// What of a log is the session's own work: entries after the turn that it was forked at.
+fn after_inherited<'a>(
+    entries: &'a [greenroom_domain::Entry],
+    after: u64,
+    inherited: Option<TurnId>,
+) -> &'a [greenroom_domain::Entry] {
+    let Some(last) = inherited.filter(|_| after == 0) else { return entries };
+    let is_end = |entry: &greenroom_domain::Entry| {
+        matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last)
+    };
+    entries.iter().position(is_end).map_or(entries, |at| &entries[at + 1..])
 }
 
-fn row_of(summary: &Summary) -> Option<SessionRow> {
-    let state = &summary.state;
-    let origin = state.origin.as_ref()?;
-    Some(SessionRow {
-        id: summary.session,
-        repository: origin.repository,
-        repository_name: origin.repository_name.clone(),
-        title: state.title.clone(),
-        status: status_of(state),
-        created_by: origin.author.on_behalf_of,
-        created_by_name: origin.author.name.clone(),
-        branch: origin.branch.clone(),
-        model: origin.model.clone(),
-        queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
-        usage: state.usage,
-        change: state.change.as_ref().map(|change| (change.change, change.number, change.is_merged)),
-        head_seq: state.head_seq,
-        news_seq: state.news_seq,
-        created_at_ms: origin.created_at_ms,
-        updated_at_ms: state.updated_at_ms,
-    })
-}
-
-pub(crate) fn status_of(state: &SessionState) -> SessionStatus {
-    match (&state.running, &state.last_outcome) {
-        (Some(_), _) => SessionStatus::Running,
-        (None, Some(TurnOutcome::Failed { .. } | TurnOutcome::BudgetReached { .. })) => SessionStatus::Failed,
-        _ => SessionStatus::Idle,
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

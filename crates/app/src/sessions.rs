@@ -129,7 +129,14 @@ impl App {
         if prompt.is_some() {
             self.inner.arrivals.note(id, arrived);
         }
+        let retried = match &body.command {
+            Command::RetryDeadLetter { consumer } => Some(*consumer),
+            _ => None,
+        };
         let stored = handle.command(body.key.clone(), body.command, asking).await;
+        if let (Ok(StoredReceipt { problem: None, .. }), Some(consumer)) = (&stored, retried) {
+            self.inner.retry_delivery(id, consumer);
+        }
         let is_refused = stored.as_ref().map_or(true, |stored| stored.problem.is_some());
         match &stored {
             Ok(StoredReceipt { problem: Some(problem), .. }) | Err(problem) => {
@@ -183,12 +190,12 @@ impl App {
         // A copy that is being made is finished first.
         let track = self.inner.snapshots.track(id);
         let _one = track.turn.lock().await;
-        self.inner.sessions().remove(id).await?;
-        self.inner.memories.forget(id);
-        self.inner.discard_files(id);
-        self.inner.directory.remove_session(id).await?;
+        // From here on a start finishes it.
+        let told = self.inner.outbox.telling().await;
+        self.inner.directory.remove_session(id, self.inner.now_ms()).await?;
         self.inner.list_changes.tell(ListChange::Removed { session: id });
-        Ok(())
+        drop(told);
+        self.inner.erase(id).await
     }
 
     pub(crate) async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
@@ -201,6 +208,14 @@ impl App {
 }
 
 impl Inner {
+    /// The log and all files of a session that the directory has parted with.
+    pub(crate) async fn erase(&self, id: SessionId) -> Result<()> {
+        self.sessions().remove(id).await?;
+        self.memories.forget(id);
+        self.discard_files(id);
+        Ok(())
+    }
+
     async fn first_events(
         &self,
         caller: &Person,

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use crate::{
-    App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, SandboxPolicies,
+    App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, RetryPolicy,
+    SandboxPolicies,
 };
 use async_trait::async_trait;
 use greenroom_broker::registry::RegistrySettings;
@@ -128,12 +129,37 @@ pub(crate) struct World {
     pub(crate) app: App,
     pub(crate) sandboxes: Arc<Gated>,
     pub(crate) admin: Person,
-    data: tempfile::TempDir,
+    pub(crate) data: tempfile::TempDir,
+    bounds: Bounds,
 }
 
 impl World {
     pub(crate) async fn start(bounds: Bounds) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        Self::start_with(bounds, greenroom_telemetry::Telemetry::default()).await
+    }
+
+    pub(crate) async fn start_with(bounds: Bounds, telemetry: greenroom_telemetry::Telemetry) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), bounds, telemetry).await
+    }
+
+    /// The next process over the same data, after this one has stopped in order.
+    pub(crate) async fn restart(self) -> Self {
+        self.app.shutdown().await;
+        self.crash().await
+    }
+
+    /// The next process over the same data; this one ends where it is.
+    pub(crate) async fn crash(self) -> Self {
+        let Self { app, data, bounds, .. } = self;
+        drop(app);
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default()).await
+    }
+
+    async fn start_in(
+        data: tempfile::TempDir,
+        bounds: Bounds,
+        telemetry: greenroom_telemetry::Telemetry,
+    ) -> Self {
         let sandboxes = Arc::new(Gated::new());
         let config = AppConfig {
             data_dir: data.path().to_owned(),
@@ -149,6 +175,11 @@ impl World {
             disk_per_sandbox: None,
             layers_limit: None,
             hibernation: greenroom_session::Hibernation::default(),
+            retries: RetryPolicy {
+                first: Duration::from_millis(5),
+                longest: Duration::from_millis(20),
+                deadline: Duration::from_millis(100),
+            },
             snapshots_kept: 4,
             attachments: AttachmentLimits { file: 1000, session: 3000 },
             image_schedule: None,
@@ -166,14 +197,16 @@ impl World {
             storage: Storage::plain(data.path()).unwrap(),
             policies: SandboxPolicies::default(),
             clock: Arc::new(SystemClock),
-            telemetry: greenroom_telemetry::Telemetry::default(),
+            telemetry,
         };
         let app = App::start(config, ports).await.unwrap();
         let admin =
             FirstAdmin { login: "admin".into(), name: "Admin".into(), email: "a@test.invalid".into() };
         app.ensure_admin(admin).await.unwrap();
-        let admin = app.inner.directory.people().await.unwrap().remove(0);
-        Self { app, sandboxes, admin, data }
+        let mut people = app.inner.directory.people().await.unwrap();
+        people.retain(|person| person.login.as_str() == "admin");
+        let admin = people.remove(0);
+        Self { app, sandboxes, admin, data, bounds }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -324,7 +357,7 @@ pub(crate) async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waited).await.is_ok(), "{what}: not within {PATIENCE:?}");
 }
 
-fn git(directory: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=Test", "-c", "user.email=test@test.invalid"])
         .args(arguments)

@@ -42,7 +42,7 @@ impl TurnEffects {
     /// Starts the background work that lives as long as the app.
     pub(crate) fn new(app: &Arc<Inner>) -> Self {
         let outbox = Arc::clone(&app.outbox);
-        tokio::spawn(Arc::clone(&outbox).run(Arc::downgrade(app)));
+        outbox.run(&Arc::downgrade(app));
         tokio::spawn(Inner::sweep_idle(Arc::downgrade(app)));
         Self { app: Arc::downgrade(app), outbox }
     }
@@ -66,7 +66,13 @@ impl Effects for TurnEffects {
     }
 
     fn publish(&self, summary: Summary) {
-        self.outbox.put(summary);
+        let Some(app) = self.app.upgrade() else { return };
+        self.outbox.publish(&summary, app.telemetry.exports());
+    }
+
+    fn rests(&self, session: SessionId, head_seq: u64) {
+        let Some(app) = self.app.upgrade() else { return };
+        self.outbox.rests(session, head_seq, app.stamp(session));
     }
 
     fn may_begin(&self) -> bool {
@@ -152,7 +158,6 @@ impl TurnRunner {
         let turn = self.turn.turn();
         self.meter.observe(&[Event::TurnFinished { turn, outcome: outcome.clone(), usage, duration_ms }]);
         self.turn.finish(outcome, usage, duration_ms).await;
-        self.app.trace_turn(self.turn.session(), turn);
     }
 
     /// What the turn used before a restart.
@@ -412,13 +417,16 @@ impl Changes for Ports {
             Problem::new(ErrorCode::PushRefused, "The branch did not arrive at the forge.").hint("Try again.")
         })?;
         let (at, random) = self.app.id_parts();
-        let change = self
+        let session = self.turn.session().id();
+        let _turn = self.app.forge_turn(session).await;
+        self.app.forge_owes(Some(session)).await?;
+        let opened = self
             .app
             .forge
             .open_change(OpenChange {
                 id: ChangeId::from_parts(at, random),
                 repository: origin.repository,
-                session: Some(self.turn.session().id()),
+                session: Some(session),
                 title: title.to_owned(),
                 body: body.to_owned(),
                 branch: origin.branch.clone(),
@@ -427,7 +435,14 @@ impl Changes for Ports {
                 prompters: prompters(&state),
                 at_ms: self.app.now_ms(),
             })
-            .await?;
+            .await;
+        let change = match opened {
+            Ok(change) => change,
+            Err(problem) => {
+                self.app.forge_paid(session).await?;
+                return Err(problem.into());
+            }
+        };
         let event = match before {
             Some(known) if known == change.id => {
                 Event::ChangeUpdated { change: change.id, number: change.number, commit: change.head.clone() }
@@ -441,7 +456,11 @@ impl Changes for Ports {
                 author: self.author.clone(),
             },
         };
-        self.turn.session().record(vec![event]).await?;
+        if let Err(problem) = self.turn.session().record(vec![event]).await {
+            self.app.ask_forge(session);
+            return Err(problem);
+        }
+        self.app.forge_paid(session).await?;
         Ok(OpenedChange {
             number: change.number,
             title: change.title,

@@ -201,6 +201,10 @@ impl Client {
         self.get(&["sessions", &id.to_string(), "queue"]).await
     }
 
+    pub async fn session_outbox(&self, id: SessionId) -> Result<OutboxView, Error> {
+        self.get(&["sessions", &id.to_string(), "outbox"]).await
+    }
+
     pub async fn session(&self, id: SessionId) -> Result<SessionView, Error> {
         self.get(&["sessions", &id.to_string()]).await
     }

@@ -4,7 +4,7 @@ use crate::row::{all, as_json, as_word, first, json, maybe_parsed, parsed, signe
 use crate::{Directory, Result};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{BranchName, ChangeId, PersonId, RepositoryId, RepositoryName, SessionId};
-use rusqlite::{Row, params};
+use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,35 +48,32 @@ const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
         updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq
     WHERE excluded.head_seq >= sessions.head_seq";
 
-impl Directory {
-    /// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
-    pub async fn put_session(&self, row: SessionRow) -> Result<()> {
-        self.write(move |db| {
-            db.prepare_cached(PUT)?.execute(params![
-                row.id.to_string(),
-                row.repository.to_string(),
-                row.repository_name.as_str(),
-                row.title,
-                as_word(row.status)?,
-                row.created_by.to_string(),
-                row.created_by_name,
-                row.branch.as_str(),
-                row.model,
-                row.queued_prompts,
-                as_json(&row.usage)?,
-                row.change.map(|(id, ..)| id.to_string()),
-                row.change.map(|(_, number, _)| signed(number)),
-                row.change.map(|(.., is_merged)| is_merged),
-                signed(row.head_seq),
-                row.created_at_ms,
-                row.updated_at_ms,
-                signed(row.news_seq)
-            ])?;
-            Ok(())
-        })
-        .await
-    }
+/// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
+pub(crate) fn insert_session(db: &Transaction<'_>, row: &SessionRow) -> Result<()> {
+    db.prepare_cached(PUT)?.execute(params![
+        row.id.to_string(),
+        row.repository.to_string(),
+        row.repository_name.as_str(),
+        row.title,
+        as_word(row.status)?,
+        row.created_by.to_string(),
+        row.created_by_name,
+        row.branch.as_str(),
+        row.model,
+        row.queued_prompts,
+        as_json(&row.usage)?,
+        row.change.map(|(id, ..)| id.to_string()),
+        row.change.map(|(_, number, _)| signed(number)),
+        row.change.map(|(.., is_merged)| is_merged),
+        signed(row.head_seq),
+        row.created_at_ms,
+        row.updated_at_ms,
+        signed(row.news_seq)
+    ])?;
+    Ok(())
+}
 
+impl Directory {
     pub async fn session(&self, id: SessionId) -> Result<Option<SessionRow>> {
         self.read(move |db| {
             first(db.prepare("SELECT * FROM sessions WHERE id = ?")?, [id.to_string()], read_session)
@@ -124,22 +121,6 @@ impl Directory {
             all(db.prepare(sql)?, [], |row| {
                 Ok((word(row, "status")?, unsigned(row, "n")?, unsigned(row, "q")?))
             })
-        })
-        .await
-    }
-
-    /// With what people typed there and how far they read it.
-    pub async fn remove_session(&self, id: SessionId) -> Result<()> {
-        self.write(move |db| {
-            let transaction = db.transaction()?;
-            for delete in [
-                "DELETE FROM sessions WHERE id = ?",
-                "DELETE FROM drafts WHERE place = ?",
-                "DELETE FROM reads WHERE session = ?",
-            ] {
-                transaction.execute(delete, [id.to_string()])?;
-            }
-            Ok(transaction.commit()?)
         })
         .await
     }

@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use greenroom_directory::{
-    Directory, Error, ImageRow, ImageState, ModelRow, Remembered, RepositoryRow, SessionRow, SessionStatus,
-    TokenRow,
+    Directory, Error, ImageRow, ImageState, ModelRow, Projected, Projection, Remembered, RepositoryRow,
+    SessionRow, SessionStatus, SettledRow, TokenRow,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    ChangeId, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId, TokenId,
+    ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId, TokenId,
 };
 use serde_json::json;
 
@@ -294,12 +294,12 @@ async fn a_sessions_newer_summary_replaces_an_older_and_never_the_other_way() {
     let sample = repository(1, "sample");
     let newer = session(1, &sample);
     let older = SessionRow { head_seq: 9, title: "Old".into(), ..newer.clone() };
-    directory.put_session(older.clone()).await.unwrap();
-    directory.put_session(newer.clone()).await.unwrap();
-    directory.put_session(older).await.unwrap();
+    put(&directory, older.clone()).await;
+    put(&directory, newer.clone()).await;
+    put(&directory, older).await;
     assert_eq!(directory.session(newer.id).await.unwrap(), Some(newer.clone()));
     let again = SessionRow { title: "Said again".into(), change: None, ..newer };
-    directory.put_session(again.clone()).await.unwrap();
+    put(&directory, again.clone()).await;
     assert_eq!(directory.session(again.id).await.unwrap(), Some(again));
 }
 
@@ -308,7 +308,7 @@ async fn sessions_are_listed_newest_first_for_one_repository_or_all() {
     let directory = fresh().await;
     let (sample, other) = (repository(1, "sample"), repository(2, "other"));
     for (n, of) in [(1, &sample), (2, &other), (3, &sample)] {
-        directory.put_session(session(n, of)).await.unwrap();
+        put(&directory, session(n, of)).await;
     }
     let ids = |rows: Vec<SessionRow>| rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>();
     assert_eq!(ids(directory.sessions(None, 10).await.unwrap()), [3, 2, 1]);
@@ -323,9 +323,9 @@ async fn running_sessions_are_found_after_a_restart_and_removed_ones_are_not() {
     let sample = repository(1, "sample");
     let idle = SessionRow { status: SessionStatus::Idle, ..session(2, &sample) };
     for row in [session(1, &sample), idle, session(3, &sample)] {
-        directory.put_session(row).await.unwrap();
+        put(&directory, row).await;
     }
-    directory.remove_session(SessionId::from_parts(1, 3)).await.unwrap();
+    directory.remove_session(SessionId::from_parts(1, 3), 1).await.unwrap();
     let again = Directory::open(&directory.folder.path().join("greenroom.db")).await.unwrap();
     assert_eq!(again.running_sessions().await.unwrap(), vec![SessionId::from_parts(1, 1)]);
 }
@@ -349,11 +349,60 @@ async fn many_writers_and_readers_at_once_are_all_answered() {
     let work = (1..=400).map(|n| {
         let (directory, row) = (directory.clone(), session(n, &sample));
         tokio::spawn(async move {
-            directory.put_session(row.clone()).await?;
+            put(&directory, row.clone()).await;
             directory.session(row.id).await
         })
     });
     for answer in work.collect::<Vec<_>>() {
         assert!(answer.await.unwrap().unwrap().is_some(), "a write is visible to the reads after it");
     }
+}
+
+/// As the session's outbox does.
+async fn put(directory: &Directory, row: SessionRow) {
+    let after = directory.cursor(row.id, Consumer::Directory).await.unwrap();
+    let upto = after.max(row.head_seq);
+    let done = directory.project(Projection { row, after, upto, unconcerned: vec![] }).await.unwrap();
+    assert_eq!(done, Projected::Done);
+}
+
+#[tokio::test]
+async fn what_was_projected_from_an_entry_on_is_not_projected_from_there_again() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    put(&directory, row.clone()).await;
+    let late = Projection { row: row.clone(), after: 0, upto: 99, unconcerned: vec![] };
+    assert_eq!(directory.project(late).await.unwrap(), Projected::Moved);
+    assert_eq!(directory.cursor(row.id, Consumer::Directory).await.unwrap(), row.head_seq);
+}
+
+#[tokio::test]
+async fn nothing_of_a_removed_session_comes_back() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    put(&directory, row.clone()).await;
+    directory.remove_session(row.id, 5).await.unwrap();
+    let late = Projection { row: row.clone(), after: 0, upto: row.head_seq, unconcerned: vec![] };
+    assert_eq!(directory.project(late).await.unwrap(), Projected::Removed);
+    directory.move_cursor(row.id, Consumer::Collector, 3).await.unwrap();
+    let stamp = String::new();
+    directory.settle(vec![SettledRow { session: row.id, seq: 3, stamp }]).await.unwrap();
+    assert_eq!(directory.session(row.id).await.unwrap(), None);
+    assert_eq!(directory.cursors(row.id).await.unwrap(), []);
+    assert_eq!(directory.settled().await.unwrap(), []);
+    assert_eq!(directory.removed_sessions(6).await.unwrap(), [row.id]);
+    let much_later = 6 + 31 * 24 * 3_600_000;
+    assert_eq!(directory.removed_sessions(much_later).await.unwrap(), [], "forgotten at last");
+}
+
+#[tokio::test]
+async fn what_is_owed_to_a_session_outlives_the_process() {
+    let directory = fresh().await;
+    let id = SessionId::from_parts(1, 1);
+    directory.owe(id, Consumer::Forge).await.unwrap();
+    directory.owe(id, Consumer::Forge).await.unwrap();
+    let again = Directory::open(&directory.folder.path().join("greenroom.db")).await.unwrap();
+    assert_eq!(again.owed().await.unwrap(), [(id, Consumer::Forge)]);
+    again.owe_no_more(id, Consumer::Forge).await.unwrap();
+    assert_eq!(again.owed().await.unwrap(), []);
 }

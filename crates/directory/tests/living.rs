@@ -132,7 +132,7 @@ async fn with_a_session_go_its_drafts_and_read_positions() {
         write(&directory, ada, DraftPlace::Session(session(n)), "text", 0).await;
         directory.put_reads(vec![ReadRow { person: ada, session: session(n), seq: 1 }]).await.unwrap();
     }
-    directory.remove_session(session(1)).await.unwrap();
+    directory.remove_session(session(1), 1).await.unwrap();
     let draft = async |n| directory.draft(ada, DraftPlace::Session(session(n))).await.unwrap().text;
     assert_eq!((draft(1).await, draft(2).await), (String::new(), "text".into()));
     assert_eq!(directory.read_positions(ada, 10).await.unwrap(), [(session(2), 1)]);

@@ -1,6 +1,6 @@
 //! What clients may ask of a session. Unknown fields are refused.
 
-use crate::{AttachmentRef, PromptId};
+use crate::{AttachmentRef, Consumer, PromptId};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use utoipa::ToSchema;
@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may stop the turn, hold back or release the queue, and rename the session.
+/// - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Command {
@@ -92,4 +92,6 @@ pub enum Command {
     ReleaseQueue {},
     /// Give the session another title: one line of at most 80 characters.
     Rename { title: String },
+    /// Try again to tell one who could not be told of this session.
+    RetryDeadLetter { consumer: Consumer },
 }

@@ -263,6 +263,46 @@ pub enum Event {
         turn: TurnId,
         open_calls: Vec<String>,
     },
+    /// One of those who are told of this session could not be reached for as long as it is tried: nothing more is
+    /// done by itself until something new happens here, or somebody has it tried again.
+    DeadLetterAdded {
+        consumer: Consumer,
+        problem: Problem,
+    },
+    /// Somebody had it tried again.
+    DeadLetterRetried {
+        consumer: Consumer,
+        by: PersonId,
+        name: String,
+    },
+    /// It arrived after all.
+    DeadLetterSettled {
+        consumer: Consumer,
+    },
+}
+
+/// Who is told of what happens in a session, by its outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Consumer {
+    /// The installation's lists, search and statistics.
+    Directory,
+    /// The collector of traces.
+    Collector,
+    /// The forge, whose word on the session's change is brought into its log.
+    Forge,
+}
+
+impl Consumer {
+    pub const ALL: [Self; 3] = [Self::Directory, Self::Collector, Self::Forge];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Collector => "collector",
+            Self::Forge => "forge",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -18,7 +18,7 @@ pub mod trace;
 pub use attachment::{Attachment, AttachmentRef};
 pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;
-pub use event::{Durability, Entry, Event};
+pub use event::{Consumer, Durability, Entry, Event};
 pub use id::*;
 pub use name::{BlobDigest, BranchName, CommitHash, ExchangeName, LoginName, RepositoryName};
 pub use person::{Author, Person, Role, Via};

@@ -3,7 +3,7 @@
 //!
 //! An event that a client's view of the present depends on, however long ago it was, has a place here.
 
-use crate::event::{Entry, Event, SandboxPhase};
+use crate::event::{Consumer, Entry, Event, SandboxPhase};
 use crate::{PromptId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,7 @@ enum Place {
     Denied(String, u16),
     Change,
     Merge,
+    DeadLetter(Consumer),
 }
 
 impl Present {
@@ -83,6 +84,10 @@ impl Present {
                 self.put(Place::Change, entry);
             }
             Event::ChangeMerged { .. } => self.put(Place::Merge, entry),
+            Event::DeadLetterAdded { consumer, .. } => self.put(Place::DeadLetter(*consumer), entry),
+            Event::DeadLetterRetried { consumer, .. } | Event::DeadLetterSettled { consumer } => {
+                self.drop_place(&Place::DeadLetter(*consumer));
+            }
             _ => {}
         }
     }

@@ -90,6 +90,7 @@ error_codes! {
     PortInUse = "port_in_use", 500;
     SettingsInvalid = "settings_invalid", 500;
     DiskFull = "disk_full", 507;
+    CollectorUnreachable = "collector_unreachable", 502;
     Deadline = "deadline", 504;
     ShuttingDown = "shutting_down", 503;
     /// Made by clients: no answer came.

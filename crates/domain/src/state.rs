@@ -8,7 +8,7 @@ use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Delivery, ErrorCode, ImageId,
+    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode, ImageId,
     Problem, PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,15 @@ pub struct SessionState {
     pub change: Option<OpenedChange>,
     pub workspace: Workspace,
     pub turns: u64,
+    /// Who could not be told of this session, at most one for each consumer.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub consumer: Consumer,
+    pub problem: Problem,
+    pub at_ms: i64,
 }
 
 impl SessionState {
@@ -149,6 +158,7 @@ impl SessionState {
             Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Rename { title } => self.decide_rename(title),
+            Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),
         }
     }
 
@@ -205,6 +215,13 @@ impl SessionState {
             return Ok(vec![]);
         }
         Ok(vec![Event::TitleChanged { title: title.to_owned() }])
+    }
+
+    /// Empty when there is no such dead letter.
+    fn decide_retry(&self, consumer: Consumer, asking: &Asking) -> Vec<Event> {
+        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        let is_dead = self.dead_letters.iter().any(|letter| letter.consumer == consumer);
+        is_dead.then_some(Event::DeadLetterRetried { consumer, by, name }).into_iter().collect()
     }
 
     /// What a restart must say about a turn that was cut off: text that nobody can finish is withdrawn, tool calls
@@ -327,6 +344,20 @@ impl SessionState {
             Event::ChangeMerged { change, number, .. } => {
                 self.change = Some(OpenedChange { change: *change, number: *number, is_merged: true });
                 vec![Effect::PublishSummary]
+            }
+            Event::DeadLetterAdded { consumer, problem } => {
+                let (consumer, problem) = (*consumer, problem.clone());
+                self.dead_letters.retain(|letter| letter.consumer != consumer);
+                self.dead_letters.push(DeadLetter { consumer, problem, at_ms: entry.at_ms });
+                vec![]
+            }
+            Event::DeadLetterRetried { consumer, .. } => {
+                self.dead_letters.retain(|letter| letter.consumer != *consumer);
+                vec![Effect::PublishSummary]
+            }
+            Event::DeadLetterSettled { consumer } => {
+                self.dead_letters.retain(|letter| letter.consumer != *consumer);
+                vec![]
             }
             event => {
                 self.step_work(event);

@@ -249,6 +249,7 @@ async fn open_app(
         disk_per_sandbox,
         layers_limit: options.layers_limit,
         hibernation: options.hibernation,
+        retries: greenroom_app::RetryPolicy::default(),
         snapshots_kept: options.snapshots_kept,
         attachments: options.attachments,
         image_schedule: options.image_schedule,

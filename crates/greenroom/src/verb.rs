@@ -8,6 +8,7 @@ mod fork;
 mod image;
 mod model;
 mod person;
+mod outbox;
 mod queue;
 pub(crate) mod repository;
 pub(crate) mod run;

@@ -48,6 +48,8 @@ pub(crate) struct SessionActor {
     pub(crate) birth: Birth,
     /// Not yet synced, so not yet told: after a crash another entry could bear the number.
     pub(crate) untold: Vec<Arc<Entry>>,
+    /// Of what is in the state since the last summary, some is for others to know.
+    pub(crate) is_unpublished: bool,
     /// What a full disk holds up.
     pub(crate) starved: Starved,
     pub(crate) recent: Recent,
@@ -65,8 +67,8 @@ pub(crate) struct Starved {
 pub(crate) enum Birth {
     /// It was just made; these entries are its whole log, and their effects are still to be performed.
     Created(Vec<Entry>),
-    /// `state` was rebuilt from the log of an earlier owner.
-    Reopened,
+    /// `state` was rebuilt from the log of an earlier owner, whose last summary may not have arrived unless `is_known`.
+    Reopened { is_known: bool },
 }
 
 /// Whether the loop goes on.
@@ -99,7 +101,7 @@ impl SessionActor {
     }
 
     async fn begin(&mut self) -> Result<(), LogError> {
-        match std::mem::replace(&mut self.birth, Birth::Reopened) {
+        match std::mem::replace(&mut self.birth, Birth::Reopened { is_known: true }) {
             Birth::Created(entries) => {
                 self.recent = Recent::of_a_new_session();
                 let mut effects = self.apply(entries, Durability::Synced);
@@ -108,7 +110,13 @@ impl SessionActor {
                 self.perform(effects);
                 Ok(())
             }
-            Birth::Reopened => self.recover().await,
+            Birth::Reopened { is_known } => {
+                self.is_unpublished = !is_known;
+                self.recover().await?;
+                // Only now: the end of a log that a turn was writing to is durable with what recovery appends.
+                self.publish();
+                Ok(())
+            }
         }
     }
 
@@ -174,6 +182,9 @@ impl SessionActor {
             Message::TrySpace => self.try_space().await,
             Message::Hibernate { reply } => self.hibernate(reply).await,
             Message::Close { reply } => {
+                if !self.is_busy() {
+                    self.rest();
+                }
                 let _ = reply.send(());
                 Flow::End
             }
@@ -212,16 +223,21 @@ impl SessionActor {
         })
     }
 
-    async fn hibernate(&mut self, reply: oneshot::Sender<Option<u64>>) -> Flow {
-        let is_busy = self.state.running.is_some()
+    /// Something goes on, now or when the session is next opened.
+    fn is_busy(&self) -> bool {
+        self.state.running.is_some()
             || self.state.queue.iter().any(|queued| !queued.is_held)
             || self.starved.is_waiting
-            || !self.untold.is_empty();
-        if is_busy {
+            || !self.untold.is_empty()
+    }
+
+    async fn hibernate(&mut self, reply: oneshot::Sender<Option<u64>>) -> Flow {
+        if self.is_busy() {
             let _ = reply.send(None);
             return Flow::Continue;
         }
         self.save_checkpoint(Tidy::Journal).await;
+        self.rest();
         let _ = reply.send(Some(self.state.head_seq));
         Flow::Hibernate
     }
@@ -428,7 +444,6 @@ impl SessionActor {
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
-        let mut is_summary_due = false;
         for effect in effects {
             match effect {
                 Effect::RunTurn { turn } => {
@@ -443,12 +458,23 @@ impl SessionActor {
                     self.cancel_turn.cancel();
                     self.watch_stop(turn);
                 }
-                Effect::PublishSummary => is_summary_due = true,
+                Effect::PublishSummary => self.is_unpublished = true,
             }
         }
-        if is_summary_due {
+        self.publish();
+    }
+
+    /// Others are told of what is durable only.
+    fn publish(&mut self) {
+        if self.untold.is_empty() && std::mem::take(&mut self.is_unpublished) {
             self.effects.publish(Summary { session: self.room.id, state: self.state.clone() });
         }
+    }
+
+    /// Nothing more is written by this actor.
+    fn rest(&mut self) {
+        self.publish();
+        self.effects.rests(self.room.id, self.state.head_seq);
     }
 
     fn watch_stop(&self, turn: TurnId) {

@@ -96,6 +96,11 @@ impl SessionHandle {
         self.log().await?.read(after, limit).await.map_err(problem_of_log)
     }
 
+    /// Entries after this one without coalesced text, oldest first.
+    pub async fn entries_without_text(&self, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
+        self.entries_shown(after, i64::MAX.unsigned_abs(), limit).await
+    }
+
     /// The log without coalesced text, oldest first.
     pub async fn conversation(&self) -> Result<Vec<Entry>, Problem> {
         self.log().await?.read_conversation().await.map_err(problem_of_log)

@@ -111,6 +111,9 @@ pub trait SessionDirectory: Send + Sync + std::fmt::Debug {
 
     async fn acquire(&self, session: SessionId) -> Result<Ownership, LogError>;
 
+    /// The last entry's number, for whoever does not want to own the session.
+    async fn head_seq(&self, session: SessionId) -> Result<u64, LogError>;
+
     /// Removes the session with all that belongs to it. Repeating it is harmless.
     async fn remove(&self, session: SessionId) -> Result<(), LogError>;
 

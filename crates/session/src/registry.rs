@@ -35,13 +35,17 @@ pub trait Effects: Send + Sync + std::fmt::Debug {
     /// `conversation`: what `SessionHandle::conversation` would read, where it is at hand.
     fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>);
 
-    /// Called in the order of commits; a later summary of a session replaces an earlier one.
+    /// Called in the order of commits, each time when everything up to the state's last entry is durable; a later summary
+    /// of a session replaces an earlier one.
     fn publish(&self, summary: Summary);
 
     /// Whether waiting prompts may begin turns. They stay where they are until the session is next opened.
     fn may_begin(&self) -> bool {
         true
     }
+
+    /// The session leaves memory: its log ends at this entry, durably, and its file is not written any more.
+    fn rests(&self, _session: SessionId, _head_seq: u64) {}
 
     /// The model that would answer the session's next turn.
     async fn model_of(&self, state: &SessionState) -> Option<String>;
@@ -148,6 +152,11 @@ impl Registry {
         self.core.directory.close().await;
     }
 
+    /// Where the session's log ends; opens nothing.
+    pub async fn head_seq(&self, session: SessionId) -> Result<u64, Problem> {
+        self.core.directory.head_seq(session).await.map_err(problem_of_log)
+    }
+
     /// Sessions that are in memory.
     pub fn awake(&self) -> usize {
         lock(&self.core.awake).len()
@@ -195,18 +204,15 @@ impl Core {
         lock(&self.awake).remove(&room.id);
     }
 
-    /// Takes the session from whoever had it and starts its actor. `is_known`: this process had it before, and told the
-    /// index about it.
+    /// Takes the session from whoever had it and starts its actor. `is_known`: this process had it before, and published
+    /// what is in it.
     pub(crate) async fn open(&self, room: &Arc<Room>, is_known: bool) -> Result<Awake, Problem> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(gone());
         }
         let ownership = self.directory.acquire(room.id).await.map_err(problem_of_log)?;
         let folded = folded_of(room.id, &ownership).await?;
-        if !is_known {
-            self.effects.publish(Summary { session: room.id, state: folded.state.clone() });
-        }
-        Ok(self.start(room, ownership, folded, Birth::Reopened))
+        Ok(self.start(room, ownership, folded, Birth::Reopened { is_known }))
     }
 
     fn start(&self, room: &Arc<Room>, ownership: Ownership, folded: Folded, birth: Birth) -> Awake {
@@ -228,6 +234,7 @@ impl Core {
             birth,
             recent: Recent::default(),
             untold: vec![],
+            is_unpublished: false,
             starved: Default::default(),
         };
         tokio::spawn(actor.run());

@@ -91,6 +91,15 @@ impl SessionDirectory for FileSessions {
         .await
     }
 
+    async fn head_seq(&self, session: SessionId) -> Result<u64, LogError> {
+        let directory = self.directory(session);
+        blocking(move || {
+            let query = "select max(seq) from entries";
+            open_file(&directory)?.query_row(query, [], |row| row.get(0)).map_err(from_sql)
+        })
+        .await
+    }
+
     async fn remove(&self, session: SessionId) -> Result<(), LogError> {
         let directory = self.directory(session);
         blocking(move || crate::remove_tree(&directory).map_err(|error| from_io(&error))).await

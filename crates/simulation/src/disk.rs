@@ -195,6 +195,13 @@ impl SessionDirectory for Sessions {
         Ok(self.owned(session, epoch))
     }
 
+    async fn head_seq(&self, session: SessionId) -> Result<u64, LogError> {
+        self.0.point().await;
+        self.0.with(session, |file| {
+            Ok(file.transactions.iter().flat_map(|one| &one.entries).map(|entry| entry.seq).max().unwrap_or(0))
+        })
+    }
+
     async fn remove(&self, session: SessionId) -> Result<(), LogError> {
         self.0.point().await;
         self.0.files().remove(&session);

@@ -92,10 +92,14 @@ impl Telemetry {
         self.inner.traces.is_some()
     }
 
-    /// Queues a finished turn for the collector. Never waits: where the queue is full, the turn is dropped and counted.
-    pub fn export(&self, traced: Traced) {
-        if let Some(traces) = &self.inner.traces {
-            traces.put(traced);
+    /// Sends a finished turn, and waits until the collector took it. Sending it again is harmless.
+    ///
+    /// # Errors
+    /// In words, when the collector did not take it.
+    pub async fn export(&self, traced: Traced) -> Result<(), String> {
+        match &self.inner.traces {
+            Some(traces) => traces.send(traced).await,
+            None => Ok(()),
         }
     }
 

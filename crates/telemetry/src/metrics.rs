@@ -65,7 +65,7 @@ pub(crate) struct TraceCounts {
 }
 
 impl TraceCounts {
-    /// `outcome` is one of `sent`, `failed`, `dropped`.
+    /// `outcome` is `sent` or `failed`; what failed is sent again.
     pub(crate) fn add(&self, outcome: &'static str, turns: u64) {
         self.turns.get_or_create(&OutcomeLabels { outcome }).inc_by(turns);
     }

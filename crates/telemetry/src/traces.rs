@@ -1,5 +1,5 @@
-//! Sending traces to an OpenTelemetry collector by OTLP over HTTP (protobuf). One task, one bounded queue: whoever puts a
-//! turn there goes on at once, and a collector that is slow or away costs traces, never time.
+//! Sending traces to an OpenTelemetry collector by OTLP over HTTP (protobuf). One task, one bounded queue: whoever sends a
+//! turn waits until the collector took it or did not, and repeats it then; nothing else waits for a collector.
 
 use crate::metrics::TraceCounts;
 use crate::spans;
@@ -43,14 +43,13 @@ pub struct Traced {
 
 #[derive(Debug)]
 enum Work {
-    Turn(Box<Traced>),
+    Turn(Box<Traced>, oneshot::Sender<Result<(), String>>),
     Flush(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Traces {
     queue: mpsc::Sender<Work>,
-    counts: TraceCounts,
 }
 
 impl Traces {
@@ -75,14 +74,15 @@ impl Traces {
                 .build(),
         );
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(send(exporter, waiting, counts.clone()));
-        Ok(Self { queue, counts })
+        tokio::spawn(send(exporter, waiting, counts));
+        Ok(Self { queue })
     }
 
-    pub(crate) fn put(&self, traced: Traced) {
-        if self.queue.try_send(Work::Turn(Box::new(traced))).is_err() {
-            self.counts.add("dropped", 1);
-        }
+    pub(crate) async fn send(&self, traced: Traced) -> Result<(), String> {
+        let (done, sent) = oneshot::channel();
+        let ended = || "the task that sends traces has ended".to_owned();
+        self.queue.send(Work::Turn(Box::new(traced), done)).await.map_err(|_| ended())?;
+        sent.await.map_err(|_| ended())?
     }
 
     pub(crate) async fn flush(&self, within: Duration) {
@@ -101,23 +101,26 @@ impl Traces {
 async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Work>, counts: TraceCounts) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut turns, mut flushes) = (vec![], vec![]);
+        let (mut turns, mut waiting, mut flushes) = (vec![], vec![], vec![]);
         for work in batch.drain(..) {
             match work {
-                Work::Turn(traced) => turns.push(traced),
+                Work::Turn(traced, done) => {
+                    turns.push(traced);
+                    waiting.push(done);
+                }
                 Work::Flush(done) => flushes.push(done),
             }
         }
         if !turns.is_empty() {
             let spans = turns.iter().flat_map(|traced| spans::of_turn(traced)).collect();
             let sent = tokio::time::timeout(SEND_TIME * 2, exporter.export(spans)).await;
-            match sent {
-                Ok(Ok(())) => counts.add("sent", turns.len() as u64),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, turns = turns.len(), "traces did not reach the collector");
-                    counts.add("failed", turns.len() as u64);
-                }
-                Err(_) => counts.add("failed", turns.len() as u64),
+            let sent = match sent {
+                Ok(sent) => sent.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("it did not answer within {} s", (SEND_TIME * 2).as_secs())),
+            };
+            counts.add(if sent.is_ok() { "sent" } else { "failed" }, turns.len() as u64);
+            for done in waiting {
+                let _ = done.send(sent.clone());
             }
         }
         for done in flushes {

@@ -5,6 +5,7 @@ pub mod body;
 pub mod egress;
 pub mod frame;
 pub mod live;
+pub mod outbox;
 pub mod queue;
 pub mod view;
 
@@ -12,5 +13,6 @@ pub use body::*;
 pub use egress::*;
 pub use frame::{ClientFrame, Frame, FrameRef, PROTOCOL, Receipt, ResumeReason, SessionsFrame};
 pub use live::*;
+pub use outbox::*;
 pub use queue::*;
 pub use view::*;

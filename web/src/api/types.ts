@@ -74,6 +74,7 @@ export type CreateToken = Schemas["CreateToken"];
 export type UseSignInLink = Schemas["UseSignInLink"];
 export type SignIn = Schemas["SignIn"];
 export type Exec = Schemas["Exec"];
+export type Consumer = Schemas["Consumer"];
 export type Delivery = Schemas["Delivery"];
 export type Attachment = Schemas["Attachment"];
 export type AttachmentRef = Schemas["AttachmentRef"];

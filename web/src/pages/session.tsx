@@ -10,6 +10,7 @@ import type { SessionTab } from "../router";
 import type { ConnectionState } from "../session/connection";
 import { Composer } from "../session/composer";
 import { Conversation } from "../session/conversation";
+import { DeadLetters } from "../session/dead-letters";
 import { Details } from "../session/details";
 import { Faces, LiveLine } from "../session/live";
 import type { SessionState } from "../session/state";
@@ -54,6 +55,7 @@ function Session({ id }: { id: string }) {
   return (
     <Tabs.Root value={tab} onValueChange={setTab} className="flex h-full flex-col">
       <Header state={state} connection={connection} presence={presence} />
+      <DeadLetters store={store} state={state} />
       <div className="flex min-h-0 flex-1">
         <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
           <Conversation

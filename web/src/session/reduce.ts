@@ -3,7 +3,7 @@
  * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
  */
 import type { Content, DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
-import { denyText } from "./say";
+import { CONSUMER_NAMES, denyText } from "./say";
 import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
 import {
   type BlockItem,
@@ -142,6 +142,10 @@ function takeEntry(draft: Draft, entry: Entry): void {
 /** As the server counts what is news. */
 const NEWS: ReadonlySet<string> = new Set(["session_created", "prompt_accepted", "turn_finished", "change_opened", "change_updated", "change_approved", "change_merged"]);
 
+function without<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<K, V> {
+  return new Map([...map].filter(([other]) => other !== key));
+}
+
 function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void {
   const base = { key: `e${seq}`, atMs, turn: draft.now.running };
   switch (event.type) {
@@ -275,6 +279,13 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       draft.set({ change: { id: event.change, number: event.number, title: change?.title ?? "", state: "merged" } });
       return draft.put(changeItem(base, "merged", event, event.name, change?.title ?? ""));
     }
+    case "dead_letter_added":
+      return draft.set({ deadLetters: new Map([...draft.now.deadLetters, [event.consumer, event.problem]]) });
+    case "dead_letter_retried":
+      draft.set({ deadLetters: without(draft.now.deadLetters, event.consumer) });
+      return draft.put(notice(base, "info", `${event.name} has ${CONSUMER_NAMES[event.consumer]} told again.`));
+    case "dead_letter_settled":
+      return draft.set({ deadLetters: without(draft.now.deadLetters, event.consumer) });
     case "stop_requested":
       draft.changeTurn(event.turn, { isStopping: true });
       return draft.put(notice(base, "info", `${event.name} asked to stop.`));

@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { DenyReason, SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { Consumer, DenyReason, SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -155,3 +155,6 @@ export function announcement(state: SessionState): string {
       return "The agent is working";
   }
 }
+
+/** Who is told of what happens in a session. */
+export const CONSUMER_NAMES: Record<Consumer, string> = { directory: "the list of sessions", collector: "the collector of traces", forge: "the forge" };

@@ -3,6 +3,7 @@ import type {
   Attachment,
   Author,
   ChangeStatus,
+  Consumer,
   Delivery,
   DenyReason,
   ForkPoint,
@@ -199,6 +200,8 @@ export interface SessionState {
   /** By `host:port`. */
   denied: ReadonlyMap<string, Denied>;
   forkedFrom: ForkPoint | null;
+  /** Who could not be told of this session, and why. */
+  deadLetters: ReadonlyMap<Consumer, Problem>;
   change: { id: string; number: number; title: string; state: ChangeStatus } | null;
   usage: Usage;
   /** People who prompted, by id. */
@@ -244,6 +247,7 @@ export function initialState(id = ""): SessionState {
     services: new Map(),
     denied: new Map(),
     forkedFrom: null,
+    deadLetters: new Map(),
     change: null,
     usage: NO_USAGE,
     prompters: new Map(),

@@ -87,6 +87,13 @@ pub(crate) enum Session {
         #[arg(long, value_name = "N")]
         turn: Option<u64>,
     },
+    /// Show who is told of a session, and what could not be delivered
+    Outbox {
+        session: SessionId,
+        /// Try again what could not be delivered
+        #[arg(long)]
+        retry: bool,
+    },
     /// Run a command in the session's sandbox; its exit code is passed on
     #[command(after_help = EXEC_HELP)]
     Exec {

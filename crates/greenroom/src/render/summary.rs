@@ -89,6 +89,16 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             let commit = &commit.as_str()[..10];
             change(*number, &format!("merged by {} as {commit}", one_line(name, 60)))
         }
+        Event::DeadLetterAdded { consumer, problem: failure } => {
+            let line = paint(WARN, format!("The {} could not be told of this session.", consumer.as_str()));
+            format!("{line}\n{}", problem(failure))
+        }
+        Event::DeadLetterRetried { consumer, name, .. } => {
+            paint(DIM, format!("{} has the {} told again.", one_line(name, 60), consumer.as_str()))
+        }
+        Event::DeadLetterSettled { consumer } => {
+            paint(DIM, format!("The {} was told after all.", consumer.as_str()))
+        }
         Event::StopRequested { name, .. } => paint(WARN, format!("{} asked to stop.", one_line(name, 60))),
         _ => return None,
     })

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, files, fork, now_ms, queue, run};
+use super::{Desk, files, fork, now_ms, outbox, queue, run};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -41,6 +41,7 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             desk.out.document(&turns, |turns| waterfall::text(turns))?;
             Ok(Exit::Done)
         }
+        Session::Outbox { session, retry } => outbox::perform(desk, session, retry).await,
         Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,
         Session::Fork(arguments) => fork::fork(desk, arguments).await,
         Session::Artifacts { session, download: Some(number), to } => {

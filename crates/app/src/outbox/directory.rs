@@ -1,0 +1,63 @@
+//! The directory as a consumer: a session's line. What its log says and how far that is known are one transaction.
+
+use super::lane::Letter;
+use crate::session_list::ListChange;
+use crate::{Inner, Result};
+use greenroom_directory::{Projected, Projection, SessionRow, SessionStatus};
+use greenroom_domain::event::TurnOutcome;
+use greenroom_domain::{Consumer, SessionId, SessionState};
+use greenroom_session::Summary;
+use std::sync::Arc;
+
+impl Inner {
+    pub(super) async fn tell_directory(&self, session: SessionId, letter: Letter) -> Result<()> {
+        let Some(row) = letter.row else { return Ok(()) };
+        let after = self.directory.cursor(session, Consumer::Directory).await?;
+        let unconcerned = if self.telemetry.exports() { vec![] } else { vec![Consumer::Collector] };
+        let projection =
+            Projection { row: (*row).clone(), after, upto: letter.upto.max(after), unconcerned };
+        let _telling = self.outbox.telling.read().await;
+        match self.directory.project(projection).await? {
+            Projected::Done => {
+                let repository = row.repository;
+                let session = Arc::new(crate::sessions::view_of_row(*row));
+                self.list_changes.tell(ListChange::Changed { repository, session });
+            }
+            // A lane delivers one letter of a session at a time.
+            Projected::Moved => tracing::error!(%session, "another process uses this directory"),
+            Projected::Removed => {}
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
+    let state = &summary.state;
+    let origin = state.origin.as_ref()?;
+    Some(SessionRow {
+        id: summary.session,
+        repository: origin.repository,
+        repository_name: origin.repository_name.clone(),
+        title: state.title.clone(),
+        status: status_of(state),
+        created_by: origin.author.on_behalf_of,
+        created_by_name: origin.author.name.clone(),
+        branch: origin.branch.clone(),
+        model: origin.model.clone(),
+        queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
+        usage: state.usage,
+        change: state.change.as_ref().map(|change| (change.change, change.number, change.is_merged)),
+        head_seq: state.head_seq,
+        news_seq: state.news_seq,
+        created_at_ms: origin.created_at_ms,
+        updated_at_ms: state.updated_at_ms,
+    })
+}
+
+pub(crate) fn status_of(state: &SessionState) -> SessionStatus {
+    match (&state.running, &state.last_outcome) {
+        (Some(_), _) => SessionStatus::Running,
+        (None, Some(TurnOutcome::Failed { .. } | TurnOutcome::BudgetReached { .. })) => SessionStatus::Failed,
+        _ => SessionStatus::Idle,
+    }
+}

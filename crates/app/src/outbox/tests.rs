@@ -1,0 +1,216 @@
+//! Through the whole app: what is told once, later, or not any more, whatever ended in between.
+
+use crate::testing::{Bounds, World, git, until};
+use greenroom_directory::RepositoryRow;
+use greenroom_domain::{
+    ChangeId, Command, CommandId, Consumer, Durability, ErrorCode, Event, Person, SessionId,
+};
+use greenroom_forge::OpenChange;
+use greenroom_session::{Append, FileSessions, SessionDirectory};
+use greenroom_telemetry::{Telemetry, TraceSettings};
+use greenroom_wire::{ConsumerStatus, ConsumerView, SubmitCommand};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+async fn command(world: &World, session: SessionId, command: Command) {
+    let key: CommandId = format!("key-{:032x}", world.inner().id_parts().1).parse().unwrap();
+    let receipt = world.app.submit_command(&world.admin, session, SubmitCommand { key, command }).await.unwrap();
+    assert_eq!(receipt.problem, None);
+}
+
+async fn prompt(world: &World, session: SessionId) {
+    command(world, session, Command::Prompt { text: "Do it.".into(), delivery: Default::default(), attachments: vec![] })
+        .await;
+}
+
+async fn title(world: &World, session: SessionId) -> Option<String> {
+    world.inner().directory.session(session).await.unwrap().map(|row| row.title)
+}
+
+/// Appends to a session's log as a process would that ended before it told anybody.
+async fn rename_in_the_file(world: &World, session: SessionId, title: &str) {
+    let files = FileSessions::open(world.data.path().join("sessions")).unwrap();
+    let owned = files.acquire(session).await.unwrap();
+    let expected_head = owned.log.read(0, 1000).await.unwrap().last().unwrap().seq;
+    let events = vec![Event::TitleChanged { title: title.into() }];
+    let durability = Durability::Synced;
+    let append =
+        Append { epoch: owned.epoch, expected_head, at_ms: 1, events, durability, receipt: None };
+    owned.log.append(append).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_opens_only_sessions_whose_consumers_are_behind() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let mut sessions = vec![];
+    for _ in 0..200 {
+        sessions.push(world.session(&world.admin, &row).await);
+    }
+    let world = world.restart().await;
+    assert_eq!(world.inner().sessions().awake(), 0, "200 settled sessions, none of them opened");
+    assert_eq!(world.app.sessions(&world.admin, None, 200).await.unwrap().len(), 200);
+
+    world.app.shutdown().await;
+    rename_in_the_file(&world, sessions[7], "Not told").await;
+    // Touched, and at the same entry as before.
+    FileSessions::open(world.data.path().join("sessions")).unwrap().acquire(sessions[8]).await.unwrap();
+    let world = world.crash().await;
+    assert_eq!(world.inner().sessions().awake(), 1);
+    until("the list has it", async || title(&world, sessions[7]).await.as_deref() == Some("Not told")).await;
+    let world = world.restart().await;
+    assert_eq!(world.inner().sessions().awake(), 0, "and now it is settled");
+}
+
+#[tokio::test]
+async fn a_summary_that_arrives_late_does_not_bring_a_deleted_session_back() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    let state = world.inner().sessions().get(session).await.unwrap().state().await.unwrap();
+    world.app.delete_session(&world.admin, session).await.unwrap();
+    let outbox = &world.inner().outbox;
+    outbox.publish(&greenroom_session::Summary { session, state }, false);
+    outbox.lane(Consumer::Directory).emptied().await;
+    assert_eq!(title(&world, session).await, None);
+    assert!(world.app.sessions(&world.admin, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_cut_off_is_finished_by_the_next_start() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let (gone, kept) =
+        (world.session(&world.admin, &row).await, world.session(&world.admin, &row).await);
+    world.inner().directory.remove_session(gone, world.inner().now_ms()).await.unwrap();
+    let world = world.crash().await;
+    assert!(!world.data.path().join("sessions").join(gone.to_string()).exists());
+    let problem = world.app.session(&world.admin, gone).await.unwrap_err();
+    assert_eq!(problem.code, ErrorCode::SessionUnknown);
+    world.app.session(&world.admin, kept).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_told_later() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    world.inner().outbox.lane(Consumer::Directory).emptied().await;
+    let database = rusqlite::Connection::open(world.data.path().join("greenroom.db")).unwrap();
+    database.execute_batch("ALTER TABLE cursors RENAME TO elsewhere").unwrap();
+    command(&world, session, Command::Rename { title: "Later".into() }).await;
+    let state = async || {
+        let handle = world.inner().sessions().get(session).await.unwrap();
+        handle.state().await.unwrap().dead_letters
+    };
+    until("it is given up", async || state().await.len() == 1).await;
+    assert_eq!(title(&world, session).await.unwrap(), "New session");
+    database.execute_batch("ALTER TABLE elsewhere RENAME TO cursors").unwrap();
+    command(&world, session, Command::RetryDeadLetter { consumer: Consumer::Directory }).await;
+    until("it is told", async || title(&world, session).await.unwrap() == "Later").await;
+    assert_eq!(state().await, []);
+}
+
+async fn of_collector(world: &World, session: SessionId) -> ConsumerView {
+    let view = world.app.session_outbox(&world.admin, session).await.unwrap();
+    view.consumers.into_iter().find(|one| one.consumer == Consumer::Collector).unwrap()
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_becomes_a_dead_letter_and_gets_the_trace_when_somebody_asks() {
+    let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = place.local_addr().unwrap();
+    drop(place);
+    let endpoint = format!("http://{address}").parse().unwrap();
+    let telemetry = Telemetry::exporting(&TraceSettings { endpoint, version: "test" }).unwrap();
+    let world = World::start_with(Bounds::without_pool(), telemetry).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    // Without a model the turn fails, which is a trace as well.
+    prompt(&world, session).await;
+    until("it is given up", async || of_collector(&world, session).await.status == ConsumerStatus::Dead).await;
+    let problem = of_collector(&world, session).await.problem.unwrap();
+    assert_eq!(problem.code, ErrorCode::CollectorUnreachable);
+    assert!(problem.hint.is_some());
+    let log = world.log(session).await;
+    assert!(log.iter().any(|entry| matches!(entry.event, Event::DeadLetterAdded { consumer: Consumer::Collector, .. })));
+    assert!(title(&world, session).await.is_some(), "nobody else waits for the collector");
+
+    let collector = TcpListener::bind(address).await.unwrap();
+    let taken = tokio::spawn(async move {
+        let (mut connection, _) = collector.accept().await.unwrap();
+        let mut head = [0; 64];
+        connection.read_exact(&mut head).await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        connection.write_all(answer).await.unwrap();
+        // Until the sender has heard it.
+        let _ = connection.read_to_end(&mut vec![]).await;
+        String::from_utf8_lossy(&head).into_owned()
+    });
+    command(&world, session, Command::RetryDeadLetter { consumer: Consumer::Collector }).await;
+    until("it is told", async || of_collector(&world, session).await.status == ConsumerStatus::Settled).await;
+    assert!(taken.await.unwrap().starts_with("POST /v1/traces"));
+}
+
+/// A change of the session at the forge, which its log was not told of.
+async fn open_untold(world: &World, row: &RepositoryRow, session: SessionId, author: &Person) -> ChangeId {
+    let bare = world.data.path().join("repositories").join(format!("{}.git", row.id));
+    let tree = git(&bare, &["rev-parse", "main^{tree}"]);
+    let commit = git(&bare, &["commit-tree", tree.trim(), "-p", "main", "-m", "work"]);
+    let branch = format!("greenroom/{session}");
+    git(&bare, &["update-ref", &format!("refs/heads/{branch}"), commit.trim()]);
+    let inner = world.inner();
+    let (at, random) = inner.id_parts();
+    inner.forge_owes(Some(session)).await.unwrap();
+    let change = inner
+        .forge
+        .open_change(OpenChange {
+            id: ChangeId::from_parts(at, random),
+            repository: row.id,
+            session: Some(session),
+            title: "Work".into(),
+            body: String::new(),
+            branch: branch.parse().unwrap(),
+            base: row.default_branch.clone(),
+            author: author.as_author(),
+            prompters: vec![author.id],
+            at_ms: inner.now_ms(),
+        })
+        .await
+        .unwrap();
+    change.id
+}
+
+fn told(log: &[greenroom_domain::Entry]) -> Vec<&'static str> {
+    let word = |entry: &greenroom_domain::Entry| match &entry.event {
+        Event::ChangeOpened { .. } => Some("opened"),
+        Event::ChangeApproved { .. } => Some("approved"),
+        Event::ChangeMerged { .. } => Some("merged"),
+        _ => None,
+    };
+    log.iter().filter_map(word).collect()
+}
+
+#[tokio::test]
+async fn what_the_forge_did_before_a_crash_is_in_the_log_after_it_once() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let author = world.member("ada").await;
+    let session = world.session(&author, &row).await;
+    let change = open_untold(&world, &row, session, &author).await;
+    let world = world.crash().await;
+    until("it is told", async || told(&world.log(session).await) == ["opened"]).await;
+
+    let inner = world.inner();
+    inner.forge_owes(Some(session)).await.unwrap();
+    let head = inner.forge.change(change).await.unwrap().unwrap().head;
+    inner.forge.approve(change, &head, &world.admin, inner.now_ms()).await.unwrap();
+    inner.forge.merge(change, &world.admin, inner.now_ms()).await.unwrap();
+    let world = world.crash().await;
+    let all = ["opened", "approved", "merged"];
+    until("it is told", async || told(&world.log(session).await) == all).await;
+    until("nothing is owed", async || world.inner().directory.owed().await.unwrap().is_empty()).await;
+    // However often it is asked for.
+    world.inner().tell_of_forge(Some(session)).await;
+    assert_eq!(told(&world.log(session).await), all);
+}

@@ -76,7 +76,11 @@ impl Outbox {
         let letter = |consumer, row| Letter {
             row,
             upto: state.head_seq,
-            inherited: state.origin.as_ref().and_then(|origin| origin.forked_from.as_ref()).map(|from| from.turn),
+            inherited: state
+                .origin
+                .as_ref()
+                .and_then(|origin| origin.forked_from.as_ref())
+                .map(|from| from.turn),
             was_dead: is_dead(consumer),
         };
         if exports && state.running.is_none() && state.last_turn.is_some() {
@@ -111,7 +115,8 @@ impl Outbox {
     }
 
     fn forge_lock(&self, session: SessionId) -> &tokio::sync::Mutex<()> {
-        let spread = session.to_string().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
+        let spread =
+            session.to_string().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
         &self.forge_locks[spread % FORGE_LOCKS]
     }
 
@@ -141,7 +146,13 @@ impl Outbox {
         }
     }
 
-    async fn settle_attempt(&self, consumer: Consumer, session: SessionId, done: Result<()>, app: &Weak<Inner>) {
+    async fn settle_attempt(
+        &self,
+        consumer: Consumer,
+        session: SessionId,
+        done: Result<()>,
+        app: &Weak<Inner>,
+    ) {
         let Err(problem) = done else {
             let was_dead = self.lane(consumer).done(session);
             if was_dead && let Some(inner) = app.upgrade() {
@@ -177,9 +188,8 @@ impl Outbox {
         let rows: Vec<_> = {
             let mut resting = lock(&self.resting);
             let quiet: Vec<_> = resting.keys().copied().filter(|session| is_quiet(*session)).collect();
-            let row = |session| {
-                resting.remove(&session).map(|(seq, stamp)| SettledRow { session, seq, stamp })
-            };
+            let row =
+                |session| resting.remove(&session).map(|(seq, stamp)| SettledRow { session, seq, stamp });
             quiet.into_iter().filter_map(row).collect()
         };
         if rows.is_empty() {
@@ -254,9 +264,7 @@ fn after_inherited<'a>(
     inherited: Option<TurnId>,
 ) -> &'a [greenroom_domain::Entry] {
     let Some(last) = inherited.filter(|_| after == 0) else { return entries };
-    let is_end = |entry: &greenroom_domain::Entry| {
-        matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last)
-    };
+    let is_end = |entry: &greenroom_domain::Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
     entries.iter().position(is_end).map_or(entries, |at| &entries[at + 1..])
 }
 

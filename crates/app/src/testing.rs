@@ -151,7 +151,16 @@ impl World {
     /// The next process over the same data; this one ends where it is.
     pub(crate) async fn crash(self) -> Self {
         let Self { app, data, bounds, .. } = self;
+        let ended = app.downgrade();
         drop(app);
+        until("what was running has ended", async || ended.upgrade().is_none()).await;
+        // A process that ends makes no more spare files; a thread of this one does until it has them all.
+        until("the files are nobody's", async || {
+            let Ok(files) = FileSessions::open(data.path().join("sessions")) else { return false };
+            files.close().await;
+            true
+        })
+        .await;
         Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default()).await
     }
 

@@ -148,7 +148,8 @@ impl Directory {
     pub async fn remove_session(&self, id: SessionId, at_ms: i64) -> Result<()> {
         self.write(move |db| {
             let transaction = db.transaction()?;
-            transaction.execute("INSERT OR IGNORE INTO removed VALUES (?, ?)", params![id.to_string(), at_ms])?;
+            transaction
+                .execute("INSERT OR IGNORE INTO removed VALUES (?, ?)", params![id.to_string(), at_ms])?;
             for delete in [
                 "DELETE FROM sessions WHERE id = ?",
                 "DELETE FROM drafts WHERE place = ?",

@@ -8,8 +8,8 @@ use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode, ImageId,
-    Problem, PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
+    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode,
+    ImageId, Problem, PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 

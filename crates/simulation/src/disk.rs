@@ -198,7 +198,13 @@ impl SessionDirectory for Sessions {
     async fn head_seq(&self, session: SessionId) -> Result<u64, LogError> {
         self.0.point().await;
         self.0.with(session, |file| {
-            Ok(file.transactions.iter().flat_map(|one| &one.entries).map(|entry| entry.seq).max().unwrap_or(0))
+            Ok(file
+                .transactions
+                .iter()
+                .flat_map(|one| &one.entries)
+                .map(|entry| entry.seq)
+                .max()
+                .unwrap_or(0))
         })
     }
 

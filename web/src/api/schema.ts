@@ -891,6 +891,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show who is told of a session
+         * @description How far the lists, the collector of traces and the forge are with what the session's log says, and what could not
+         *     be delivered. Dead letters are tried again by the command `retry_dead_letter`.
+         */
+        get: operations["session_outbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/presence": {
         parameters: {
             query?: never;
@@ -1352,7 +1373,7 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may stop the turn, hold back or release the queue, and rename the session.
+         *     - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
          */
         Command: {
             /** @description Files that were uploaded to this session, at most 10. */
@@ -1392,6 +1413,10 @@ export interface components {
             title: string;
             /** @enum {string} */
             type: "rename";
+        } | {
+            consumer: components["schemas"]["Consumer"];
+            /** @enum {string} */
+            type: "retry_dead_letter";
         };
         /** @description A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused. */
         CommandId: string;
@@ -1403,6 +1428,33 @@ export interface components {
             author_name: string;
             hash: components["schemas"]["CommitHash"];
             subject: string;
+        };
+        /**
+         * @description Who is told of what happens in a session, by its outbox.
+         * @enum {string}
+         */
+        Consumer: "directory" | "collector" | "forge";
+        /** @enum {string} */
+        ConsumerStatus: "settled" | "waiting" | "retrying" | "dead";
+        ConsumerView: {
+            /**
+             * Format: int32
+             * @description Attempts that failed since it last worked.
+             */
+            attempts: number;
+            consumer: components["schemas"]["Consumer"];
+            /**
+             * Format: int64
+             * @description Milliseconds until the next attempt.
+             */
+            next_attempt_ms?: number | null;
+            problem?: components["schemas"]["Problem"] | null;
+            /**
+             * Format: int64
+             * @description The last entry that it has been told of; entries after it may be of no concern to it. Absent where it is not told entry by entry.
+             */
+            seq?: number | null;
+            status: components["schemas"]["ConsumerStatus"];
         };
         /** @description One part of what a model said. */
         Content: {
@@ -1565,7 +1617,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -1834,6 +1886,21 @@ export interface components {
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
             type: "turn_interrupted";
+        } | {
+            consumer: components["schemas"]["Consumer"];
+            problem: components["schemas"]["Problem"];
+            /** @enum {string} */
+            type: "dead_letter_added";
+        } | {
+            by: components["schemas"]["PersonId"];
+            consumer: components["schemas"]["Consumer"];
+            name: string;
+            /** @enum {string} */
+            type: "dead_letter_retried";
+        } | {
+            consumer: components["schemas"]["Consumer"];
+            /** @enum {string} */
+            type: "dead_letter_settled";
         };
         ExchangeName: string;
         /** @description Run a program in the session's sandbox, as a person. */
@@ -2141,6 +2208,14 @@ export interface components {
             model: string;
             name: string;
             provider: components["schemas"]["ModelProvider"];
+        };
+        OutboxView: {
+            consumers: components["schemas"]["ConsumerView"][];
+            /**
+             * Format: int64
+             * @description The last entry of the session's log.
+             */
+            head_seq: number;
         };
         Permission: {
             is_allowed: boolean;
@@ -8124,6 +8199,100 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    session_outbox: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OutboxView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -21,6 +21,19 @@ const turn = (id: string): Event[] => [
 ];
 const taken = (snapshot: string, of: string, reason: "turn" | "exit" | "out_of_memory" = "turn"): Event => ({ type: "snapshot_taken", snapshot, reason, turn: of, freeze_us: 10, duration_ms: 3 });
 
+describe("dead letters", () => {
+  const problem = { code: "collector_unreachable" as const, message: "It did not take it.", hint: null, detail: null };
+  const dead: Event = { type: "dead_letter_added", consumer: "collector", problem };
+  it("stand until somebody has them tried again, and are no entry of the conversation", () => {
+    const state = fold(...turn("t1"), dead, dead);
+    expect([...state.deadLetters]).toEqual([["collector", problem]]);
+    expect(state.order).toEqual(fold(...turn("t1")).order);
+    expect(fold(dead, { type: "dead_letter_retried", consumer: "collector", by: "per_ada", name: "Ada" }).deadLetters.size).toBe(0);
+    expect(fold(dead, { type: "dead_letter_settled", consumer: "collector" }).deadLetters.size).toBe(0);
+    expect(fold(dead, { type: "dead_letter_settled", consumer: "forge" }).deadLetters.size).toBe(1);
+  });
+});
+
 describe("snapshots", () => {
   it("a snapshot marks the turn whose work it holds", () => {
     const state = fold(...turn("t1"), taken("s1", "t1"));

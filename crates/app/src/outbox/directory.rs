@@ -14,8 +14,7 @@ impl Inner {
         let Some(row) = letter.row else { return Ok(()) };
         let after = self.directory.cursor(session, Consumer::Directory).await?;
         let unconcerned = if self.telemetry.exports() { vec![] } else { vec![Consumer::Collector] };
-        let projection =
-            Projection { row: (*row).clone(), after, upto: letter.upto.max(after), unconcerned };
+        let projection = Projection { row: (*row).clone(), after, upto: letter.upto.max(after), unconcerned };
         let _telling = self.outbox.telling.read().await;
         match self.directory.project(projection).await? {
             Projected::Done => {

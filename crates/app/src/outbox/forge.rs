@@ -51,7 +51,9 @@ impl Inner {
     pub(super) async fn hear_forge(&self, session: SessionId) -> Result<()> {
         let _turn = self.forge_turn(session).await;
         let handle = match self.sessions().get(session).await {
-            Err(problem) if problem.code == ErrorCode::SessionUnknown => return self.forge_paid(session).await,
+            Err(problem) if problem.code == ErrorCode::SessionUnknown => {
+                return self.forge_paid(session).await;
+            }
             handle => handle?,
         };
         if let Some(change) = self.change_of(&handle).await? {
@@ -97,7 +99,8 @@ impl Inner {
             });
         }
         for approval in &change.approvals {
-            let same = |by| change.approvals.iter().filter(move |one| one.by == by && one.at_ms <= approval.at_ms);
+            let same =
+                |by| change.approvals.iter().filter(move |one| one.by == by && one.at_ms <= approval.at_ms);
             let told = entries.iter().filter(|entry| {
                 matches!(&entry.event, Event::ChangeApproved { change, by, .. } if *change == id && *by == approval.by)
             });
@@ -107,7 +110,8 @@ impl Inner {
             }
         }
         let is_merge = |event: &Event| matches!(event, Event::ChangeMerged { change, .. } if *change == id);
-        if let (ChangeState::Merged, Some(commit), Some(by)) = (change.state, &change.merge_commit, change.merged_by)
+        if let (ChangeState::Merged, Some(commit), Some(by)) =
+            (change.state, &change.merge_commit, change.merged_by)
             && !is_told(&entries, is_merge)
         {
             let person = self.directory.person(by).await?;

@@ -177,7 +177,11 @@ impl Lane {
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.lock().values().filter(|waiting| waiting.place == Place::Queued).map(|waiting| waiting.next).min()
+        self.lock()
+            .values()
+            .filter(|waiting| waiting.place == Place::Queued)
+            .map(|waiting| waiting.next)
+            .min()
     }
 
     pub(super) async fn changed(&self) {
@@ -248,7 +252,10 @@ mod tests {
             (least.as_millis(), most.as_millis() + 1)
         };
         let waits: Vec<_> = [1, 2, 3, 4, 5, 40].map(bounds).to_vec();
-        assert_eq!(waits, [(500, 1000), (1000, 2000), (2000, 4000), (4000, 8000), (4000, 8000), (4000, 8000)]);
+        assert_eq!(
+            waits,
+            [(500, 1000), (1000, 2000), (2000, 4000), (4000, 8000), (4000, 8000), (4000, 8000)]
+        );
     }
 
     #[tokio::test(start_paused = true)]

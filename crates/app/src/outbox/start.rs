@@ -12,7 +12,8 @@ impl App {
     /// Opens the sessions that have something to go on with.
     pub(crate) async fn continue_sessions(&self) -> Result<()> {
         let inner = &self.inner;
-        let removed: HashSet<_> = inner.directory.removed_sessions(inner.now_ms()).await?.into_iter().collect();
+        let removed: HashSet<_> =
+            inner.directory.removed_sessions(inner.now_ms()).await?.into_iter().collect();
         let (gone, files): (Vec<_>, Vec<_>) =
             inner.session_files().await.into_iter().partition(|(session, _)| removed.contains(session));
         for (session, _) in gone {

@@ -14,13 +14,18 @@ use tokio::net::TcpListener;
 
 async fn command(world: &World, session: SessionId, command: Command) {
     let key: CommandId = format!("key-{:032x}", world.inner().id_parts().1).parse().unwrap();
-    let receipt = world.app.submit_command(&world.admin, session, SubmitCommand { key, command }).await.unwrap();
+    let receipt =
+        world.app.submit_command(&world.admin, session, SubmitCommand { key, command }).await.unwrap();
     assert_eq!(receipt.problem, None);
 }
 
 async fn prompt(world: &World, session: SessionId) {
-    command(world, session, Command::Prompt { text: "Do it.".into(), delivery: Default::default(), attachments: vec![] })
-        .await;
+    command(
+        world,
+        session,
+        Command::Prompt { text: "Do it.".into(), delivery: Default::default(), attachments: vec![] },
+    )
+    .await;
 }
 
 async fn title(world: &World, session: SessionId) -> Option<String> {
@@ -34,9 +39,9 @@ async fn rename_in_the_file(world: &World, session: SessionId, title: &str) {
     let expected_head = owned.log.read(0, 1000).await.unwrap().last().unwrap().seq;
     let events = vec![Event::TitleChanged { title: title.into() }];
     let durability = Durability::Synced;
-    let append =
-        Append { epoch: owned.epoch, expected_head, at_ms: 1, events, durability, receipt: None };
+    let append = Append { epoch: owned.epoch, expected_head, at_ms: 1, events, durability, receipt: None };
     owned.log.append(append).await.unwrap();
+    files.close().await;
 }
 
 #[tokio::test]
@@ -54,7 +59,9 @@ async fn a_start_opens_only_sessions_whose_consumers_are_behind() {
     world.app.shutdown().await;
     rename_in_the_file(&world, sessions[7], "Not told").await;
     // Touched, and at the same entry as before.
-    FileSessions::open(world.data.path().join("sessions")).unwrap().acquire(sessions[8]).await.unwrap();
+    let files = FileSessions::open(world.data.path().join("sessions")).unwrap();
+    files.acquire(sessions[8]).await.unwrap();
+    files.close().await;
     let world = world.crash().await;
     assert_eq!(world.inner().sessions().awake(), 1);
     until("the list has it", async || title(&world, sessions[7]).await.as_deref() == Some("Not told")).await;
@@ -80,8 +87,7 @@ async fn a_summary_that_arrives_late_does_not_bring_a_deleted_session_back() {
 async fn a_deletion_that_was_cut_off_is_finished_by_the_next_start() {
     let world = World::start(Bounds::without_pool()).await;
     let row = world.add_repository("sample").await;
-    let (gone, kept) =
-        (world.session(&world.admin, &row).await, world.session(&world.admin, &row).await);
+    let (gone, kept) = (world.session(&world.admin, &row).await, world.session(&world.admin, &row).await);
     world.inner().directory.remove_session(gone, world.inner().now_ms()).await.unwrap();
     let world = world.crash().await;
     assert!(!world.data.path().join("sessions").join(gone.to_string()).exists());
@@ -128,12 +134,16 @@ async fn a_collector_that_is_away_becomes_a_dead_letter_and_gets_the_trace_when_
     let session = world.session(&world.admin, &row).await;
     // Without a model the turn fails, which is a trace as well.
     prompt(&world, session).await;
-    until("it is given up", async || of_collector(&world, session).await.status == ConsumerStatus::Dead).await;
+    until("it is given up", async || of_collector(&world, session).await.status == ConsumerStatus::Dead)
+        .await;
     let problem = of_collector(&world, session).await.problem.unwrap();
     assert_eq!(problem.code, ErrorCode::CollectorUnreachable);
     assert!(problem.hint.is_some());
     let log = world.log(session).await;
-    assert!(log.iter().any(|entry| matches!(entry.event, Event::DeadLetterAdded { consumer: Consumer::Collector, .. })));
+    assert!(
+        log.iter()
+            .any(|entry| matches!(entry.event, Event::DeadLetterAdded { consumer: Consumer::Collector, .. }))
+    );
     assert!(title(&world, session).await.is_some(), "nobody else waits for the collector");
 
     let collector = TcpListener::bind(address).await.unwrap();

@@ -2,9 +2,9 @@
 
 use super::Desk;
 use crate::exit::{Exit, Failure};
+use crate::render::problem;
 use crate::render::table::Table;
 use crate::render::text::{duration, one_line};
-use crate::render::problem;
 use greenroom_client::new_key;
 use greenroom_domain::{Command, Consumer, SessionId};
 use greenroom_wire::{ConsumerStatus, ConsumerView, OutboxView};
@@ -24,7 +24,8 @@ pub(super) async fn perform(desk: &Desk, session: SessionId, retry: bool) -> Res
 }
 
 fn unreached(outbox: &OutboxView) -> Vec<Consumer> {
-    let is_unreached = |one: &&ConsumerView| matches!(one.status, ConsumerStatus::Dead | ConsumerStatus::Retrying);
+    let is_unreached =
+        |one: &&ConsumerView| matches!(one.status, ConsumerStatus::Dead | ConsumerStatus::Retrying);
     outbox.consumers.iter().filter(is_unreached).map(|one| one.consumer).collect()
 }
 

@@ -13,9 +13,10 @@ use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
     ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, OutboxView, PersonAdded, Presence, QueuedPromptView, ReadPosition,
-    Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView, SessionsFrame,
-    SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    MachineResources, ModelTested, ModelView, OutboxView, PersonAdded, Presence, QueuedPromptView,
+    ReadPosition, Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView,
+    SessionsFrame, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
+    WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -16,7 +16,7 @@ use crate::{Inner, Result};
 use directory::row_of;
 use greenroom_directory::SettledRow;
 use greenroom_domain::event::Event;
-use greenroom_domain::{Consumer, ErrorCode, Problem, SessionId, TurnId};
+use greenroom_domain::{Consumer, Entry, ErrorCode, Problem, SessionId, TurnId};
 use greenroom_session::Summary;
 pub use lane::RetryPolicy;
 use lane::{Failed, Lane, Letter};
@@ -257,15 +257,27 @@ impl Inner {
     }
 }
 
-/// What of a log is the session's own work: entries after the turn that it was forked at.
-fn after_inherited<'a>(
-    entries: &'a [greenroom_domain::Entry],
-    after: u64,
+/// Finds out what of a log is the session's own work: entries after the turn that it was forked at.
+#[derive(Debug)]
+struct Own {
+    /// The last turn that came from another session, until it is passed.
     inherited: Option<TurnId>,
-) -> &'a [greenroom_domain::Entry] {
-    let Some(last) = inherited.filter(|_| after == 0) else { return entries };
-    let is_end = |entry: &greenroom_domain::Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
-    entries.iter().position(is_end).map_or(entries, |at| &entries[at + 1..])
+}
+
+impl Own {
+    /// For a reader that begins after this entry.
+    fn after(seq: u64, inherited: Option<TurnId>) -> Self {
+        Self { inherited: inherited.filter(|_| seq == 0) }
+    }
+
+    /// To be asked of every entry in its order.
+    fn has(&mut self, entry: &Entry) -> bool {
+        let Some(last) = self.inherited else { return true };
+        if matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last) {
+            self.inherited = None;
+        }
+        false
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

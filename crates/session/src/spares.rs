@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// Each takes 24 KB.
@@ -26,7 +26,7 @@ pub(crate) struct Spares {
     template: Vec<u8>,
     is_closed: AtomicBool,
     /// Held while spares are made in the background.
-    filling: tokio::sync::Mutex<()>,
+    filling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Spares {
@@ -44,7 +44,7 @@ impl Spares {
             next: AtomicU64::new(0),
             is_refilling: false.into(),
             is_closed: false.into(),
-            filling: tokio::sync::Mutex::default(),
+            filling: Arc::default(),
             template,
         };
         spares.fill(FIRST);
@@ -81,22 +81,34 @@ impl Spares {
         if spares.is_refilling.swap(true, Ordering::Relaxed) {
             return;
         }
-        let spares = Arc::clone(spares);
+        // Nobody needs spares of a directory that nobody has any more.
+        let spares = Arc::downgrade(spares);
         tokio::spawn(async move {
             tokio::time::sleep(PAUSE).await;
-            let _filling = spares.filling.lock().await;
-            let filled = Arc::clone(&spares);
+            let Some(filling) = spares.upgrade().map(|spares| Arc::clone(&spares.filling)) else { return };
+            let _filling = filling.lock().await;
+            let filled = Weak::clone(&spares);
             // What was not made is made by whoever needs it, who then hears the error.
-            let _ = tokio::task::spawn_blocking(move || filled.fill(KEPT)).await;
-            spares.is_refilling.store(false, Ordering::Relaxed);
+            let fill = move || while filled.upgrade().is_some_and(|spares| spares.add(KEPT)) {};
+            let _ = tokio::task::spawn_blocking(fill).await;
+            if let Some(spares) = spares.upgrade() {
+                spares.is_refilling.store(false, Ordering::Relaxed);
+            }
         });
     }
 
     fn fill(&self, count: usize) {
-        while self.ready().len() < count && !self.is_closed.load(Ordering::Acquire) {
-            let Ok(spare) = self.make() else { return };
-            self.ready().push(spare);
+        while self.add(count) {}
+    }
+
+    /// One more, where there are fewer than these.
+    fn add(&self, count: usize) -> bool {
+        if self.ready().len() >= count || self.is_closed.load(Ordering::Acquire) {
+            return false;
         }
+        let Ok(spare) = self.make() else { return false };
+        self.ready().push(spare);
+        true
     }
 
     /// Nothing is made in the background once this has returned.

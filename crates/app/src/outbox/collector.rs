@@ -1,6 +1,6 @@
 //! The collector of traces as a consumer. A turn that is sent twice is one trace: its ids follow from the turn's.
 
-use super::after_inherited;
+use super::Own;
 use super::lane::Letter;
 use crate::{Inner, Result};
 use greenroom_domain::trace;
@@ -29,16 +29,16 @@ impl Inner {
 }
 
 async fn ended_turns(handle: &SessionHandle, after: u64, letter: &Letter) -> Result<Vec<TurnId>> {
-    let (mut at, mut ended) = (after, vec![]);
+    let (mut at, mut ended, mut own) = (after, vec![], Own::after(after, letter.inherited));
     while at < letter.upto {
         let mut page = handle.entries_without_text(at, PAGE).await?;
         let Some(last) = page.last().map(|entry| entry.seq) else { break };
         page.retain(|entry| entry.seq <= letter.upto);
-        let turn = |entry: &greenroom_domain::Entry| match &entry.event {
+        page.retain(|entry| own.has(entry));
+        ended.extend(page.iter().filter_map(|entry| match &entry.event {
             Event::TurnFinished { turn, .. } => Some(*turn),
             _ => None,
-        };
-        ended.extend(after_inherited(&page, at, letter.inherited).iter().filter_map(turn));
+        }));
         at = last;
     }
     Ok(ended)

@@ -167,6 +167,8 @@ struct Resuming<F: Feed> {
     patience: Patience,
     connection: Option<BoxStream<'static, Result<F::Frame, Error>>>,
     has_worked: bool,
+    /// The renewed token that the last connection was asked for with.
+    token: Option<String>,
     last_frame: Instant,
     attempt: u32,
     is_over: bool,
@@ -183,6 +185,7 @@ fn resuming<F: Feed>(
         patience,
         connection: None,
         has_worked: false,
+        token: None,
         last_frame: Instant::now(),
         attempt: 0,
         is_over: false,
@@ -226,6 +229,7 @@ impl<F: Feed> Resuming<F> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
+                self.token = self.client.renewed_token();
                 let url = self.feed.url(&self.client);
                 let response = self.client.send(self.client.stream(url)).await?;
                 let address = self.client.address().clone();
@@ -247,7 +251,9 @@ impl<F: Feed> Resuming<F> {
     }
 
     fn is_worth_another(&self, error: &Error) -> bool {
-        self.has_worked && error.is_passing() && !self.is_silent()
+        // A server that has just started refuses the token of its last start.
+        let is_passing = error.is_passing() || self.token != self.client.renewed_token();
+        self.has_worked && is_passing && !self.is_silent()
     }
 
     fn is_silent(&self) -> bool {

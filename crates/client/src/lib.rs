@@ -15,4 +15,4 @@ pub use feed::{Follow, Patience};
 pub use greenroom_wire as wire;
 pub use key::new_key;
 pub use routes::Pieces;
-pub use transport::{Client, Credential};
+pub use transport::{Client, Credential, TokenSource};

@@ -6,6 +6,7 @@ use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, ORIGIN};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -25,15 +26,41 @@ pub enum Credential {
     None,
     /// A token, `grt_…`.
     Token(String),
+    /// A token that is another one after every start of its server: asked for before each request.
+    Renewed(TokenSource),
     /// The value of the cookie that a sign-in set.
     Cookie(String),
 }
+
+/// Where a renewed token is found; `None` while there is none.
+#[derive(Clone)]
+pub struct TokenSource(Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl TokenSource {
+    pub fn new(source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+
+    pub fn token(&self) -> Option<String> {
+        (self.0)()
+    }
+}
+
+/// Two sources are the same where they are one.
+impl PartialEq for TokenSource {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TokenSource {}
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
             Self::Token(_) => "Token(…)",
+            Self::Renewed(_) => "Renewed(…)",
             Self::Cookie(_) => "Cookie(…)",
         })
     }
@@ -86,6 +113,14 @@ impl Client {
     /// The same connections, which others at a session see as such a client.
     pub fn with_kind(&self, kind: ClientKind) -> Self {
         Self { kind, ..self.clone() }
+    }
+
+    /// What a renewed token is now.
+    pub(crate) fn renewed_token(&self) -> Option<String> {
+        match &self.credential {
+            Credential::Renewed(source) => source.token(),
+            _ => None,
+        }
     }
 
     pub(crate) fn kind(&self) -> ClientKind {
@@ -168,6 +203,11 @@ impl Client {
         match &self.credential {
             Credential::None => {}
             Credential::Token(token) => secret(AUTHORIZATION, format!("Bearer {token}")),
+            Credential::Renewed(source) => {
+                if let Some(token) = source.token() {
+                    secret(AUTHORIZATION, format!("Bearer {token}"));
+                }
+            }
             Credential::Cookie(cookie) => secret(COOKIE, format!("greenroom_session={cookie}")),
         }
         // What the server asks of browsers, so that a cookie works here too.

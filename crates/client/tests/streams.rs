@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use futures::StreamExt;
-use greenroom_client::{Address, Client, Credential, Error, Patience};
+use greenroom_client::{Address, Client, Credential, Error, Patience, TokenSource};
 use greenroom_domain::{Entry, ErrorCode, Event, SessionId};
 use greenroom_wire::Frame;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,4 +118,34 @@ async fn a_refusal_keeps_the_servers_words_and_request_id() {
     let view = client.me().await.unwrap_err().into_view();
     assert_eq!((view.code, view.message.as_str()), (ErrorCode::SelfApproval, "No."));
     assert_eq!(view.request_id, "req_1");
+}
+
+async fn after_a_refused_renewal(source: TokenSource) -> (Vec<Result<Frame, Error>>, Vec<String>) {
+    let answers = vec![
+        format!("{STREAM}{}", entry(1)),
+        refusal("401 Unauthorized", "not_signed_in"),
+        format!("{STREAM}{}", entry(2)),
+    ];
+    let (client, mut seen) = scripted(answers).await;
+    let client = client.with_credential(Credential::Renewed(source));
+    let frames: Vec<_> = client.follow_with(session(), 0, quick()).take(2).collect().await;
+    let mut heads = vec![];
+    while let Ok(head) = seen.try_recv() {
+        heads.push(head);
+    }
+    (frames, heads)
+}
+
+#[tokio::test]
+async fn a_token_that_was_made_anew_meanwhile_is_tried_and_the_same_one_is_not() {
+    let made = AtomicU32::new(0);
+    let anew = TokenSource::new(move || Some(format!("grt_{}", made.fetch_add(1, Ordering::Relaxed))));
+    let (frames, heads) = after_a_refused_renewal(anew).await;
+    assert_eq!(seqs(&frames), [1, 2]);
+    assert_eq!(heads.len(), 3);
+    let same = TokenSource::new(|| Some("grt_same".to_owned()));
+    let (frames, heads) = after_a_refused_renewal(same).await;
+    assert!(matches!(&frames[1], Err(Error::Problem(view)) if view.code == ErrorCode::NotSignedIn));
+    assert_eq!(heads.len(), 2);
+    assert!(heads.iter().all(|head| head.contains("authorization: Bearer grt_same")));
 }

@@ -3,7 +3,7 @@
 use crate::cli::Global;
 use crate::client_file::ClientFile;
 use crate::exit::Failure;
-use greenroom_client::{Address, Client, Credential};
+use greenroom_client::{Address, Client, Credential, TokenSource};
 use greenroom_wire::ClientKind;
 use std::path::{Path, PathBuf};
 
@@ -62,12 +62,9 @@ pub(crate) fn connect_as_nobody(global: &Global) -> Result<Client, Failure> {
 fn choose(global: &Global, surroundings: &Surroundings) -> Result<(Address, Credential), Failure> {
     let file = ClientFile::read(&surroundings.client_file())?;
     let address = server(global, surroundings, &file)?;
-    let token = surroundings
-        .token
-        .clone()
-        .or_else(|| file.token(&address).cloned())
-        .or_else(|| local_token(surroundings, &address));
-    Ok((address, token.map_or(Credential::None, Credential::Token)))
+    let token = surroundings.token.clone().or_else(|| file.token(&address).cloned());
+    let credential = token.map(Credential::Token).or_else(|| local_credential(surroundings, &address));
+    Ok((address, credential.unwrap_or_default()))
 }
 
 fn server(global: &Global, surroundings: &Surroundings, file: &ClientFile) -> Result<Address, Failure> {
@@ -83,7 +80,14 @@ fn server(global: &Global, surroundings: &Surroundings, file: &ClientFile) -> Re
     })
 }
 
-/// The local admin's token, for the server of this data directory only.
+/// The local admin's token, for the server of this data directory only. Read again for each request: who watches a session
+/// goes on watching after the server has started anew.
+fn local_credential(surroundings: &Surroundings, address: &Address) -> Option<Credential> {
+    local_token(surroundings, address)?;
+    let (surroundings, address) = (surroundings.clone(), address.clone());
+    Some(Credential::Renewed(TokenSource::new(move || local_token(&surroundings, &address))))
+}
+
 fn local_token(surroundings: &Surroundings, address: &Address) -> Option<String> {
     let own = surroundings.run_file("address").and_then(|text| text.parse::<Address>().ok());
     let is_own = own.is_none_or(|own| own == *address);
@@ -125,7 +129,15 @@ mod tests {
 
         fn choose(&self, global: &Global) -> (String, Credential) {
             let (address, credential) = choose(global, &self.surroundings).unwrap();
-            (address.to_string(), credential)
+            (address.to_string(), now(&credential))
+        }
+    }
+
+    /// What would be sent.
+    fn now(credential: &Credential) -> Credential {
+        match credential {
+            Credential::Renewed(source) => source.token().map_or(Credential::None, Credential::Token),
+            other => other.clone(),
         }
     }
 
@@ -144,6 +156,15 @@ mod tests {
         let machine = machine.run_file("address", "http://127.0.0.1:9999\n");
         let (address, credential) = machine.choose(&Global::default());
         assert_eq!((address.as_str(), credential), ("http://127.0.0.1:9999", token("grt_local")));
+    }
+
+    #[test]
+    fn the_local_token_is_the_one_of_the_servers_last_start() {
+        let machine = Machine::new().run_file("local-token", "grt_first");
+        let (_, credential) = choose(&Global::default(), &machine.surroundings).unwrap();
+        assert_eq!(now(&credential), token("grt_first"));
+        let _machine = machine.run_file("local-token", "grt_second");
+        assert_eq!(now(&credential), token("grt_second"));
     }
 
     #[test]

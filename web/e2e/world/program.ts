@@ -15,18 +15,24 @@ export interface Running {
   /** What it printed until then. */
   lines: string[];
   end(): Promise<void>;
+  /** Ends it without a word, as a power cut would; its data stays. */
+  kill(): Promise<void>;
 }
 
 /** Resolves when it has printed a line that matches. */
-export async function run(words: string[], until: RegExp): Promise<Running> {
-  const data = mkdtempSync(join(tmpdir(), "greenroom-e2e-"));
+export async function run(words: string[], until: RegExp, data = mkdtempSync(join(tmpdir(), "greenroom-e2e-"))): Promise<Running> {
   const child = spawn(PROGRAM, words, { env: { ...withoutModels(), GREENROOM_DATA: data, NO_COLOR: "1" }, stdio: ["ignore", "pipe", "pipe"] });
   const end = async () => {
     await stop(child);
     rmSync(data, { recursive: true, force: true });
   };
+  const kill = async () => {
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+  };
   try {
-    return { data, lines: await linesUntil(child, until), end };
+    return { data, lines: await linesUntil(child, until), end, kill };
   } catch (error) {
     await end();
     throw error;
@@ -34,7 +40,7 @@ export async function run(words: string[], until: RegExp): Promise<Running> {
 }
 
 /** The environment without keys: these tests rely on the script, or on no model at all. */
-function withoutModels(): NodeJS.ProcessEnv {
+export function withoutModels(): NodeJS.ProcessEnv {
   const { ANTHROPIC_API_KEY: _a, OPENAI_API_KEY: _o, GREENROOM_MODEL_URL: _u, ...rest } = process.env;
   return rest;
 }

@@ -1,16 +1,18 @@
 //! What happens to every request before and after its handler.
 //!
 //! Requests to previews never come here (`preview`). From the outside in: `request` (id, log, panics, shape of errors, security headers), `origin` (Host allow-list),
-//! then, by group of routes, `authenticate` (who, and whether this browser page may) and `bounds` (in flight, time).
+//! then, by group of routes, `authenticate` (who, and whether this browser page may), `bounds` (in flight, time) and `compress`.
 
 mod authenticate;
 mod bounds;
+mod compress;
 mod origin;
 mod request;
 mod standing;
 
 pub(crate) use authenticate::{Credential, SESSION_COOKIE, authenticate, not_from_elsewhere, person_of};
 pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
+pub(crate) use compress::{streamed as compress_stream, whole as compress};
 pub(crate) use origin::{authority_of, own_origin};
 pub(crate) use standing::{Standing, Watched, revoked, standing};
 

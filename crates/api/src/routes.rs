@@ -23,7 +23,7 @@ mod stream;
 mod tokens;
 
 use crate::ApiState;
-use crate::layers::{authenticate, deadline, in_flight, not_from_elsewhere};
+use crate::layers::{authenticate, compress, compress_stream, deadline, in_flight, not_from_elsewhere};
 use crate::openapi::Document;
 use axum::middleware::{from_fn, from_fn_with_state};
 use std::time::Duration;
@@ -119,14 +119,16 @@ pub(crate) fn table() -> Routes {
 pub(crate) fn documented(state: &ApiState) -> Routes {
     let bounded = |routes: Routes, time| {
         routes
+            .route_layer(compress())
             .route_layer(from_fn(move |request, next| deadline(time, request, next)))
             .route_layer(from_fn_with_state(state.clone(), in_flight))
     };
     let private = bounded(plain(), PLAIN)
         .merge(bounded(long(), LONG))
-        .merge(streams())
+        .merge(streams().route_layer(from_fn(compress_stream)))
         .route_layer(from_fn_with_state(state.clone(), authenticate));
     let public = public()
+        .route_layer(compress())
         .route_layer(from_fn(move |request, next| deadline(PLAIN, request, next)))
         .route_layer(from_fn_with_state(state.clone(), not_from_elsewhere));
     under_prefix(public.merge(private))

@@ -1,8 +1,8 @@
-//! Frames on their way to viewers: each is written as JSON once, whoever it goes to.
+//! Frames on their way to viewers: each is written as JSON once, and compressed at most once, whoever it goes to.
 
 use bytes::Bytes;
 use greenroom_domain::Entry;
-use greenroom_session::{Live, TextOf, Told};
+use greenroom_session::{Live, TextOf, Told, Written};
 use greenroom_wire::{Frame, FrameRef, ResumeReason};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct SharedFrame {
     pub kind: FrameKind,
     /// A [`Frame`] as JSON, on one line.
-    pub text: Bytes,
+    pub written: Arc<Written>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,13 +52,13 @@ impl FrameKind {
 
 impl From<&Told> for SharedFrame {
     fn from(told: &Told) -> Self {
-        Self { kind: kind_of(told.live()), text: told.text(written_live) }
+        Self { kind: kind_of(told.live()), written: told.written(live_as_json) }
     }
 }
 
 impl From<Frame> for SharedFrame {
     fn from(frame: Frame) -> Self {
-        let text = written(&frame);
+        let written = Arc::new(as_json(&frame).into());
         let kind = match frame {
             Frame::Entry { entry } => FrameKind::Entry(Arc::new(entry)),
             Frame::Delta { block, offset, text } => {
@@ -79,16 +79,17 @@ impl From<Frame> for SharedFrame {
             Frame::Read(_) => FrameKind::Newest("read"),
             Frame::Draft(_) => FrameKind::Newest("draft"),
         };
-        Self { kind, text }
+        Self { kind, written }
     }
 }
 
 /// Text that was merged.
-pub fn written_text(of: &TextOf, offset: u64, text: &str) -> Bytes {
-    written(&match of {
+pub fn written_text(of: &TextOf, offset: u64, text: &str) -> Written {
+    let json = as_json(&match of {
         TextOf::Block(block) => FrameRef::Delta { block: *block, offset, text },
         TextOf::Call(call) => FrameRef::Output { call, offset, text },
-    })
+    });
+    json.into()
 }
 
 fn kind_of(live: &Live) -> FrameKind {
@@ -107,9 +108,9 @@ fn kind_of(live: &Live) -> FrameKind {
     }
 }
 
-fn written_live(live: &Live) -> Bytes {
+fn live_as_json(live: &Live) -> Bytes {
     match live {
-        Live::Opening(opening) => written(&Frame::Snapshot {
+        Live::Opening(opening) => as_json(&Frame::Snapshot {
             from_seq: opening.from_seq,
             head_seq: opening.head_seq,
             standing: opening.standing.clone(),
@@ -117,19 +118,19 @@ fn written_live(live: &Live) -> Bytes {
             prompters: opening.prompters.clone(),
             queue: opening.queue.iter().cloned().map(crate::queue::view).collect(),
         }),
-        Live::Entry(entry) => written(&FrameRef::Entry { entry }),
-        Live::Omitted { through_seq } => written(&Frame::Omitted { through_seq: *through_seq }),
-        Live::CaughtUp { seq } => written(&Frame::CaughtUp { seq: *seq }),
+        Live::Entry(entry) => as_json(&FrameRef::Entry { entry }),
+        Live::Omitted { through_seq } => as_json(&Frame::Omitted { through_seq: *through_seq }),
+        Live::CaughtUp { seq } => as_json(&Frame::CaughtUp { seq: *seq }),
         Live::Delta { block, offset, text } => {
-            written(&FrameRef::Delta { block: *block, offset: *offset, text })
+            as_json(&FrameRef::Delta { block: *block, offset: *offset, text })
         }
-        Live::Output { call, offset, text } => written(&FrameRef::Output { call, offset: *offset, text }),
+        Live::Output { call, offset, text } => as_json(&FrameRef::Output { call, offset: *offset, text }),
         Live::Lagged { after_seq } => {
-            written(&Frame::Resume { after_seq: *after_seq, reason: ResumeReason::TooSlow })
+            as_json(&Frame::Resume { after_seq: *after_seq, reason: ResumeReason::TooSlow })
         }
     }
 }
 
-fn written(frame: &impl serde::Serialize) -> Bytes {
+fn as_json(frame: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(frame).expect("the contract's types serialise").into()
 }

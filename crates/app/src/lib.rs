@@ -46,7 +46,7 @@ pub use attachments::{AttachmentLimits, BlobFile, Upload};
 pub use config::{AppConfig, Ports};
 pub use frames::{FrameKind, SharedFrame, written_text};
 pub use greenroom_forge::GitService;
-pub use greenroom_session::{TextOf, brings};
+pub use greenroom_session::{TextOf, Written, brings};
 pub use hook::HookCall;
 pub use images::{BuildLogStream, ImageHistory};
 pub use outbox::RetryPolicy;

@@ -20,6 +20,7 @@ mod sqlite_log;
 mod subscription;
 mod tree;
 mod viewers;
+mod written;
 
 pub use blobs::{BlobError, Blobs, Received, Shelf};
 pub use checkpoint::{Checkpoint, Folded};
@@ -32,3 +33,4 @@ pub use registry::{Effects, Registry, Summary};
 pub use sqlite_log::FileSessions;
 pub use subscription::{Live, Opening, Subscription};
 pub use tree::remove_tree;
+pub use written::Written;

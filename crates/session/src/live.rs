@@ -4,6 +4,7 @@
 
 use crate::subscription::Live;
 use crate::viewers::{Seen, Viewers};
+use crate::written::Written;
 use bytes::Bytes;
 use greenroom_domain::{BlockId, Entry, Event};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,7 +24,7 @@ pub struct Told(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     live: Live,
-    text: OnceLock<Bytes>,
+    written: OnceLock<Arc<Written>>,
 }
 
 impl Told {
@@ -32,14 +33,14 @@ impl Told {
     }
 
     /// Its form for viewers, `write`n by the first who asks.
-    pub fn text(&self, write: impl FnOnce(&Live) -> Bytes) -> Bytes {
-        self.0.text.get_or_init(|| write(&self.0.live)).clone()
+    pub fn written(&self, write: impl FnOnce(&Live) -> Bytes) -> Arc<Written> {
+        Arc::clone(self.0.written.get_or_init(|| Arc::new(write(&self.0.live).into())))
     }
 }
 
 impl From<Live> for Told {
     fn from(live: Live) -> Self {
-        Self(Arc::new(Inner { live, text: OnceLock::new() }))
+        Self(Arc::new(Inner { live, written: OnceLock::new() }))
     }
 }
 
@@ -282,11 +283,11 @@ mod tests {
         let written = Cell::new(0);
         for viewer in &mut viewers {
             let told = viewer.next().await.unwrap();
-            let text = told.text(|_| {
+            let form = told.written(|_| {
                 written.set(written.get() + 1);
                 Bytes::from_static(b"frame")
             });
-            assert_eq!(&text[..], b"frame");
+            assert_eq!(form.text(), "frame");
         }
         assert_eq!(written.get(), 1);
     }

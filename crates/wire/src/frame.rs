@@ -1,4 +1,4 @@
-//! Frames of a session's stream, over WebSocket (one JSON text message each) and, from server to client, over SSE
+//! Frames of a session's stream, over WebSocket (one JSON text message each, or compressed, see [`FrameCompression`]) and, from server to client, over SSE
 //! (`event:` is the frame's type; `id:` is the sequence number of an `entry`).
 
 use crate::{ClientKind, Draft, DraftAnswer, Presence, QueuedPromptView, ReadPosition, Readers, SessionView};
@@ -25,6 +25,9 @@ pub enum ClientFrame {
         /// What the person looks with; `api` when not said.
         #[serde(default)]
         client: ClientKind,
+        /// Whether long frames may come compressed; not when not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compression: Option<FrameCompression>,
     },
     /// Answered by a `receipt` with the same key.
     Command { key: CommandId, command: Command },
@@ -35,6 +38,14 @@ pub enum ClientFrame {
     /// What the person has typed here, on top of `revision`. Answered by a `draft`; of writes that come too quickly only
     /// the newest is carried out.
     Draft { text: String, revision: u64 },
+}
+
+/// How frames may come that are longer than 1 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameCompression {
+    /// As a binary message: the frame's JSON as raw deflate (RFC 1951), each by itself. Text messages are JSON as ever.
+    DeflateRaw,
 }
 
 /// From server to client.

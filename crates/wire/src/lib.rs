@@ -11,7 +11,9 @@ pub mod view;
 
 pub use body::*;
 pub use egress::*;
-pub use frame::{ClientFrame, Frame, FrameRef, PROTOCOL, Receipt, ResumeReason, SessionsFrame};
+pub use frame::{
+    ClientFrame, Frame, FrameCompression, FrameRef, PROTOCOL, Receipt, ResumeReason, SessionsFrame,
+};
 pub use live::*;
 pub use outbox::*;
 pub use queue::*;

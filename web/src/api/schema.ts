@@ -1000,7 +1000,8 @@ export interface paths {
         /**
          * Follow and command a session
          * @description A WebSocket; each message is a `ClientFrame` or a `Frame` as JSON text. The first is `hello`, within ten seconds; it
-         *     may be said again to go on from another entry. By cookie the handshake's `Origin` must be the server's own.
+         *     may be said again to go on from another entry. A client whose `hello` has a `compression` gets frames from 1 KiB on
+         *     as binary messages, compressed so; it sends text only. By cookie the handshake's `Origin` must be the server's own.
          */
         get: operations["session_socket"];
         put?: never;
@@ -1335,6 +1336,7 @@ export interface components {
             after_seq?: number;
             /** @description What the person looks with; `api` when not said. */
             client?: components["schemas"]["ClientKind"];
+            compression?: components["schemas"]["FrameCompression"] | null;
             /** Format: int32 */
             protocol: number;
             /** @enum {string} */
@@ -2056,6 +2058,11 @@ export interface components {
             /** @enum {string} */
             type: "error";
         };
+        /**
+         * @description How frames may come that are longer than 1 KiB.
+         * @enum {string}
+         */
+        FrameCompression: "deflate_raw";
         Health: {
             /** @description As `/readyz` says it: false while the server drains, or cannot work. */
             is_ready: boolean;

@@ -3,6 +3,7 @@
  * Knows nothing of what frames mean beyond `hello`, `resume` and `error`.
  */
 import { type ClientFrame, type Frame, PROTOCOL, type Problem } from "../api/types";
+import { canUnpack, InOrder } from "./unpack";
 
 export type ConnectionState =
   | { kind: "connecting" }
@@ -39,6 +40,8 @@ export class Connection {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private attempt = 0;
   private isClosed = false;
+  /** Long frames may come compressed; not again once one could not be read. */
+  private takesPacked = canUnpack;
 
   constructor(sessionId: string, on: Callbacks) {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -60,7 +63,9 @@ export class Connection {
   /** Asks again for everything after the last applied entry, on the same connection. */
   hello(): void {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.send({ type: "hello", protocol: PROTOCOL, after_seq: this.on.afterSeq(), window: this.on.window, client: "web" });
+    const compression = this.takesPacked ? ("deflate_raw" as const) : undefined;
+    const after_seq = this.on.afterSeq();
+    this.send({ type: "hello", protocol: PROTOCOL, after_seq, window: this.on.window, client: "web", compression });
   }
 
   /** Beside commands, which are posted. Lost when the connection is. */
@@ -74,15 +79,23 @@ export class Connection {
     this.socket = socket;
     this.timer = setTimeout(() => this.failed(socket), OPEN_DEADLINE_MS);
     socket.onopen = () => this.hello();
-    socket.onmessage = (message) => this.receive(socket, message.data);
+    socket.binaryType = "arraybuffer";
+    const frames = new InOrder(
+      (text) => this.receive(socket, text),
+      () => {
+        this.takesPacked = false;
+        this.failed(socket);
+      },
+    );
+    socket.onmessage = (message: MessageEvent<string | ArrayBuffer>) => frames.add(message.data);
     socket.onclose = () => this.failed(socket);
   }
 
-  private receive(socket: WebSocket, data: unknown): void {
-    if (socket !== this.socket || typeof data !== "string") return;
+  private receive(socket: WebSocket, text: string): void {
+    if (socket !== this.socket) return;
     let frame: Frame;
     try {
-      frame = JSON.parse(data) as Frame;
+      frame = JSON.parse(text) as Frame;
     } catch {
       return;
     }

@@ -8,7 +8,7 @@
 use crate::port::{Frames, UseCases};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use greenroom_app::{FrameKind, SharedFrame, TextOf, brings, written_text};
+use greenroom_app::{FrameKind, SharedFrame, TextOf, Written, brings, written_text};
 use greenroom_wire::{Frame, ResumeReason};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ pub(super) struct Outbox {
 struct Waiting {
     name: &'static str,
     kind: Kind,
-    text: Bytes,
+    written: Arc<Written>,
 }
 
 #[derive(Debug)]
@@ -74,9 +74,9 @@ pub(super) enum Pushed {
 }
 
 /// What is sent next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Sent {
-    Frame { name: &'static str, seq: Option<u64>, text: Bytes },
+    Frame { name: &'static str, seq: Option<u64>, written: Arc<Written> },
     Ping,
 }
 
@@ -99,12 +99,12 @@ impl Outbox {
 
     /// A frame of the session's stream.
     pub(super) fn push(&mut self, frame: SharedFrame) -> Pushed {
-        let SharedFrame { kind, text } = frame;
+        let SharedFrame { kind, written } = frame;
         let name = kind.name();
         self.is_live |= matches!(kind, FrameKind::CaughtUp);
         let kind = match kind {
             FrameKind::Text { of, offset, text: said } => {
-                return self.push_text(name, Text { of, offset, said: Said::Once(said) }, text);
+                return self.push_text(name, Text { of, offset, said: Said::Once(said) }, written);
             }
             FrameKind::Entry(entry) => {
                 let has_text = self.waiting.iter().any(|waiting| matches!(waiting.kind, Kind::Text(_)));
@@ -119,7 +119,7 @@ impl Outbox {
             FrameKind::Newest(_) => {
                 // There are a few types: they wait beyond the bound.
                 self.keep(|waiting| !matches!(waiting.kind, Kind::Newest) || waiting.name != name);
-                self.add(Waiting { name, kind: Kind::Newest, text });
+                self.add(Waiting { name, kind: Kind::Newest, written });
                 return Pushed::Waits;
             }
             FrameKind::CaughtUp | FrameKind::Resume | FrameKind::Error | FrameKind::Mark(_) => Kind::Mark,
@@ -130,11 +130,11 @@ impl Outbox {
                 return Pushed::Overflow;
             }
         }
-        self.add(Waiting { name, kind, text });
+        self.add(Waiting { name, kind, written });
         Pushed::Waits
     }
 
-    fn push_text(&mut self, name: &'static str, piece: Text, text: Bytes) -> Pushed {
+    fn push_text(&mut self, name: &'static str, piece: Text, written: Arc<Written>) -> Pushed {
         let has_room = self.bytes < BYTES;
         // Behind the last entry: what is before it may have been withdrawn by it.
         let since_entry =
@@ -152,20 +152,20 @@ impl Outbox {
         if self.is_full() {
             return Pushed::Dropped;
         }
-        self.add(Waiting { name, kind: Kind::Text(piece), text });
+        self.add(Waiting { name, kind: Kind::Text(piece), written });
         Pushed::Waits
     }
 
     /// A frame of this connection. Bounded by what the connection accepts at a time.
     pub(super) fn answer(&mut self, frame: Frame) {
         let frame = SharedFrame::from(frame);
-        self.add(Waiting { name: frame.kind.name(), kind: Kind::Answer, text: frame.text });
+        self.add(Waiting { name: frame.kind.name(), kind: Kind::Answer, written: frame.written });
     }
 
     pub(super) fn ping(&mut self) {
         let is_waiting = self.waiting.iter().any(|waiting| matches!(waiting.kind, Kind::Ping));
         if !is_waiting {
-            self.add(Waiting { name: "", kind: Kind::Ping, text: Bytes::new() });
+            self.add(Waiting { name: "", kind: Kind::Ping, written: Arc::new(Bytes::new().into()) });
         }
     }
 
@@ -187,19 +187,19 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Sent> {
         let waiting = self.waiting.pop_front()?;
         self.bytes -= waiting.size();
-        let Waiting { name, kind, text } = waiting;
-        let (seq, text) = match kind {
+        let Waiting { name, kind, written } = waiting;
+        let (seq, written) = match kind {
             Kind::Ping => return Some(Sent::Ping),
             Kind::Entry(seq) => {
                 self.sent_seq = seq;
-                (Some(seq), text)
+                (Some(seq), written)
             }
             Kind::Text(Text { of, offset, said: Said::Joined(said) }) => {
-                (None, written_text(&of, offset, &said))
+                (None, Arc::new(written_text(&of, offset, &said)))
             }
-            Kind::Text(_) | Kind::Newest | Kind::Mark | Kind::Answer => (None, text),
+            Kind::Text(_) | Kind::Newest | Kind::Mark | Kind::Answer => (None, written),
         };
-        Some(Sent::Frame { name, seq, text })
+        Some(Sent::Frame { name, seq, written })
     }
 
     fn is_full(&self) -> bool {
@@ -232,7 +232,7 @@ impl Waiting {
     fn size(&self) -> usize {
         match &self.kind {
             Kind::Text(Text { said: Said::Joined(said), .. }) => said.len(),
-            _ => self.text.len(),
+            _ => self.written.text().len(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `hello` from the client, then replay, `caught_up`, and live. One task owns the connection; what it does at each
 //! moment is the `select!` in [`Connection::serve`]. A client that reads too slowly loses ephemeral frames first, then
-//! is told to `resume` (see [`super::outbox`]); one that says nothing for a minute is gone. When the caller's rights
+//! is told to `resume` (see [`super::outbox`]); one that answers no ping is gone. When the caller's rights
 //! change it is asked again at once whether they may be here; the last frame, `error`, says why not.
 
 mod live;
@@ -22,7 +22,8 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use greenroom_app::{FrameKind, SharedFrame};
 use greenroom_domain::{CommandId, ErrorCode, Person, Problem, SessionId};
 use greenroom_wire::{
-    ClientFrame, ClientKind, ErrorBody, Frame, PROTOCOL, Receipt, ResumeReason, SubmitCommand, WriteDraft,
+    ClientFrame, ClientKind, ErrorBody, Frame, FrameCompression, PROTOCOL, Receipt, ResumeReason,
+    SubmitCommand, WriteDraft,
 };
 use live::Saying;
 use std::collections::VecDeque;
@@ -34,8 +35,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 const HELLO_TIME: Duration = Duration::from_secs(10);
-const PING: Duration = Duration::from_secs(20);
-const SILENCE: Duration = Duration::from_secs(60);
+/// Proxies commonly cut what was silent for a minute; each costs the server two wake-ups.
+const PING: Duration = Duration::from_secs(45);
+const SILENCE: Duration = Duration::from_secs(100);
 const GOODBYE_TIME: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(2);
 const FRAME_LIMIT: usize = 1024 * 1024;
@@ -43,8 +45,8 @@ const FRAME_LIMIT: usize = 1024 * 1024;
 const READ_LIMIT: usize = 4 * FRAME_LIMIT;
 /// Each open connection holds so much for reading, however quiet it is; larger frames grow it while they last.
 const BUFFER: usize = 1024;
-/// So much is gathered before it is written: a replay is written in few pieces.
-const GATHERED: usize = 16 * 1024;
+/// So much is gathered before it is written: a replay is written in few pieces. The buffer stays as large as it became.
+const GATHERED: usize = 4 * 1024;
 const BAD_FRAMES: u32 = 20;
 /// Commands that may wait; then nothing more is read until one is done.
 const COMMANDS: usize = 16;
@@ -57,7 +59,8 @@ const FAILED: u16 = 1011;
 /// Follow and command a session
 ///
 /// A WebSocket; each message is a `ClientFrame` or a `Frame` as JSON text. The first is `hello`, within ten seconds; it
-/// may be said again to go on from another entry. By cookie the handshake's `Origin` must be the server's own.
+/// may be said again to go on from another entry. A client whose `hello` has a `compression` gets frames from 1 KiB on
+/// as binary messages, compressed so; it sends text only. By cookie the handshake's `Origin` must be the server's own.
 #[utoipa::path(get, path = "/sessions/{id}/socket", operation_id = "session_socket", tag = "sessions",
     params(("id" = SessionId, Path)),
     responses(
@@ -93,6 +96,7 @@ struct Connection {
     outbox: Outbox,
     /// `None` until the client said hello, and after the stream ended.
     frames: Option<Frames>,
+    compression: Option<FrameCompression>,
     hello_until: Instant,
     heard_at: Instant,
     commands: VecDeque<SubmitCommand>,
@@ -120,6 +124,7 @@ impl Connection {
             _slot: slot,
             outbox: Outbox::default(),
             frames: None,
+            compression: None,
             hello_until: now + HELLO_TIME,
             heard_at: now,
             commands: VecDeque::new(),
@@ -162,10 +167,12 @@ impl Connection {
                 receipt = finished(&mut self.running) => self.command_done(receipt),
                 said = self.saying.next() => self.said(said),
                 frame = next_frame(&mut self.frames), if may_take => self.forward_all(frame)?,
-                sent = send_all(sink, &mut self.outbox, &mut must_flush), if must_send => sent?,
+                sent = send_all(sink, &mut self.outbox, self.compression, &mut must_flush), if must_send => sent?,
             }
             // Most often the socket takes it at once; when not, the next round waits for it.
-            if let Some(sent) = send_all(sink, &mut self.outbox, &mut must_flush).now_or_never() {
+            if let Some(sent) =
+                send_all(sink, &mut self.outbox, self.compression, &mut must_flush).now_or_never()
+            {
                 sent?;
             }
         }
@@ -236,7 +243,8 @@ impl Connection {
                 );
                 Err(End::Closed(POLICY, "unknown protocol"))
             }
-            ClientFrame::Hello { after_seq, window, client, .. } => {
+            ClientFrame::Hello { after_seq, window, client, compression, .. } => {
+                self.compression = compression;
                 self.subscribe(after_seq, window, client).await
             }
             _ if self.frames.is_none() => self.refuse_frame("The first frame is `hello`.".into()),
@@ -386,13 +394,14 @@ async fn next_frame(frames: &mut Option<Frames>) -> Option<SharedFrame> {
 async fn send_all(
     sink: &mut SplitSink<WebSocket, Message>,
     outbox: &mut Outbox,
+    compression: Option<FrameCompression>,
     must_flush: &mut bool,
 ) -> Step {
     let sending = poll_fn(|context| {
         while !outbox.is_empty() {
             ready!(sink.poll_ready_unpin(context))?;
             if let Some(sent) = outbox.pop() {
-                sink.start_send_unpin(message_of(sent))?;
+                sink.start_send_unpin(message_of(&sent, compression))?;
                 *must_flush = true;
             }
         }
@@ -405,10 +414,11 @@ async fn send_all(
     sending.await.map_err(|_| End::Gone)
 }
 
-fn message_of(sent: Sent) -> Message {
-    match sent {
-        Sent::Ping => Message::Ping(bytes::Bytes::new()),
-        Sent::Frame { text, .. } => Message::Text(Utf8Bytes::try_from(text).expect("JSON is UTF-8")),
+fn message_of(sent: &Sent, compression: Option<FrameCompression>) -> Message {
+    let Sent::Frame { written, .. } = sent else { return Message::Ping(bytes::Bytes::new()) };
+    match compression.and_then(|FrameCompression::DeflateRaw| written.packed()) {
+        Some(packed) => Message::Binary(packed),
+        None => Message::Text(Utf8Bytes::try_from(written.text().clone()).expect("JSON is UTF-8")),
     }
 }
 
@@ -434,7 +444,7 @@ async fn say_goodbye(
     reason: &'static str,
 ) {
     while let Some(sent) = outbox.pop() {
-        if sink.feed(message_of(sent)).await.is_err() {
+        if sink.feed(message_of(&sent, None)).await.is_err() {
             return;
         }
     }

@@ -54,7 +54,9 @@ pub(super) async fn stream(
     let standing = standing(state.clone(), &caller, Some(id));
     let frames = state.app.subscribe(&caller.person, id, after, query.window, query.client).await?;
     let events = Drained::new(frames, after, Arc::clone(&state.app)).filter_map(async |sent| match sent {
-        Sent::Frame { name, seq, text } => Some(sse::Event { name, id: seq, data: text }),
+        Sent::Frame { name, seq, written } => {
+            Some(sse::Event { name, id: seq, data: written.text().clone() })
+        }
         Sent::Ping => None,
     });
     sse::answer(&state, &caller, standing, events.boxed(), |problem| {

@@ -88,6 +88,39 @@ async fn after_hello_the_past_is_replayed_then_the_stream_is_live() {
     assert_eq!(client.frame().await, entry(4));
 }
 
+fn long_entry(seq: u64) -> Frame {
+    let title = "a title that comes again and again, ".repeat(3000);
+    let event = greenroom_domain::Event::TitleChanged { title };
+    Frame::Entry { entry: greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event } }
+}
+
+#[tokio::test]
+async fn who_asks_gets_long_frames_compressed_in_their_place_and_nobody_else_does() {
+    let server = server().await;
+    let (mut plain, mut packed) = (greeted(&server).await, connect(&server).await);
+    packed.send(r#"{"type":"hello","protocol":1,"after_seq":3,"compression":"deflate_raw"}"#).await;
+    while !matches!(packed.frame().await, Frame::CaughtUp { .. }) {}
+    for frame in [entry(4), long_entry(5), entry(6)] {
+        server.fake.publish(&frame);
+    }
+    for frame in [entry(4), long_entry(5), entry(6)] {
+        assert_eq!(plain.frame().await, frame);
+    }
+    assert_eq!(packed.frame().await, entry(4));
+    let Some(Ok(Message::Binary(bytes))) = packed.message().await else { panic!("a binary message") };
+    assert!(bytes.len() < 4000, "{}", bytes.len());
+    let text = flate2::read::DeflateDecoder::new(&bytes[..]);
+    assert_eq!(serde_json::from_reader::<_, Frame>(text).unwrap(), long_entry(5));
+    assert_eq!(packed.frame().await, entry(6));
+    // Until it says otherwise.
+    packed.send(r#"{"type":"hello","protocol":1,"after_seq":3}"#).await;
+    while !matches!(packed.frame().await, Frame::CaughtUp { .. }) {}
+    server.fake.publish(&long_entry(4));
+    assert_eq!(packed.frame().await, long_entry(4));
+    packed.send(r#"{"type":"hello","protocol":1,"after_seq":3,"compression":"brotli"}"#).await;
+    assert_eq!(packed.error().await, ErrorCode::InvalidFrame);
+}
+
 #[tokio::test]
 async fn hello_again_on_the_same_connection_goes_on_from_there() {
     let server = server().await;

@@ -53,6 +53,59 @@ async fn the_past_is_replayed_and_then_the_stream_is_live() {
 }
 
 #[tokio::test]
+async fn compressed_events_can_be_read_as_they_come() {
+    let app = app();
+    let request = by_token("GET", STREAM).header("accept-encoding", "gzip, br");
+    let response = app.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let mut pieces = response.into_body().into_data_stream();
+    // A gzip member: ten bytes, then deflate.
+    let mut inflate = flate2::Decompress::new(false);
+    let mut header = 10;
+    let mut seen = String::new();
+    for (seq, title) in [(4, "title 4".to_owned()), (5, "long ".repeat(10_000))] {
+        let event = greenroom_domain::Event::TitleChanged { title: title.clone() };
+        let entry = greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event };
+        app.fake.publish(&greenroom_wire::Frame::Entry { entry });
+        while !seen.ends_with("\n\n") || !seen.contains(&title) {
+            let piece =
+                timeout(Duration::from_secs(5), pieces.next()).await.expect("at once").unwrap().unwrap();
+            let piece = &piece[std::mem::take(&mut header).min(piece.len())..];
+            let mut text = Vec::with_capacity(100_000);
+            inflate.decompress_vec(piece, &mut text, flate2::FlushDecompress::Sync).unwrap();
+            seen.push_str(std::str::from_utf8(&text).unwrap());
+        }
+    }
+    assert_eq!(ids(&seen), ["1", "2", "3", "4", "5"]);
+    assert!(inflate.total_in() < inflate.total_out() / 10);
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_accept_it() {
+    const DOCUMENT: &str = "/api/v1/openapi.json";
+    let app = app();
+    let ask = async |path: &str, accepts: Option<&str>| {
+        let request = by_token("GET", path);
+        let request = match accepts {
+            Some(accepts) => request.header("accept-encoding", accepts),
+            None => request,
+        };
+        let response = app.send(request.body(Body::empty()).unwrap()).await;
+        let encoding = response.headers().get("content-encoding").cloned();
+        (encoding, axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap())
+    };
+    let (encoding, plain) = ask(DOCUMENT, None).await;
+    assert_eq!(encoding, None);
+    let (encoding, packed) = ask(DOCUMENT, Some("br, gzip")).await;
+    assert_eq!(encoding.unwrap(), "gzip");
+    let text = std::io::read_to_string(flate2::read::GzDecoder::new(&packed[..])).unwrap();
+    assert!(text.as_bytes() == plain && packed.len() < plain.len() / 4, "{}", packed.len());
+    for path in ["/api/v1/machine", "/api/v1/nowhere"] {
+        assert_eq!(ask(path, Some("gzip")).await.0, None, "{path} is short");
+    }
+}
+
+#[tokio::test]
 async fn a_client_goes_on_after_the_entry_it_names() {
     let app = app();
     for (query, header) in [("?after=2", None), ("", Some("2")), ("?after=0", Some("2"))] {

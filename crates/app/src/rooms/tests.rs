@@ -39,7 +39,7 @@ impl Place {
 }
 
 fn frame_of(shared: &crate::SharedFrame) -> Frame {
-    serde_json::from_slice(&shared.text).expect("a frame of the contract")
+    serde_json::from_slice(shared.written.text()).expect("a frame of the contract")
 }
 
 /// The next frame that the choice takes; bounded, so that a test ends.

@@ -162,7 +162,13 @@ pub(super) async fn follow(
     let stream = TcpStream::connect(host).await?;
     stream.set_nodelay(true)?;
     let (mut socket, _) = client_async_with_config(request, stream, Some(small)).await.map_err(broken)?;
-    let hello = ClientFrame::Hello { protocol: PROTOCOL, after_seq: 0, window, client: ClientKind::Cli };
+    let hello = ClientFrame::Hello {
+        protocol: PROTOCOL,
+        after_seq: 0,
+        window,
+        client: ClientKind::Cli,
+        compression: None,
+    };
     let hello = serde_json::to_string(&hello).map_err(broken)?;
     socket.send(Message::text(hello)).await.map_err(broken)?;
     let mut entries = 0;

@@ -81,8 +81,13 @@ fn socket_to_its_end(server: &Server, session: SessionId) -> JoinHandle<(Vec<u64
         let stream = TcpStream::connect(host).await.unwrap();
         tokio_tungstenite::client_async(request, stream).await.unwrap().0
     });
-    let hello =
-        ClientFrame::Hello { protocol: PROTOCOL, after_seq: 0, window: None, client: Default::default() };
+    let hello = ClientFrame::Hello {
+        protocol: PROTOCOL,
+        after_seq: 0,
+        window: None,
+        client: Default::default(),
+        compression: None,
+    };
     let hello = Message::text(serde_json::to_string(&hello).unwrap());
     server.wait(socket.send(hello)).unwrap();
     server.runtime().spawn(async move {

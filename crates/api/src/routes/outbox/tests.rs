@@ -30,7 +30,7 @@ fn live() -> Outbox {
 
 fn frame_of(sent: &Sent) -> Option<Frame> {
     match sent {
-        Sent::Frame { text, .. } => Some(serde_json::from_slice(text).unwrap()),
+        Sent::Frame { written, .. } => Some(serde_json::from_slice(written.text()).unwrap()),
         Sent::Ping => None,
     }
 }

@@ -5,9 +5,11 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
 use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, Upload};
+use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, RepositoryName, SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, RepositoryName,
+    SessionId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::*;
@@ -69,6 +71,23 @@ impl UseCases for App {
 
     async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded> {
         App::add_person(self, caller, body).await
+    }
+
+    async fn quotas(&self, caller: &Person) -> Result<QuotasView> {
+        App::quotas(self, caller).await
+    }
+
+    async fn set_quotas(
+        &self,
+        caller: &Person,
+        login: Option<&LoginName>,
+        quotas: Quotas,
+    ) -> Result<QuotasView> {
+        App::set_quotas(self, caller, login, quotas).await
+    }
+
+    async fn quota_usage(&self, caller: &Person, login: &LoginName) -> Result<QuotaUsage> {
+        App::quota_usage(self, caller, login).await
     }
 
     async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated> {

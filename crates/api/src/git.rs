@@ -52,6 +52,7 @@ async fn authenticate(State(state): State<ApiState>, mut request: Request, next:
 async fn caller_of(state: &ApiState, headers: &HeaderMap) -> Result<Caller, Problem> {
     let credential = Credential::of_git(headers).ok_or_else(not_signed_in)?;
     let person = person_of(state, &credential).await?;
+    state.limits.person(person.id)?;
     Ok(Caller { person, credential })
 }
 

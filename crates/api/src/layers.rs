@@ -1,6 +1,7 @@
 //! What happens to every request before and after its handler.
 //!
-//! Requests to previews never come here (`preview`). From the outside in: `request` (id, log, panics, shape of errors, security headers), `origin` (Host allow-list),
+//! Requests to previews never come here (`preview`). From the outside in: `request` (id, log, panics, shape of errors, security headers), `limits` (from which
+//! address, and how often), `origin` (Host allow-list),
 //! then, by group of routes, `authenticate` (who, and whether this browser page may), `bounds` (in flight, time) and `compress`.
 
 mod authenticate;
@@ -28,5 +29,6 @@ pub(crate) fn shaped(router: Router<ApiState>, state: &ApiState) -> Router<ApiSt
 pub(crate) fn around(router: Router<ApiState>, state: &ApiState) -> Router<ApiState> {
     router
         .layer(from_fn_with_state(state.clone(), origin::known_host))
+        .layer(from_fn_with_state(state.clone(), crate::limits::know_address))
         .layer(from_fn_with_state(state.clone(), request::answer))
 }

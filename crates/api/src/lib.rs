@@ -11,6 +11,7 @@ mod extract;
 mod git;
 mod health;
 mod layers;
+mod limits;
 mod metrics;
 mod openapi;
 mod port;
@@ -20,6 +21,7 @@ mod serve;
 mod state;
 mod web;
 
+pub use limits::{RateLimits, TrustedProxies};
 pub use metrics::metrics_router;
 pub use openapi::openapi;
 pub use port::{BuildFrames, Frames, PreviewStream, SessionsFrames, UseCases, WebSession};

@@ -42,11 +42,12 @@ impl Modify for SecuritySchemes {
 const OF_ALL: &[(&str, &str)] = &[
     ("400", "`invalid_request`"),
     ("403", "`origin_refused`, `not_allowed`"),
+    ("429", "`too_many_requests`"),
     ("500", "`internal`"),
     ("503", "`shutting_down`"),
     ("504", "`deadline`"),
 ];
-const OF_PRIVATE: &[(&str, &str)] = &[("401", "`not_signed_in`"), ("429", "`too_many_requests`")];
+const OF_PRIVATE: &[(&str, &str)] = &[("401", "`not_signed_in`")];
 const OF_BODIES: &[(&str, &str)] = &[("413", "`too_large`")];
 
 fn add_common_parts(document: &mut utoipa::openapi::OpenApi) {

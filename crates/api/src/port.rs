@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, SharedFrame, Upload};
+use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
-    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, Person, Problem, RepositoryName,
-    SessionId,
+    Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, Problem,
+    RepositoryName, SessionId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
@@ -14,9 +15,9 @@ use greenroom_wire::{
     ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
     ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
     MachineResources, ModelTested, ModelView, OutboxView, PersonAdded, Presence, QueuedPromptView,
-    ReadPosition, Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment, SessionView,
-    SessionsFrame, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink, WarmRepository, WarmView,
-    WriteDraft,
+    QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment,
+    SessionView, SessionsFrame, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
+    WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -75,6 +76,15 @@ pub trait UseCases: Send + Sync + 'static {
     fn rights_changes(&self) -> RightsChanges;
     async fn people(&self, caller: &Person) -> Result<Vec<Person>>;
     async fn add_person(&self, caller: &Person, body: AddPerson) -> Result<PersonAdded>;
+    async fn quotas(&self, caller: &Person) -> Result<QuotasView>;
+    /// `None`: everyone's.
+    async fn set_quotas(
+        &self,
+        caller: &Person,
+        login: Option<&LoginName>,
+        quotas: Quotas,
+    ) -> Result<QuotasView>;
+    async fn quota_usage(&self, caller: &Person, login: &LoginName) -> Result<QuotaUsage>;
     async fn create_token(&self, caller: &Person, body: CreateToken) -> Result<TokenCreated>;
 
     async fn repositories(&self, caller: &Person) -> Result<Vec<RepositoryView>>;

@@ -13,6 +13,7 @@ mod outbox;
 mod people;
 mod previews;
 mod queue;
+mod quotas;
 mod repositories;
 mod session_outbox;
 mod sessions;
@@ -53,6 +54,8 @@ fn plain() -> Routes {
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::me))
         .routes(routes!(people::list, people::add))
+        .routes(routes!(quotas::list, quotas::set))
+        .routes(routes!(quotas::usage, quotas::set_for_person))
         .routes(routes!(tokens::create))
         .routes(routes!(repositories::list))
         .routes(routes!(repositories::show, repositories::remove))

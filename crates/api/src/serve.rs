@@ -1,9 +1,11 @@
 //! Accepting connections, and stopping: no new ones, streams end, plain requests get a while to finish.
 
+use crate::limits::Peer;
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 /// Open connections; more wait in the system's queue.
 const CONNECTIONS: usize = 8192;
@@ -29,8 +32,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    open.spawn(answer(stream, router.clone(), shutdown.clone(), permit));
+                Ok((stream, peer)) => {
+                    open.spawn(answer(stream, Peer(peer.ip()), router.clone(), shutdown.clone(), permit));
                 }
                 Err(error) => pause(&error).await,
             },
@@ -46,17 +49,22 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 
 async fn answer(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     shutdown: CancellationToken,
     _permit: OwnedSemaphorePermit,
 ) {
     // Deltas are small and must not wait for one another.
     let _as_it_is = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -1,6 +1,7 @@
 //! What every handler shares.
 
 use crate::layers::{InFlight, Watched};
+use crate::limits::{Limits, RateLimits, TrustedProxies};
 use crate::port::UseCases;
 use crate::preview::{Grants, PreviewDomain};
 use greenroom_domain::RequestId;
@@ -44,6 +45,7 @@ pub struct ApiState {
     pub(crate) telemetry: Telemetry,
     /// Cancelled when the server begins to stop: streams end, plain requests finish.
     pub(crate) shutdown: CancellationToken,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) requests: InFlight,
     pub(crate) streams: InFlight,
     pub(crate) watched: Watched,
@@ -61,6 +63,7 @@ impl ApiState {
             settings: Arc::new(settings),
             telemetry: Telemetry::default(),
             shutdown,
+            limits: Arc::new(Limits::new(RateLimits::default(), TrustedProxies::default())),
             requests: InFlight::new("requests at the same time", REQUESTS),
             streams: InFlight::new("open streams", STREAMS),
             watched: Watched::default(),
@@ -74,6 +77,10 @@ impl ApiState {
 
     pub fn measured_by(self, telemetry: Telemetry) -> Self {
         Self { telemetry, ..self }
+    }
+
+    pub fn limited_by(self, rates: RateLimits, proxies: TrustedProxies) -> Self {
+        Self { limits: Arc::new(Limits::new(rates, proxies)), ..self }
     }
 
     /// What this crate knows of them.

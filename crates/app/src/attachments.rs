@@ -66,6 +66,7 @@ impl App {
                 Shelf::Person(caller.id)
             }
         };
+        self.inner.expect_file(caller.id, declared.unwrap_or(0)).await?;
         let limits = self.inner.config.attachments;
         let expected = declared.unwrap_or(0);
         if expected > limits.file {
@@ -74,7 +75,10 @@ impl App {
         if !self.inner.blobs.has_room(shelf, expected, limits.session).await.map_err(problem_of_blob)? {
             return Err(problem_of_blob(BlobError::Full));
         }
-        self.inner.keep(shelf, name, upload).await
+        let kept = self.inner.keep(shelf, name, upload).await?;
+        // More came than was said: it lies there as what nobody's prompt names.
+        self.inner.admit_file(caller.id, session, kept.digest.clone(), kept.bytes).await?;
+        Ok(kept)
     }
 
     /// A file of the session.
@@ -188,7 +192,7 @@ impl Inner {
     }
 }
 
-fn digests(events: &[Event]) -> Vec<BlobDigest> {
+pub(crate) fn digests(events: &[Event]) -> Vec<BlobDigest> {
     let mut digests = vec![];
     for event in events {
         match event {

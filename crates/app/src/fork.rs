@@ -75,6 +75,12 @@ impl App {
         let parent = self.open(caller, Role::Member, id).await?;
         let has_prompt = body.prompt.is_some();
         let fork = self.inner.fork(caller, &parent, session, body).await?;
+        self.inner.admit_session(caller.id, session).await?;
+        let counted = match has_prompt {
+            true => self.inner.admit_prompt(caller.id, &format!("fork/{}", key.as_str())).await.map(Some),
+            false => Ok(None),
+        };
+        let counted = counted.inspect_err(|_| self.inner.session_is_gone(session))?;
         if let Some(place) = fork.files {
             // The reference first: what a crash leaves of it goes with the next start.
             self.inner.snapshots.shelf.need(session, place).map_err(crate::snapshots::unwritten)?;
@@ -85,8 +91,14 @@ impl App {
         self.inner.prepare_files(Shelf::Session(parent.id()), session, &fork.events).await?;
         let created = self.inner.sessions().create(session, fork.events).await;
         if created.is_err() {
+            self.inner.session_is_gone(session);
             self.inner.forget_files(session).await;
             self.inner.discard_files(session);
+            if let Some(counted) = counted {
+                counted.refused().await;
+            }
+        } else {
+            counted.into_iter().for_each(crate::quotas::CountedPrompt::accepted);
         }
         let created = created?;
         if has_prompt {

@@ -251,6 +251,19 @@ impl Inner {
         Ok(manifest)
     }
 
+    /// `None`: nobody knows the image any more, as after a restore from a backup, which holds none.
+    pub(crate) async fn manifest_if_known(&self, id: ImageId) -> Result<Option<Arc<ImageManifest>>> {
+        match self.manifest(id).await {
+            Err(problem) if problem.code == ErrorCode::ImageMissing => {
+                match self.directory.image(id).await? {
+                    Some(_) => Err(problem),
+                    None => Ok(None),
+                }
+            }
+            read => read.map(Some),
+        }
+    }
+
     /// The repository's first good image: waits for the running build, or starts one.
     pub(crate) async fn first_image(self: &Arc<Self>, repository: RepositoryId) -> Result<ImageId> {
         let row = self.directory.repository(repository).await?.ok_or_else(|| {

@@ -22,6 +22,7 @@ mod people;
 mod policy;
 mod pool;
 mod queue;
+mod quotas;
 mod readiness;
 mod repositories;
 mod restore;
@@ -123,6 +124,7 @@ pub(crate) struct Inner {
     pub(crate) rights: Rights,
     pub(crate) drain: drain::Drain,
     findings: readiness::Findings,
+    pub(crate) quotas: quotas::QuotaBook,
     pub(crate) blobs: Blobs,
     sessions: OnceLock<Registry>,
 }
@@ -136,6 +138,7 @@ impl App {
         let models = Models::new(config.provider.clone());
         let snapshots = Snapshots::open(ports.storage.clone()).map_err(|error| unusable(&error))?;
         let boot = Boot::of_now(&config.data_dir, ports.clock.now_ms()).map_err(|error| unusable(&error))?;
+        let quotas = quotas::QuotaBook::load(&ports.directory).await?;
         let inner = Arc::new(Inner {
             workspaces: Workspaces::new(),
             pool: Arc::new(pool::Pool::new(config.pool)),
@@ -163,6 +166,7 @@ impl App {
             own: own::OwnNews::default(),
             drain: drain::Drain::default(),
             findings: readiness::Findings::default(),
+            quotas,
             blobs,
             sessions: OnceLock::new(),
             config,
@@ -179,6 +183,7 @@ impl App {
         app.inner.settle_snapshots().await;
         tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));
         tokio::spawn(Inner::expire_uploads(Arc::downgrade(&app.inner)));
+        tokio::spawn(Inner::forget_usage(Arc::downgrade(&app.inner)));
         app.warm_models().await;
         tokio::spawn(Inner::keep_pool(Arc::downgrade(&app.inner)));
         if let Some(every) = app.inner.config.image_schedule {

@@ -179,7 +179,7 @@ impl App {
         Ok(TokenCreated { id, name: body.name, login: person.login, secret })
     }
 
-    async fn person_by_login(&self, login: LoginName) -> Result<Person> {
+    pub(crate) async fn person_by_login(&self, login: LoginName) -> Result<Person> {
         let found = self.inner.directory.person_by_login(login.clone()).await?;
         found.ok_or_else(|| {
             Problem::new(ErrorCode::PersonUnknown, format!("There is no person with the login {login}."))

@@ -60,12 +60,28 @@ impl App {
                 .hint("Make a new key for every new session."));
             }
         };
+        let prompts = events.iter().filter(|event| matches!(event, Event::PromptAccepted { .. })).count();
+        self.inner.admit_session(caller.id, session).await?;
+        let counted = match prompts {
+            0 => Ok(None),
+            _ => self.inner.admit_prompt(caller.id, &format!("create/{}", key.as_str())).await.map(Some),
+        };
+        let counted = counted.inspect_err(|_| self.inner.session_is_gone(session))?;
         self.inner.prepare_files(Shelf::Person(caller.id), session, &events).await?;
         self.inner.arrivals.note(session, arrived);
-        let prompts = events.iter().filter(|event| matches!(event, Event::PromptAccepted { .. })).count();
+        let digests = crate::attachments::digests(&events);
         let created = self.inner.sessions().create(session, events).await;
         if created.is_err() {
+            self.inner.session_is_gone(session);
             self.inner.forget_files(session).await;
+            if let Some(counted) = counted {
+                counted.refused().await;
+            }
+        } else {
+            counted.into_iter().for_each(crate::quotas::CountedPrompt::accepted);
+            if !digests.is_empty() {
+                self.inner.directory.files_taken(caller.id, session, digests).await?;
+            }
         }
         let handle = created?;
         (0..prompts).for_each(|_| self.inner.telemetry.prompt_accepted());
@@ -126,6 +142,12 @@ impl App {
             Command::Prompt { text, .. } => Some(text.clone()),
             _ => None,
         };
+        let counted = match prompt {
+            Some(_) => {
+                Some(self.inner.admit_prompt(caller.id, &format!("{id}/{}", body.key.as_str())).await?)
+            }
+            None => None,
+        };
         if prompt.is_some() {
             self.inner.arrivals.note(id, arrived);
         }
@@ -144,6 +166,10 @@ impl App {
             }
             Ok(_) if prompt.is_some() => self.inner.telemetry.prompt_accepted(),
             Ok(_) => {}
+        }
+        match counted {
+            Some(counted) if is_refused => counted.refused().await,
+            counted => counted.into_iter().for_each(crate::quotas::CountedPrompt::accepted),
         }
         match prompt {
             Some(_) if is_refused => self.inner.arrivals.forget(id, arrived),
@@ -193,6 +219,7 @@ impl App {
         // From here on a start finishes it.
         let told = self.inner.outbox.telling().await;
         self.inner.directory.remove_session(id, self.inner.now_ms()).await?;
+        self.inner.session_is_gone(id);
         self.inner.list_changes.tell(ListChange::Removed { session: id });
         drop(told);
         self.inner.erase(id).await

@@ -3,6 +3,7 @@
 use crate::attachments::{Placed, files_of};
 use crate::exec::Shell;
 use crate::outbox::Outbox;
+use crate::quotas::Spending;
 use crate::timeline::{Arrival, Timeline};
 use crate::workspaces::git_identity;
 use crate::{Inner, Result};
@@ -184,6 +185,11 @@ impl TurnRunner {
         let mut material = Material::new(provider.sees_images());
         app.load(self.turn.session().id(), &attached, &mut material).await;
         let history = greenroom_agent::transcript(entries.iter(), &material);
+        let began_ms =
+            self.state.running.as_ref().map_or_else(|| app.now_ms(), |running| running.started_at_ms);
+        let (person, spent) = (author.on_behalf_of, used.usage.cost_microusd);
+        let budget = app.bounded_budget(origin.budget, person, spent).await?;
+        let spending = Spending::new(self.turn.turn(), person, began_ms, spent);
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
             turn: self.turn.clone(),
@@ -198,6 +204,7 @@ impl TurnRunner {
             attached: Mutex::new(attached),
             material: tokio::sync::Mutex::new(material),
             tails: Mutex::default(),
+            spending,
         });
         let context = TurnContext {
             provider,
@@ -209,7 +216,7 @@ impl TurnRunner {
             files: Arc::clone(&memory.files),
             instructions: memory.instructions.clone(),
             history,
-            budget: origin.budget,
+            budget,
             used,
             cancel: self.turn.cancelled(),
             max_output_tokens: MAX_OUTPUT_TOKENS,
@@ -240,9 +247,12 @@ impl Inner {
     async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
         let origin = state.origin.as_ref().ok_or_else(no_session)?;
         let (mut services, mut ports) = (vec![], vec![]);
-        let found = match state.workspace.image.or(origin.image) {
-            Some(image) => {
-                let manifest = self.manifest(image).await?;
+        let manifest = match state.workspace.image.or(origin.image) {
+            Some(image) => self.manifest_if_known(image).await?,
+            None => None,
+        };
+        let found = match manifest {
+            Some(manifest) => {
                 services = manifest.services.iter().map(crate::services::for_the_agent).collect();
                 ports = manifest
                     .ports
@@ -327,6 +337,7 @@ struct Ports {
     material: tokio::sync::Mutex<Material>,
     /// Of each call's output, the beginning of a character that is still to be completed.
     tails: Mutex<HashMap<String, Vec<u8>>>,
+    spending: Spending,
 }
 
 #[async_trait]
@@ -334,6 +345,7 @@ impl Log for Ports {
     async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
         self.app.turn_commits(self.turn.session(), self.turn.turn(), &events);
         self.start.meter.observe(&events);
+        self.spending.observe(&self.app, &events);
         let begun = Instant::now();
         let committed = self.turn.commit(events, durability).await;
         if durability == Durability::Synced {

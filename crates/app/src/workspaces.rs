@@ -23,7 +23,7 @@ use greenroom_image::ImageManifest;
 use greenroom_sandbox::Sandbox;
 use greenroom_session::SessionHandle;
 use reader::Reader;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -115,6 +115,11 @@ impl Workspaces {
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<SessionId, Entry>) -> T) -> T {
         work(&mut self.by_session.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Those with a sandbox, or one that is being made.
+    pub(crate) fn sessions(&self) -> HashSet<SessionId> {
+        self.with(|entries| entries.keys().copied().collect())
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The routes, in the order of the API's table.
 
 use crate::{Address, Client, Credential, Error};
+use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person,
@@ -61,6 +62,24 @@ impl Client {
 
     pub async fn add_person(&self, body: &AddPerson) -> Result<PersonAdded, Error> {
         self.post(&["people"], body).await
+    }
+
+    /// What is set; for admins.
+    pub async fn quotas(&self) -> Result<QuotasView, Error> {
+        self.get(&["quotas"]).await
+    }
+
+    /// In place of what was set, for one person or, without one, for everyone.
+    pub async fn set_quotas(&self, login: Option<&LoginName>, quotas: &Quotas) -> Result<QuotasView, Error> {
+        let request = match login {
+            Some(login) => self.request(Method::PUT, &["people", login.as_str(), "quotas"]),
+            None => self.request(Method::PUT, &["quotas"]),
+        };
+        self.answer(request.json(quotas)).await
+    }
+
+    pub async fn quota_usage(&self, login: &LoginName) -> Result<QuotaUsage, Error> {
+        self.get(&["people", login.as_str(), "quotas"]).await
     }
 
     pub async fn create_token(&self, name: &str, login: Option<LoginName>) -> Result<TokenCreated, Error> {

@@ -157,6 +157,7 @@ impl Directory {
                 "DELETE FROM cursors WHERE session = ?",
                 "DELETE FROM settled WHERE session = ?",
                 "DELETE FROM owed WHERE session = ?",
+                "DELETE FROM stored_files WHERE session = ?",
             ] {
                 transaction.execute(delete, [id.to_string()])?;
             }

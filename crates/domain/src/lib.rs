@@ -12,6 +12,7 @@ pub mod name;
 pub mod person;
 pub mod present;
 pub mod problem;
+pub mod quota;
 pub mod state;
 pub mod trace;
 

@@ -69,6 +69,8 @@ error_codes! {
     ImageUnfit = "image_unfit", 409;
     ImageDamaged = "image_damaged", 422;
     TooManyRequests = "too_many_requests", 429;
+    /// What an admin allows one person is used.
+    PersonQuotaReached = "person_quota_reached", 429;
     QueueFull = "queue_full", 429;
     ModelNotConfigured = "model_not_configured", 409;
     ModelKeyRefused = "model_key_refused", 424;
@@ -89,6 +91,7 @@ error_codes! {
     DataInUse = "data_in_use", 500;
     PortInUse = "port_in_use", 500;
     SettingsInvalid = "settings_invalid", 500;
+    BackupUnusable = "backup_unusable", 500;
     DiskFull = "disk_full", 507;
     CollectorUnreachable = "collector_unreachable", 502;
     Deadline = "deadline", 504;

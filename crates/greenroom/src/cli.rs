@@ -1,12 +1,16 @@
 //! The command line: one tree of verbs with their help. `docs/cli.md` is made from it.
 
 mod arguments;
+mod backup;
+mod quota;
 
 use crate::bench::Bench;
 use crate::demo::Demo;
 use crate::settings::ServeFlags;
 pub(crate) use arguments::*;
+pub(crate) use backup::{Backup, BackupPlace};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+pub(crate) use quota::{Quota, SetQuota};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -54,6 +58,9 @@ pub(crate) enum Verb {
     /// Show what this machine can do for sandboxes, what is lost without it, and the line that changes it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
+    /// Backups of a data directory: make, list, check, restore
+    #[command(subcommand)]
+    Backup(Backup),
     /// Measure this machine, each figure beside a floor or a peer
     #[command(subcommand)]
     Bench(Bench),
@@ -81,6 +88,9 @@ pub(crate) enum Verb {
     /// People who may sign in
     #[command(subcommand, visible_alias = "people")]
     Person(Person),
+    /// What each person may hold and use
+    #[command(subcommand, visible_alias = "quotas")]
+    Quota(Quota),
     /// Tokens for programs
     #[command(subcommand)]
     Token(Token),

@@ -2,6 +2,7 @@
 //! runtime is started only by the verbs that need one, so that `--version` and `--help` answer at once.
 
 mod ask;
+mod backup;
 mod bench;
 mod cli;
 mod client_file;
@@ -12,6 +13,7 @@ mod doctor;
 mod exit;
 mod output;
 mod render;
+mod scheduled;
 mod serve;
 mod server;
 mod settings;
@@ -53,6 +55,7 @@ fn perform(global: &Global, verb: Verb) -> Result<Exit, Failure> {
         Verb::Serve(flags) => serve::serve(global.data.as_deref(), *flags, Output::new(global.json)),
         Verb::Demo(arguments) => demo::demo(global, &arguments),
         Verb::Doctor => doctor::doctor(global),
+        Verb::Backup(verb) => backup::backup(global, verb),
         Verb::Bench(measure) => bench::bench(global, measure),
         Verb::Reference { what } => {
             Output::Human.text(&reference(what))?;

@@ -91,6 +91,9 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         image_registries: settings.image_registries,
         drain: Duration::from_secs(settings.drain_seconds.into()),
         ready_free_bytes: settings.ready_free_bytes,
+        trusted_proxies: settings.trusted_proxies,
+        rates: settings.rates,
+        backups: settings.backups,
         provider: None,
     })
 }

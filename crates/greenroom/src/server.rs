@@ -2,7 +2,8 @@
 //! how the parts meet; the rules are in the crates it names.
 
 use crate::data_dir::DataDir;
-use greenroom_api::{ApiState, PreviewDomain, Settings as ApiSettings};
+use crate::scheduled::BackupSchedule;
+use greenroom_api::{ApiState, PreviewDomain, RateLimits, Settings as ApiSettings, TrustedProxies};
 use greenroom_app::{App, AppConfig, FirstAdmin, PoolLimits, Ports, SandboxPolicies, Trust, WeakApp};
 use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog, Outside};
@@ -61,6 +62,9 @@ pub(crate) struct Options {
     /// What a stop gives running turns to finish.
     pub(crate) drain: Duration,
     pub(crate) ready_free_bytes: u64,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) rates: RateLimits,
+    pub(crate) backups: Option<BackupSchedule>,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
 }
@@ -90,6 +94,9 @@ impl Options {
             image_registries: Vec::new(),
             drain: Duration::ZERO,
             ready_free_bytes: 0,
+            trusted_proxies: TrustedProxies::default(),
+            rates: RateLimits::NONE,
+            backups: None,
             provider,
         }
     }
@@ -135,8 +142,9 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let drain = options.drain;
     let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);
     let settings = ApiSettings { listen: address, public_origin, preview_domain };
-    let state =
-        ApiState::new(Arc::new(app.clone()), settings, stopping.clone()).measured_by(telemetry.clone());
+    let state = ApiState::new(Arc::new(app.clone()), settings, stopping.clone())
+        .measured_by(telemetry.clone())
+        .limited_by(options.rates, options.trusted_proxies);
     if let Some(listener) = for_metrics {
         let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
         data.write_run_file("metrics-address", &format!("http://{address}"))?;
@@ -145,6 +153,9 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     }
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
+    if let Some(schedule) = options.backups {
+        tokio::spawn(crate::scheduled::back_up(data.path().to_owned(), schedule, stopping.clone()));
+    }
     Ok(Server { app, origin, local_token, address, data, volume, telemetry, drain, stopping, serving })
 }
 

@@ -4,13 +4,15 @@
 
 mod layer;
 mod reference;
+mod values;
 
 pub(crate) use layer::{Layer, LogFormat};
 pub(crate) use reference::reference;
 
 use crate::connection::data_dir;
+use crate::scheduled::BackupSchedule;
 use clap::Args;
-use greenroom_api::PreviewDomain;
+use greenroom_api::{PreviewDomain, RateLimits, TrustedProxies};
 use greenroom_app::{AttachmentLimits, PoolLimits};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
@@ -61,6 +63,9 @@ pub(crate) struct Settings {
     /// What a stop gives running turns to finish.
     pub(crate) drain_seconds: u32,
     pub(crate) ready_free_bytes: u64,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) rates: RateLimits,
+    pub(crate) backups: Option<BackupSchedule>,
 }
 
 /// Flags of `greenroom serve`.
@@ -86,6 +91,12 @@ impl Settings {
         let layer = flags.or(env).or(file).or(Layer::defaults());
         let all = "every setting but those that are optional here has a default";
         let max_sandboxes = layer.max_sandboxes.expect(all).get();
+        let hours = layer.backup.hours.expect(all);
+        let backups = (hours > 0).then(|| BackupSchedule {
+            every: Duration::from_secs(3600 * u64::from(hours)),
+            to: layer.backup.directory.clone().unwrap_or_else(|| data.join("backups")),
+            keep: layer.backup.keep.expect(all).get(),
+        });
         Self {
             data,
             listen: layer.listen.expect(all),
@@ -99,7 +110,7 @@ impl Settings {
             // So that every start that may be made at once finds one.
             blanks: layer.blanks.map_or_else(|| max_sandboxes.min(MAX_BLANKS as u32), u32::from),
             pool: layer.pool.complete().expect(all),
-            volume_bytes: layer.volume_gib.map(layer::VolumeGib::bytes),
+            volume_bytes: layer.volume_gib.map(values::VolumeGib::bytes),
             sandbox_disk_bytes: gib(layer.sandbox_disk_gib.expect(all)),
             layers_bytes: layer.layers_gib.map(gib),
             hibernation: Hibernation {
@@ -116,6 +127,14 @@ impl Settings {
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
             image_registries: layer.image_registries.unwrap_or_default(),
             drain_seconds: layer.drain_seconds.expect(all),
+            backups,
+            trusted_proxies: TrustedProxies::new(
+                layer.trusted_proxies.unwrap_or_default().into_iter().map(|proxy| proxy.0).collect(),
+            ),
+            rates: RateLimits {
+                person_per_minute: layer.rate.person_per_minute.expect(all),
+                address_per_minute: layer.rate.address_per_minute.expect(all),
+            },
             ready_free_bytes: u64::from(layer.ready_free_mib.expect(all)) << 20,
             budget: layer.budget.complete().expect(all),
         }
@@ -195,7 +214,7 @@ mod tests {
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
-            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -216,6 +235,12 @@ mod tests {
             ("GREENROOM_IMAGE_REGISTRIES", "registry.example.com,127.0.0.1:5000"),
             ("GREENROOM_DRAIN_SECONDS", "12"),
             ("GREENROOM_READY_FREE_MIB", "64"),
+            ("GREENROOM_TRUSTED_PROXIES", "10.0.0.0/8,::1"),
+            ("GREENROOM_RATE_PERSON_PER_MINUTE", "5"),
+            ("GREENROOM_BACKUP_HOURS", "6"),
+            ("GREENROOM_BACKUP_DIRECTORY", "/backups"),
+            ("GREENROOM_BACKUP_KEEP", "3"),
+            ("GREENROOM_RATE_ADDRESS_PER_MINUTE", "6"),
             ("GREENROOM_METRICS_LISTEN", "127.0.0.1:9464"),
             ("GREENROOM_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("GREENROOM_LOG_FORMAT", "json"),
@@ -259,6 +284,7 @@ mod tests {
         assert!(env(&[("GREENROOM_OTLP_ENDPOINT", "ftp://127.0.0.1")]).is_err());
         assert!(env(&[("GREENROOM_OTLP_ENDPOINT", "http://a:b@127.0.0.1")]).is_err());
         assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
+        assert!(env(&[("GREENROOM_TRUSTED_PROXIES", "proxy.example")]).is_err());
         let problem = file("volume_gib = 5000\n").unwrap_err();
         assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);
     }

@@ -10,6 +10,7 @@ mod model;
 mod outbox;
 mod person;
 mod queue;
+mod quota;
 pub(crate) mod repository;
 pub(crate) mod run;
 mod secret;
@@ -60,12 +61,14 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         Verb::Image(verb) => image::perform(desk, verb).await,
         Verb::Model(verb) => model::perform(desk, verb).await,
         Verb::Person(verb) => person::perform(desk, verb).await,
+        Verb::Quota(verb) => quota::perform(desk, verb).await,
         Verb::Token(verb) => person::token(desk, verb).await,
         Verb::SignIn(_)
         | Verb::SignOut
         | Verb::Serve(_)
         | Verb::Demo(_)
         | Verb::Doctor
+        | Verb::Backup(_)
         | Verb::Bench(_)
         | Verb::Reference { .. } => {
             unreachable!("verbs without a connection are performed before")

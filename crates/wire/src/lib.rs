@@ -7,6 +7,7 @@ pub mod frame;
 pub mod live;
 pub mod outbox;
 pub mod queue;
+pub mod quota;
 pub mod view;
 
 pub use body::*;
@@ -17,4 +18,5 @@ pub use frame::{
 pub use live::*;
 pub use outbox::*;
 pub use queue::*;
+pub use quota::*;
 pub use view::*;

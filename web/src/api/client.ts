@@ -27,6 +27,9 @@ import type {
   Person,
   PersonAdded,
   Problem,
+  Quotas,
+  QuotasView,
+  QuotaUsage,
   ReadPosition,
   Receipt,
   RepositoryView,
@@ -156,6 +159,11 @@ export const api = {
 
   people: (signal?: AbortSignal) => get<Person[]>("/people", signal),
   addPerson: (body: { login: string; name: string; email: string; role: Role }) => post<PersonAdded>("/people", body),
+  quotas: (signal?: AbortSignal) => get<QuotasView>("/quotas", signal),
+  quotaUsage: (login: string, signal?: AbortSignal) => get<QuotaUsage>(`/people/${encodeURIComponent(login)}/quotas`, signal),
+  /** In place of what was set, for one person or for everyone. */
+  setQuotas: (login: string | null, quotas: Quotas) =>
+    request<QuotasView>(login === null ? "/quotas" : `/people/${encodeURIComponent(login)}/quotas`, { method: "PUT", body: quotas }),
   createToken: (name: string) => post<TokenCreated>("/tokens", { name }),
 
   repositories: (signal?: AbortSignal) => get<RepositoryView[]>("/repositories", signal),

@@ -407,6 +407,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/people/{login}/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what a person used of their quotas
+         * @description One's own, or for an admin anybody's.
+         */
+        get: operations["quota_usage"];
+        /**
+         * Set a person's quotas
+         * @description In place of what was set for them. What is left out is as for everyone.
+         */
+        put: operations["set_person_quotas"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List quotas
+         * @description What is set for everyone, and for single people.
+         */
+        get: operations["quotas"];
+        /**
+         * Set everyone's quotas
+         * @description In place of what was set. What is left out is without bound.
+         */
+        put: operations["set_quotas"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/reads": {
         parameters: {
             query?: never;
@@ -1619,7 +1667,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -2244,6 +2292,10 @@ export interface components {
         };
         /** @description Id of a person */
         PersonId: string;
+        PersonQuotas: {
+            login: components["schemas"]["LoginName"];
+            quotas: components["schemas"]["Quotas"];
+        };
         /** @description The warm sandboxes of one repository. */
         PoolView: {
             /** Format: int64 */
@@ -2341,6 +2393,61 @@ export interface components {
             is_held: boolean;
             prompt: components["schemas"]["PromptId"];
             text: string;
+        };
+        /**
+         * @description What is counted for each person.
+         * @enum {string}
+         */
+        QuotaKind: "sessions" | "sandboxes" | "prompts_per_day" | "cost_per_day" | "cost_per_month" | "stored_bytes";
+        /** @description A bound, or that there is none. */
+        QuotaLimit: number | components["schemas"]["Unlimited"];
+        QuotaUsage: {
+            login: components["schemas"]["LoginName"];
+            /** @description One for each kind, in one order. */
+            used: components["schemas"]["QuotaUse"][];
+        };
+        QuotaUse: {
+            /**
+             * Format: int64
+             * @description When it begins anew, where it counts by time.
+             */
+            free_at_ms?: number | null;
+            /** @description Set for this person, and not for everyone. */
+            is_own: boolean;
+            kind: components["schemas"]["QuotaKind"];
+            /**
+             * Format: int64
+             * @description `None`: without bound.
+             */
+            limit?: number | null;
+            /**
+             * Format: int64
+             * @description Sessions, sandboxes, prompts, millionths of a US dollar, or bytes.
+             */
+            used: number;
+        };
+        /**
+         * @description What an admin set, for everyone or for one person. What is left out is, for one person, as for everyone; for everyone,
+         *     without bound.
+         */
+        Quotas: {
+            /** @default null */
+            cost_microusd_per_day: components["schemas"]["QuotaLimit"] | null;
+            /** @default null */
+            cost_microusd_per_month: components["schemas"]["QuotaLimit"] | null;
+            /** @default null */
+            prompts_per_day: components["schemas"]["QuotaLimit"] | null;
+            /** @default null */
+            sandboxes: components["schemas"]["QuotaLimit"] | null;
+            /** @default null */
+            sessions: components["schemas"]["QuotaLimit"] | null;
+            /** @default null */
+            stored_bytes: components["schemas"]["QuotaLimit"] | null;
+        };
+        QuotasView: {
+            everyone: components["schemas"]["Quotas"];
+            /** @description Those for whom something is set, by login. */
+            people: components["schemas"]["PersonQuotas"][];
         };
         /**
          * @description Items of one provider exactly as they came, to be sent back as they are. `format` says whose they are
@@ -2706,6 +2813,8 @@ export interface components {
             turn: components["schemas"]["TurnId"];
             usage: components["schemas"]["Usage"];
         };
+        /** @enum {string} */
+        Unlimited: "unlimited";
         /** @description Tokens of one or more model requests. `input` leaves out what was read from or written to the provider's cache. */
         Usage: {
             /** Format: int64 */
@@ -3606,6 +3715,15 @@ export interface operations {
             };
             /** @description `origin_refused`, `not_allowed` */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4808,6 +4926,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description `internal` */
             500: {
                 headers: {
@@ -4971,6 +5098,386 @@ export interface operations {
             };
             /** @description `name_taken` */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    quota_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                login: components["schemas"]["LoginName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotaUsage"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `person_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_person_quotas: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                login: components["schemas"]["LoginName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Quotas"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotasView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `person_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    quotas: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotasView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_quotas: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Quotas"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotasView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9201,6 +9708,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description `internal` */
             500: {
                 headers: {
@@ -9281,6 +9797,15 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -16,6 +16,11 @@ export type ErrorView = Schemas["ErrorView"];
 export type ErrorBody = Schemas["ErrorBody"];
 export type Role = Schemas["Role"];
 export type Person = Schemas["Person"];
+export type QuotaKind = Schemas["QuotaKind"];
+/** What is left out has a default: the generated type asks for it all the same. */
+export type Quotas = Partial<Schemas["Quotas"]>;
+export type QuotasView = Schemas["QuotasView"];
+export type QuotaUsage = Schemas["QuotaUsage"];
 export type SignedIn = Schemas["SignedIn"];
 export type PersonAdded = Schemas["PersonAdded"];
 export type TokenCreated = Schemas["TokenCreated"];

@@ -8,6 +8,7 @@ import type { AddModel, ModelProvider, ModelView, Role } from "../api/types";
 import { duration } from "../lib/format";
 import { Avatar, Badge, Button, CopyButton, Empty, ErrorBox, Field, Loading, SelectField, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { QuotaForm, QuotaUsageList } from "./quotas";
 
 export function SettingsPage() {
   useTitle("Settings");
@@ -18,6 +19,7 @@ export function SettingsPage() {
       <h1 className="text-[28px]">Settings</h1>
       <Models isAdmin={isAdmin} />
       <People isAdmin={isAdmin} />
+      {me && <QuotaSection login={me.person.login} isAdmin={isAdmin} />}
       <Tokens />
       <MachineFacts />
     </div>
@@ -242,6 +244,16 @@ function AddPersonForm({ onClose }: { onClose: () => void }) {
         <Button onClick={onClose}>Cancel</Button>
       </div>
     </form>
+  );
+}
+
+function QuotaSection({ login, isAdmin }: { login: string; isAdmin: boolean }) {
+  const [isSetting, setSetting] = useState(false);
+  return (
+    <Section title="Your quotas" action={isAdmin && !isSetting ? <Button onClick={() => setSetting(true)}>Set quotas</Button> : undefined}>
+      {isSetting && <QuotaForm onClose={() => setSetting(false)} />}
+      <QuotaUsageList login={login} />
+    </Section>
   );
 }
 

@@ -94,6 +94,7 @@ pub(crate) async fn authenticate(
         origin::check_page(&state.settings, &request)?;
     }
     let person = person_of(&state, &credential).await?;
+    state.limits.person(person.id)?;
     request.extensions_mut().insert(Caller { person, credential });
     Ok(next.run(request).await)
 }

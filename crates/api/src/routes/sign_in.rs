@@ -4,13 +4,14 @@ use crate::ApiState;
 use crate::error::{Answer, ApiError, panicked};
 use crate::extract::{Caller, JsonBody};
 use crate::layers::Credential;
+use crate::limits::client_address;
 use crate::port::WebSession;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use greenroom_wire::{ErrorBody, SignIn, SignedIn, UseSignInLink};
-use http::StatusCode;
 use http::header::SET_COOKIE;
+use http::{Extensions, StatusCode};
 use tokio::sync::SemaphorePermit;
 
 /// Sign in with login and password
@@ -21,13 +22,17 @@ use tokio::sync::SemaphorePermit;
     responses(
         (status = 200, body = SignedIn),
         (status = 401, description = "`wrong_credentials`", body = ErrorBody),
+        (status = 429, description = "`too_many_requests`", body = ErrorBody),
     ))]
 pub(super) async fn with_password(
     State(state): State<ApiState>,
+    extensions: Extensions,
     JsonBody(body): JsonBody<SignIn>,
 ) -> Result<Response, ApiError> {
+    let attempt = state.limits.begin_sign_in(Some(body.login.as_str()), client_address(&extensions))?;
     let _turn = wait_for_turn(&state).await?;
     let session = state.app.sign_in(body).await?;
+    attempt.succeeded();
     Ok(signed_in(&state, session))
 }
 
@@ -39,13 +44,17 @@ pub(super) async fn with_password(
     responses(
         (status = 200, body = SignedIn),
         (status = 401, description = "`wrong_credentials`", body = ErrorBody),
+        (status = 429, description = "`too_many_requests`", body = ErrorBody),
     ))]
 pub(super) async fn with_link(
     State(state): State<ApiState>,
+    extensions: Extensions,
     JsonBody(body): JsonBody<UseSignInLink>,
 ) -> Result<Response, ApiError> {
+    let attempt = state.limits.begin_sign_in(None, client_address(&extensions))?;
     let _turn = wait_for_turn(&state).await?;
     let session = state.app.use_sign_in_link(body).await?;
+    attempt.succeeded();
     Ok(signed_in(&state, session))
 }
 

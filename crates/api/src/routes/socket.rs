@@ -235,6 +235,9 @@ impl Connection {
     }
 
     async fn obey(&mut self, frame: ClientFrame) -> Step {
+        if let Err(problem) = self.state.limits.person(self.caller.person.id) {
+            return self.too_fast(frame, problem);
+        }
         match frame {
             ClientFrame::Hello { protocol, .. } if protocol != PROTOCOL => {
                 let message = format!("This server speaks protocol {PROTOCOL}, not {protocol}.");
@@ -259,6 +262,19 @@ impl Connection {
                 self.say(|saying| saying.typed(WriteDraft { text, revision }))
             }
         }
+    }
+
+    /// A command is answered as such; of the rest the newest is said again by the client anyway.
+    fn too_fast(&mut self, frame: ClientFrame, problem: Problem) -> Step {
+        match frame {
+            ClientFrame::Command { key, .. } => self.outbox.answer(Frame::Receipt(refused(key, problem))),
+            ClientFrame::Hello { .. } => {
+                self.error(problem);
+                return Err(End::Closed(POLICY, "too many requests"));
+            }
+            _ => self.error(problem),
+        }
+        Ok(())
     }
 
     fn say(&mut self, what: impl FnOnce(&mut Saying)) -> Step {

@@ -20,7 +20,11 @@ fn routes() -> Vec<(String, String, bool)> {
     let mut routes = vec![];
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let path = path.replace("{name}", "sample").replace("{id}", "any").replace("{digest}", "any");
+            let path = path
+                .replace("{name}", "sample")
+                .replace("{id}", "any")
+                .replace("{digest}", "any")
+                .replace("{login}", "ada");
             routes.push((method.to_uppercase(), path, !operation["security"].is_null()));
         }
     }

@@ -211,6 +211,20 @@ impl UseCases for Fake {
     async fn add_person(&self, _: &Person, _: AddPerson) -> Result<PersonAdded> {
         Err(problem(ErrorCode::NotAllowed))
     }
+    async fn quotas(&self, _: &Person) -> Result<QuotasView> {
+        unused()
+    }
+    async fn set_quotas(
+        &self,
+        _: &Person,
+        _: Option<&greenroom_domain::LoginName>,
+        _: greenroom_domain::quota::Quotas,
+    ) -> Result<QuotasView> {
+        unused()
+    }
+    async fn quota_usage(&self, _: &Person, _: &greenroom_domain::LoginName) -> Result<QuotaUsage> {
+        unused()
+    }
     async fn create_token(&self, _: &Person, _: CreateToken) -> Result<TokenCreated> {
         unused()
     }

@@ -65,6 +65,7 @@ impl Inner {
     ) -> Result<Ready> {
         let state = handle.state().await?;
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
+        self.admit_sandbox(origin.author.on_behalf_of, handle.id()).await?;
         // Until the log says which image the session's files stand on.
         let (manifest, _hold) = tokio::select! {
             manifest = self.image_of(handle, &state) => manifest?,
@@ -96,8 +97,10 @@ impl Inner {
         state: &SessionState,
     ) -> Result<(Arc<ImageManifest>, Option<ImageUse>)> {
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
-        if let Some(image) = state.workspace.image.or(origin.image) {
-            return Ok((self.manifest(image).await?, None));
+        if let Some(image) = state.workspace.image.or(origin.image)
+            && let Some(manifest) = self.manifest_if_known(image).await?
+        {
+            return Ok((manifest, None));
         }
         let repository = origin.repository;
         // Again where a newer one took its place at this very moment.

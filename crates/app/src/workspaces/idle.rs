@@ -19,6 +19,17 @@ impl Workspaces {
         })
     }
 
+    /// Of these sessions, those whose sandbox is ready, longest unused first.
+    pub(crate) fn longest_unused(&self, sessions: &[SessionId]) -> Vec<SessionId> {
+        let mut by_use: Vec<_> = self.with(|entries| {
+            let ready = sessions.iter().filter_map(|session| Some((*session, entries.get(session)?)));
+            let ready = ready.filter(|(_, entry)| matches!(*entry.slot.borrow(), Slot::Ready { .. }));
+            ready.map(|(session, entry)| (entry.last_used, session)).collect()
+        });
+        by_use.sort_unstable();
+        by_use.into_iter().map(|(_, session)| session).collect()
+    }
+
     /// With more than `most` entries, those whose sandbox is ready, longest unused first, without `session`'s.
     fn oldest_beyond(&self, most: usize, session: SessionId) -> Vec<SessionId> {
         self.with(|entries| {

@@ -50,6 +50,8 @@ impl Knobs {
             format!("--pool-most={most}"),
             format!("--max-sandboxes={}", self.max_sandboxes),
             "--image-schedule-minutes=0".to_owned(),
+            "--rate-person-per-minute=0".to_owned(),
+            "--rate-address-per-minute=0".to_owned(),
         ];
         blanks.into_iter().chain(idle).chain(others).collect()
     }

@@ -1,20 +1,18 @@
 //! One source of settings: flags, environment, file or defaults, each with only what it says.
 
+use super::values::{Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, VolumeGib};
 use clap::{Args, Command, FromArgMatches, ValueEnum};
-use greenroom_api::PreviewDomain;
+use greenroom_api::{PreviewDomain, RateLimits};
 use greenroom_app::{AttachmentLimits, PoolLimits};
-use greenroom_client::Address;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_image::RegistryHost;
-use greenroom_sandboxd::{DEFAULT_DISK, MAX_BLANKS};
+use greenroom_sandboxd::DEFAULT_DISK;
 use greenroom_session::Hibernation;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::str::FromStr;
-use url::Url;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -87,6 +85,13 @@ pub(crate) struct Layer {
     /// MiB that must be free on the data directory's disk and on the volume for the server to call itself ready
     #[arg(long, value_name = "MIB")]
     pub(crate) ready_free_mib: Option<u32>,
+    /// Proxies in front of the server, as addresses or networks: `X-Forwarded-For` counts from them only
+    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Option<Vec<Proxy>>,
+    #[command(flatten)]
+    pub(crate) rate: RateLayer,
+    #[command(flatten)]
+    pub(crate) backup: BackupLayer,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
@@ -122,6 +127,33 @@ pub(crate) struct PoolLayer {
     most: Option<u32>,
 }
 
+/// How often one person and one address may ask.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RateLayer {
+    /// Requests and WebSocket frames a minute that one person may send, a quarter of them at once; 0 sets no limit
+    #[arg(id = "rate_person_per_minute", long = "rate-person-per-minute", value_name = "N")]
+    pub(crate) person_per_minute: Option<u32>,
+    /// Requests a minute from one address, or one IPv6 network of 64 bits, a quarter of them at once; 0 sets no limit
+    #[arg(id = "rate_address_per_minute", long = "rate-address-per-minute", value_name = "N")]
+    pub(crate) address_per_minute: Option<u32>,
+}
+
+/// Backups that the server makes by itself.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BackupLayer {
+    /// Hours between backups of the data directory; 0 makes none
+    #[arg(id = "backup_hours", long = "backup-hours", value_name = "HOURS")]
+    pub(crate) hours: Option<u32>,
+    /// Directory that they lie in, best on another disk; without it `backups` in the data directory
+    #[arg(id = "backup_directory", long = "backup-directory", value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Backups kept; older ones are removed
+    #[arg(id = "backup_keep", long = "backup-keep", value_name = "N")]
+    pub(crate) keep: Option<NonZeroU32>,
+}
+
 /// Hard limits of one turn where a session sets none.
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -145,182 +177,6 @@ pub(crate) struct BudgetLayer {
 pub(crate) enum LogFormat {
     Text,
     Json,
-}
-
-/// Directives of `tracing_subscriber::EnvFilter`, checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct LogFilter(String);
-
-impl FromStr for LogFilter {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        tracing_subscriber::EnvFilter::try_new(text)
-            .map_err(|error| format!("{text:?} names no levels: {error}"))?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for LogFilter {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<LogFilter> for String {
-    fn from(filter: LogFilter) -> Self {
-        filter.0
-    }
-}
-
-/// Of a collector: http or https, with a host, without a query or credentials.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct CollectorUrl(pub(crate) Url);
-
-impl FromStr for CollectorUrl {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let url: Url = text.parse().map_err(|error| format!("{text:?} is not a URL: {error}"))?;
-        let is_plain = url.query().is_none() && url.username().is_empty() && url.password().is_none();
-        if matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain {
-            return Ok(Self(url));
-        }
-        Err("a collector's address is http:// or https://, host, port and path".to_owned())
-    }
-}
-
-impl TryFrom<String> for CollectorUrl {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<CollectorUrl> for String {
-    fn from(url: CollectorUrl) -> Self {
-        url.0.into()
-    }
-}
-
-/// Scheme, host and port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Origin(Address);
-
-impl FromStr for Origin {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address: Address = text.parse().map_err(|error| format!("{error}"))?;
-        if address.to_string() != address.origin() {
-            return Err(format!("{text:?} has a path; an origin is scheme, host and port"));
-        }
-        Ok(Self(address))
-    }
-}
-
-impl TryFrom<String> for Origin {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Origin> for String {
-    fn from(origin: Origin) -> Self {
-        origin.to_string()
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// An amount that is neither negative nor absurd.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
-pub(crate) struct Dollars(f64);
-
-impl TryFrom<f64> for Dollars {
-    type Error = &'static str;
-    fn try_from(amount: f64) -> Result<Self, &'static str> {
-        if (0.0..=1e6).contains(&amount) { Ok(Self(amount)) } else { Err("expected 0 to 1000000 dollars") }
-    }
-}
-
-impl From<Dollars> for f64 {
-    fn from(dollars: Dollars) -> Self {
-        dollars.0
-    }
-}
-
-impl FromStr for Dollars {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let amount: f64 = text.parse().map_err(|_| format!("{text:?} is not an amount"))?;
-        Self::try_from(amount).map_err(str::to_owned)
-    }
-}
-
-/// A size that a volume can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub(crate) struct VolumeGib(u32);
-
-impl VolumeGib {
-    pub(crate) fn bytes(self) -> u64 {
-        u64::from(self.0) << 30
-    }
-}
-
-impl TryFrom<u32> for VolumeGib {
-    type Error = &'static str;
-    fn try_from(gib: u32) -> Result<Self, &'static str> {
-        if (2..=1024).contains(&gib) { Ok(Self(gib)) } else { Err("expected 2 to 1024 GiB") }
-    }
-}
-
-impl From<VolumeGib> for u32 {
-    fn from(size: VolumeGib) -> Self {
-        size.0
-    }
-}
-
-impl FromStr for VolumeGib {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let gib: u32 = text.parse().map_err(|_| format!("{text:?} is not a whole number of GiB"))?;
-        Self::try_from(gib).map_err(str::to_owned)
-    }
-}
-
-/// As many blanks as can be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub(crate) struct Blanks(u32);
-
-impl TryFrom<u32> for Blanks {
-    type Error = &'static str;
-    fn try_from(count: u32) -> Result<Self, &'static str> {
-        if count as usize <= MAX_BLANKS { Ok(Self(count)) } else { Err("expected 0 to 128 blanks") }
-    }
-}
-
-impl From<Blanks> for u32 {
-    fn from(blanks: Blanks) -> Self {
-        blanks.0
-    }
-}
-
-impl FromStr for Blanks {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let count: u32 = text.parse().map_err(|_| format!("{text:?} is not a number of blanks"))?;
-        Self::try_from(count).map_err(str::to_owned)
-    }
 }
 
 impl Layer {
@@ -352,6 +208,12 @@ impl Layer {
             image_registries: None,
             drain_seconds: Some(20),
             ready_free_mib: Some(256),
+            trusted_proxies: None,
+            backup: BackupLayer { hours: Some(0), directory: None, keep: NonZeroU32::new(14) },
+            rate: RateLayer {
+                person_per_minute: Some(RateLimits::default().person_per_minute),
+                address_per_minute: Some(RateLimits::default().address_per_minute),
+            },
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -404,6 +266,16 @@ impl Layer {
             image_registries: self.image_registries.or(other.image_registries),
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
             ready_free_mib: self.ready_free_mib.or(other.ready_free_mib),
+            trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
+            backup: BackupLayer {
+                hours: self.backup.hours.or(other.backup.hours),
+                directory: self.backup.directory.or(other.backup.directory),
+                keep: self.backup.keep.or(other.backup.keep),
+            },
+            rate: RateLayer {
+                person_per_minute: self.rate.person_per_minute.or(other.rate.person_per_minute),
+                address_per_minute: self.rate.address_per_minute.or(other.rate.address_per_minute),
+            },
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),
@@ -460,7 +332,9 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "pool", "budget"].into_iter().find(|table| id.starts_with(&format!("{table}_")));
+        let table = ["log", "pool", "rate", "backup", "budget"]
+            .into_iter()
+            .find(|table| id.starts_with(&format!("{table}_")));
         Setting {
             key: table
                 .map_or(id.to_owned(), |table| id.replacen(&format!("{table}_"), &format!("{table}."), 1)),

@@ -5,6 +5,7 @@
     reason = "tests say what went wrong by panicking, and what they leave out"
 )]
 
+mod backup;
 mod bad_input;
 mod canary;
 mod crash;
@@ -15,6 +16,7 @@ mod git_http;
 mod history;
 mod image_room;
 mod lifecycle;
+mod limits;
 mod mirror;
 mod observe;
 mod open_metrics;

@@ -3,6 +3,7 @@ import { QueryClient } from "@tanstack/react-query";
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from "@tanstack/react-router";
 import { ApiError, setSignedOutHandler } from "./api/client";
 import { meQuery } from "./api/queries";
+import { keepShareSecret } from "./lib/share-secret";
 import { forgetDrafts } from "./session/draft";
 import { AppFrame } from "./ui/app-frame";
 import { ErrorPage, NotFoundPage } from "./ui/error-page";
@@ -33,6 +34,9 @@ const signInLink = createRoute({
   component: lazyRouteComponent(() => import("./pages/sign-in"), "SignInLinkPage"),
 });
 
+/** Before anything else the secret leaves the address. */
+const isShareLink = (location: { pathname: string; hash: string }) => location.pathname === "/share" && location.hash !== "";
+
 /** Everything below needs a signed-in person. */
 const app = createRoute({
   getParentRoute: () => root,
@@ -40,6 +44,10 @@ const app = createRoute({
   component: AppFrame,
   errorComponent: ErrorPage,
   beforeLoad: async ({ location }) => {
+    if (isShareLink(location)) {
+      keepShareSecret(location.hash);
+      throw redirect({ to: "/share", hash: "", replace: true });
+    }
     try {
       await queryClient.ensureQueryData(meQuery);
     } catch (error) {
@@ -93,6 +101,11 @@ const settings = createRoute({
   component: lazyRouteComponent(() => import("./pages/settings"), "SettingsPage"),
 });
 
+const share = createRoute({
+  getParentRoute: () => app,
+  path: "/share",
+  component: lazyRouteComponent(() => import("./pages/share"), "SharePage"),
+});
 const machine = createRoute({
   getParentRoute: () => app,
   path: "/settings/machine",
@@ -100,7 +113,7 @@ const machine = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, machine])]),
+  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, share, machine])]),
   defaultPreload: "intent",
   scrollRestoration: true,
   // The page itself never scrolls: `main` does.

@@ -9,7 +9,7 @@ use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, RepositoryName,
-    SessionId,
+    SessionId, ShareLinkId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::*;
@@ -288,6 +288,31 @@ impl UseCases for App {
         App::entries(self, caller, id, after, limit).await
     }
 
+    async fn session_people(&self, caller: &Person, id: SessionId) -> Result<SessionPeople> {
+        App::session_people(self, caller, id).await
+    }
+
+    async fn create_share_link(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        body: CreateShareLink,
+    ) -> Result<ShareLinkCreated> {
+        App::create_share_link(self, caller, id, body).await
+    }
+
+    async fn share_links(&self, caller: &Person, id: SessionId) -> Result<Vec<ShareLinkView>> {
+        App::share_links(self, caller, id).await
+    }
+
+    async fn revoke_share_link(&self, caller: &Person, id: SessionId, link: ShareLinkId) -> Result<()> {
+        App::revoke_share_link(self, caller, id, link).await
+    }
+
+    async fn use_share_link(&self, caller: &Person, body: UseShareLink) -> Result<SessionView> {
+        App::use_share_link(self, caller, body).await
+    }
+
     async fn presence(&self, caller: &Person, id: SessionId) -> Result<Presence> {
         App::presence(self, caller, id).await
     }
@@ -361,6 +386,10 @@ impl UseCases for App {
 
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
         App::session_diff(self, caller, id).await
+    }
+
+    async fn session_blame(&self, caller: &Person, id: SessionId, path: &str) -> Result<Blame> {
+        App::session_blame(self, caller, id, path).await
     }
 
     async fn attach(

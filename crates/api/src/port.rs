@@ -7,17 +7,18 @@ use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, Problem,
-    RepositoryName, SessionId,
+    RepositoryName, SessionId, ShareLinkId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, BuildFrame, ChangeView,
-    ClientKind, CreateSession, CreateToken, Draft, DraftAnswer, EgressView, EntryPage, Exec, ExecResult,
-    ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents, ImageView, ListedImage, Machine,
-    MachineResources, ModelTested, ModelView, OutboxView, PersonAdded, Presence, QueuedPromptView,
-    QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView, SecretView, SessionEnvironment,
-    SessionView, SessionsFrame, SetEgress, SignIn, SubmitCommand, TokenCreated, UseSignInLink,
-    WarmRepository, WarmView, WriteDraft,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, Blame, BuildFrame,
+    ChangeView, ClientKind, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer, EgressView,
+    EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
+    ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
+    Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
+    SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress, ShareLinkCreated,
+    ShareLinkView, SignIn, SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository,
+    WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -179,6 +180,17 @@ pub trait UseCases: Send + Sync + 'static {
         window: Option<u32>,
         client: ClientKind,
     ) -> Result<Frames>;
+    async fn session_people(&self, caller: &Person, id: SessionId) -> Result<SessionPeople>;
+    /// The secret is answered this once.
+    async fn create_share_link(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        body: CreateShareLink,
+    ) -> Result<ShareLinkCreated>;
+    async fn share_links(&self, caller: &Person, id: SessionId) -> Result<Vec<ShareLinkView>>;
+    async fn revoke_share_link(&self, caller: &Person, id: SessionId, link: ShareLinkId) -> Result<()>;
+    async fn use_share_link(&self, caller: &Person, body: UseShareLink) -> Result<SessionView>;
     async fn presence(&self, caller: &Person, id: SessionId) -> Result<Presence>;
     async fn say_typing(
         &self,
@@ -204,6 +216,7 @@ pub trait UseCases: Send + Sync + 'static {
         body: WriteDraft,
     ) -> Result<DraftAnswer>;
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>>;
+    async fn session_blame(&self, caller: &Person, id: SessionId, path: &str) -> Result<Blame>;
     async fn attach(
         &self,
         caller: &Person,

@@ -114,6 +114,7 @@ impl Visit {
         let way = proxy::Way {
             state: self.state.clone(),
             caller,
+            session: self.address.session,
             slot,
             host: self.host.clone(),
             is_secure: address::is_secure(&self.host, &self.state.settings),

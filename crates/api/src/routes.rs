@@ -17,6 +17,7 @@ mod quotas;
 mod repositories;
 mod session_outbox;
 mod sessions;
+mod share;
 mod sign_in;
 mod socket;
 mod sse;
@@ -79,8 +80,13 @@ fn plain() -> Routes {
         .routes(routes!(sessions::submit))
         .routes(routes!(queue::list))
         .routes(routes!(session_outbox::show))
+        .routes(routes!(share::people))
+        .routes(routes!(share::list, share::create))
+        .routes(routes!(share::revoke))
+        .routes(routes!(share::follow))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))
+        .routes(routes!(sessions::blame))
         .routes(routes!(live::presence))
         .routes(routes!(live::typing))
         .routes(routes!(live::read))

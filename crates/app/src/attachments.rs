@@ -9,7 +9,7 @@ pub(crate) use told::{Placed, files_of};
 use crate::{App, Inner, Result, require};
 use greenroom_domain::attachment::{ATTACHMENTS_LIMIT, file_name};
 use greenroom_domain::{
-    Attachment, AttachmentRef, BlobDigest, Entry, ErrorCode, Event, Person, Problem, Role, SessionId,
+    Attachment, AttachmentRef, BlobDigest, Entry, ErrorCode, Event, Person, Problem, Right, Role, SessionId,
 };
 use greenroom_session::{BlobError, Shelf};
 use greenroom_wire::ArtifactView;
@@ -60,7 +60,7 @@ impl App {
         upload: Upload,
     ) -> Result<Attachment> {
         let shelf = match session {
-            Some(session) => Shelf::Session(self.open(caller, Role::Member, session).await?.id()),
+            Some(session) => Shelf::Session(self.open(caller, Right::Prompt, session).await?.id()),
             None => {
                 require(caller, Role::Member)?;
                 Shelf::Person(caller.id)
@@ -83,13 +83,13 @@ impl App {
 
     /// A file of the session.
     pub async fn blob(&self, caller: &Person, session: SessionId, digest: &BlobDigest) -> Result<BlobFile> {
-        let handle = self.open(caller, Role::Viewer, session).await?;
+        let handle = self.open(caller, Right::View, session).await?;
         self.inner.blob(Shelf::Session(handle.id()), digest).await
     }
 
     /// What the agent published in the session, oldest first.
     pub async fn artifacts(&self, caller: &Person, session: SessionId) -> Result<Vec<ArtifactView>> {
-        let handle = self.open(caller, Role::Viewer, session).await?;
+        let handle = self.open(caller, Right::View, session).await?;
         Ok(handle.conversation().await?.into_iter().filter_map(artifact).collect())
     }
 }

@@ -1,8 +1,8 @@
 //! Commands in a session's sandbox: those a person runs, those the app itself needs, and the diff of the working tree.
 
 use crate::{App, Inner, Result};
-use greenroom_domain::{ErrorCode, Person, Problem, Role, SessionId};
-use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason};
+use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
+use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason, Sandbox};
 use greenroom_session::SessionHandle;
 use greenroom_wire::{Exec, ExecResult, FileDiffView};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn split_diff(output: &str) -> Option<(&str, &str)> {
 impl App {
     /// Runs a command in the session's sandbox in the caller's name.
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
-        let handle = self.open(caller, Role::Member, id).await?;
+        let handle = self.open(caller, Right::Prompt, id).await?;
         self.inner.may_begin()?;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
@@ -48,12 +48,13 @@ impl App {
         };
         let result = self.inner.run_in_session(&handle, run).await;
         self.inner.person_wrote(&handle);
+        self.inner.mark_command(&handle, caller);
         result
     }
 
     /// The working tree against the commit the session began at, new files included.
     pub async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         self.inner.ensure_sandbox(&handle).await?;
         let base = handle.state().await?.workspace.base_commit.ok_or_else(|| {
             Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
@@ -88,6 +89,10 @@ impl Inner {
         run: Shell<'_>,
     ) -> Result<ExecResult> {
         let sandbox = self.ensure_sandbox(handle).await?;
+        self.run_in(&sandbox, run).await
+    }
+
+    pub(crate) async fn run_in(&self, sandbox: &Arc<dyn Sandbox>, run: Shell<'_>) -> Result<ExecResult> {
         let (_, random) = self.id_parts();
         let call = format!("exec-{random:032x}");
         let spec = ExecSpec {

@@ -4,14 +4,15 @@
 
 mod inherited;
 
+use crate::access::asking_of;
 use crate::snapshots::{Place, ended_turns};
 use crate::{App, Inner, Result, require};
 use greenroom_directory::Remembered;
 use greenroom_domain::event::{ForkPoint, SandboxPhase, SnapshotReason};
 use greenroom_domain::state::SnapshotRef;
 use greenroom_domain::{
-    Asking, Command, CommandId, Entry, ErrorCode, Event, Person, Problem, Role, SessionId, SessionState,
-    TurnId,
+    Asking, Command, CommandId, Entry, ErrorCode, Event, Person, Problem, Right, Role, SessionId,
+    SessionState, TurnId,
 };
 use greenroom_session::{SessionHandle, Shelf};
 use greenroom_wire::{ForkSession, SessionView};
@@ -68,11 +69,11 @@ impl App {
         let track = self.inner.snapshots.track(session);
         let _one = track.turn.lock().await;
         match self.inner.sessions().get(session).await {
-            Ok(handle) => return self.inner.session_view(&handle).await,
+            Ok(handle) => return self.inner.session_view(caller, &handle).await,
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {}
             Err(problem) => return Err(problem),
         }
-        let parent = self.open(caller, Role::Member, id).await?;
+        let parent = self.open(caller, Right::Prompt, id).await?;
         let has_prompt = body.prompt.is_some();
         let fork = self.inner.fork(caller, &parent, session, body).await?;
         self.inner.admit_session(caller.id, session).await?;
@@ -104,7 +105,7 @@ impl App {
         if has_prompt {
             self.inner.telemetry.prompt_accepted();
         }
-        self.inner.session_view(&created).await
+        self.inner.session_view(caller, &created).await
     }
 }
 
@@ -139,12 +140,7 @@ impl Inner {
         if let Some(text) = body.prompt {
             let command = Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
             let model = state.origin.as_ref().and_then(|origin| origin.model.clone());
-            let asking = Asking {
-                attachments: vec![],
-                author: caller.as_author(),
-                is_admin: caller.role == Role::Admin,
-                model: self.model_label(model).await,
-            };
+            let asking = Asking { model: self.model_label(model).await, ..asking_of(caller) };
             events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
         }
         Ok(Fork { events, files })
@@ -174,6 +170,8 @@ impl Inner {
             budget: origin.budget,
             image: state.workspace.image.or(origin.image),
             forked_from: Some(point),
+            // What was said in private stays so.
+            team_access: state.access.team,
         })
     }
 

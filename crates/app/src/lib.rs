@@ -1,7 +1,9 @@
 //! Use cases and authorization: the only way from an interface to sessions, repositories, images and changes. Checks
 //! who may do what, and joins the parts below. Answers with the contract's views; knows no HTTP.
 
+mod access;
 mod attachments;
+mod blame;
 mod changes;
 mod config;
 mod disk;

@@ -1,6 +1,7 @@
 //! Moments in the life of a session's files at which something of them may have to be kept. The life cycle calls these;
 //! what is kept, and how, is `snapshots`' and `journal`'s. Nothing here may delay the model's next request.
 
+use crate::blame::{MARK_PATIENCE, Work};
 use crate::journal::{PEOPLE_FIRST, REQUEST_FIRST};
 use crate::restore::Files;
 use crate::snapshots::unsaved_turn;
@@ -67,15 +68,33 @@ impl Inner {
     }
 
     /// A turn is about to be told finished. Must return at once: what takes longer is spawned.
-    pub(crate) fn turn_ends(self: &Arc<Self>, session: &SessionHandle, turn: TurnId) {
+    pub(crate) fn turn_ends(self: &Arc<Self>, session: &SessionHandle, turn: TurnId, work: Work) {
         if !self.snapshots.is_changed(session.id()) {
             return;
         }
         let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
         let (app, session) = (Arc::clone(self), session.clone());
+        let begun = self.begin_mark(session.id());
         self.drain.endings.spawn(async move {
+            // Before the snapshot, so that a fork has it, unless that takes long: the next turn may soon write.
+            let marking = app.drain.endings.spawn({
+                let (app, session, sandbox) = (Arc::clone(&app), session.clone(), Arc::clone(&sandbox));
+                async move { app.mark(&session, &sandbox, &work, begun).await }
+            });
+            let _goes_on = tokio::time::timeout(MARK_PATIENCE, marking).await;
             app.snapshot_or_warn(&session, &sandbox, SnapshotReason::Turn, Some(turn)).await;
         });
+    }
+
+    /// Another prompt is about to join the turn: what was done so far is for those before it. Must return at once.
+    pub(crate) fn prompt_joins(self: &Arc<Self>, session: &SessionHandle, work: Work) {
+        if !self.snapshots.is_changed(session.id()) {
+            return;
+        }
+        let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
+        let (app, session) = (Arc::clone(self), session.clone());
+        let begun = self.begin_mark(session.id());
+        self.drain.endings.spawn(async move { app.mark(&session, &sandbox, &work, begun).await });
     }
 
     /// A turn is about to commit these events, results of tool calls among them. Must return at once.

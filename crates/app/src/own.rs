@@ -2,7 +2,7 @@
 
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{DraftPlace, DraftRow};
-use greenroom_domain::{ErrorCode, Person, PersonId, Problem, RepositoryName, Role, SessionId};
+use greenroom_domain::{ErrorCode, Person, PersonId, Problem, RepositoryName, Right, Role, SessionId};
 use greenroom_wire::{ClientKind, Draft, DraftAnswer, Presence, ReadPosition, WriteDraft};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,8 +71,7 @@ impl App {
         session: Option<SessionId>,
         repository: Option<RepositoryName>,
     ) -> Result<Draft> {
-        require(caller, Role::Member)?;
-        let place = self.inner.draft_place(session, repository.as_ref()).await?;
+        let place = self.draft_place(caller, session, repository.as_ref()).await?;
         let row = self.inner.directory.draft(caller.id, place).await?;
         Ok(draft_of(session, repository, row))
     }
@@ -85,13 +84,12 @@ impl App {
         repository: Option<RepositoryName>,
         body: WriteDraft,
     ) -> Result<DraftAnswer> {
-        require(caller, Role::Member)?;
         if body.text.len() > DRAFT_LIMIT {
             return Err(Problem::new(ErrorCode::TooLarge, "A draft has at most 256 KiB.")
                 .hint("Put long material into a file of the repository and name it in the prompt."));
         }
         self.inner.own.pace(caller.id, Instant::now())?;
-        let place = self.inner.draft_place(session, repository.as_ref()).await?;
+        let place = self.draft_place(caller, session, repository.as_ref()).await?;
         let (directory, now_ms) = (&self.inner.directory, self.inner.now_ms());
         let written = directory.write_draft(caller.id, place, body.text, body.revision, now_ms).await?;
         let draft = draft_of(session, repository, written.now);
@@ -103,8 +101,7 @@ impl App {
 
     /// The caller has seen the session's entries up to this one.
     pub async fn mark_read(&self, caller: &Person, session: SessionId, seq: u64) -> Result<ReadPosition> {
-        require(caller, Role::Viewer)?;
-        self.inner.check_exists(session)?;
+        self.look_up(caller, Right::View, session).await?;
         let seq = self.inner.note_read(session, caller, seq).await?;
         let position = ReadPosition { session, seq };
         self.inner.own.tell(caller.id, Own::Read(position));
@@ -125,33 +122,39 @@ impl App {
         client: ClientKind,
         is_typing: bool,
     ) -> Result<()> {
-        require(caller, Role::Member)?;
-        self.inner.check_exists(session)?;
+        self.look_up(caller, Right::Prompt, session).await?;
         self.inner.note_typing(session, caller, client, is_typing);
         Ok(())
     }
 
+    async fn draft_place(
+        &self,
+        caller: &Person,
+        session: Option<SessionId>,
+        repository: Option<&RepositoryName>,
+    ) -> Result<DraftPlace> {
+        match session {
+            Some(session) => self.look_up(caller, Right::Prompt, session).await?,
+            None => require(caller, Role::Member)?,
+        }
+        self.inner.draft_place(session, repository).await
+    }
+
     /// Who has the session open now.
     pub async fn presence(&self, caller: &Person, session: SessionId) -> Result<Presence> {
-        require(caller, Role::Viewer)?;
-        self.inner.check_exists(session)?;
+        self.look_up(caller, Right::View, session).await?;
         Ok(self.inner.rooms.room(session).map(|room| room.presence()).unwrap_or_default())
     }
 }
 
 impl Inner {
-    /// Without opening the session.
-    fn check_exists(&self, session: SessionId) -> Result<()> {
-        if self.has_log(session) { Ok(()) } else { Err(crate::sessions::unknown_session()) }
-    }
-
     async fn draft_place(
         &self,
         session: Option<SessionId>,
         repository: Option<&RepositoryName>,
     ) -> Result<DraftPlace> {
         match (session, repository) {
-            (Some(session), _) => self.check_exists(session).map(|()| DraftPlace::Session(session)),
+            (Some(session), _) => Ok(DraftPlace::Session(session)),
             (None, Some(name)) => Ok(DraftPlace::Repository(self.repository_row(name).await?.id)),
             (None, None) => Ok(DraftPlace::New),
         }

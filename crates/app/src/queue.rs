@@ -2,13 +2,13 @@
 
 use crate::{App, Result};
 use greenroom_domain::state::QueuedPrompt;
-use greenroom_domain::{Person, Role, SessionId};
+use greenroom_domain::{Person, Right, SessionId};
 use greenroom_wire::QueuedPromptView;
 
 impl App {
     /// In the order in which they are answered, those held back included.
     pub async fn queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>> {
-        let state = self.open(caller, Role::Viewer, id).await?.state().await?;
+        let state = self.open(caller, Right::View, id).await?.state().await?;
         Ok(state.queue.into_iter().map(view).collect())
     }
 }

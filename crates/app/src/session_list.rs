@@ -2,11 +2,13 @@
 //! is kept once for all readers and bounded; whoever falls further behind is given the whole list again. Fed by the
 //! outbox after the index holds a line, so that no line is newer than what a list shows.
 
+use crate::access::onlooker;
 use crate::own::Own;
 use crate::{App, Result, require};
-use greenroom_domain::{Person, RepositoryId, RepositoryName, Role, SessionId};
+use greenroom_directory::Onlooker;
+use greenroom_domain::{Person, PersonId, RepositoryId, RepositoryName, Role, SessionId, TeamAccess};
 use greenroom_wire::{SessionView, SessionsFrame};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -16,7 +18,7 @@ const BEHIND: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(crate) enum ListChange {
-    Changed { repository: RepositoryId, session: Arc<SessionView> },
+    Changed { repository: RepositoryId, session: Arc<SessionView>, participants: Arc<[PersonId]> },
     Removed { session: SessionId },
 }
 
@@ -128,6 +130,8 @@ pub struct SessionsStream {
     caller: Person,
     repository: Option<(RepositoryId, RepositoryName)>,
     reader: Reader,
+    /// What the list shows.
+    shown: HashSet<SessionId>,
     own: broadcast::Receiver<Own>,
 }
 
@@ -145,7 +149,14 @@ impl App {
         };
         let reader = self.inner.list_changes.reader();
         let own = self.inner.own.follow(caller.id);
-        Ok(SessionsStream { app: self.clone(), caller: caller.clone(), repository, reader, own })
+        Ok(SessionsStream {
+            app: self.clone(),
+            caller: caller.clone(),
+            repository,
+            reader,
+            shown: HashSet::new(),
+            own,
+        })
     }
 }
 
@@ -165,9 +176,20 @@ impl SessionsStream {
             };
             match change {
                 None => return self.snapshot().await,
-                Some(ListChange::Removed { session }) => return Ok(SessionsFrame::Removed { session }),
-                Some(ListChange::Changed { repository, session }) if self.shows(repository) => {
-                    return Ok(SessionsFrame::Changed { session: Box::new((*session).clone()) });
+                Some(ListChange::Removed { session }) => {
+                    if self.shown.remove(&session) {
+                        return Ok(SessionsFrame::Removed { session });
+                    }
+                }
+                Some(ListChange::Changed { repository, session, participants }) if self.shows(repository) => {
+                    if self.sees(&session, &participants) {
+                        self.shown.insert(session.id);
+                        return Ok(SessionsFrame::Changed { session: Box::new((*session).clone()) });
+                    }
+                    // It has become private; who never saw it is not told of it.
+                    if self.shown.remove(&session.id) {
+                        return Ok(SessionsFrame::Removed { session: session.id });
+                    }
                 }
                 Some(ListChange::Changed { .. }) => {}
             }
@@ -178,6 +200,15 @@ impl SessionsStream {
         self.repository.as_ref().is_none_or(|(wanted, _)| *wanted == repository)
     }
 
+    fn sees(&self, session: &SessionView, participants: &[PersonId]) -> bool {
+        match onlooker(&self.caller) {
+            Onlooker::All => true,
+            Onlooker::Person(person) => {
+                session.team_access != TeamAccess::None || participants.contains(&person)
+            }
+        }
+    }
+
     async fn snapshot(&mut self) -> Result<SessionsFrame> {
         self.reader.begin();
         self.own = self.own.resubscribe();
@@ -185,6 +216,7 @@ impl SessionsStream {
         let sessions = self.app.sessions(&self.caller, name, crate::sessions::LISTED).await?;
         let reads = self.app.read_positions(&self.caller).await?;
         self.reader.has(&sessions);
+        self.shown = sessions.iter().map(|session| session.id).collect();
         Ok(SessionsFrame::Snapshot { sessions, reads })
     }
 }
@@ -224,12 +256,15 @@ mod tests {
             news_seq: head_seq,
             created_at_ms: 0,
             updated_at_ms: 0,
+            team_access: TeamAccess::Contribute,
+            my_rights: vec![],
         }
     }
 
     fn changed(number: u128, head_seq: u64) -> ListChange {
         let repository = RepositoryId::from_parts(1, 1);
-        ListChange::Changed { repository, session: Arc::new(view(number, head_seq)) }
+        let session = Arc::new(view(number, head_seq));
+        ListChange::Changed { repository, session, participants: Arc::new([]) }
     }
 
     /// A reader that has this list.

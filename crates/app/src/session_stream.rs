@@ -5,7 +5,7 @@ use crate::own::{Own, draft_of};
 use crate::rooms::Seat;
 use crate::{App, Result, SharedFrame};
 use greenroom_directory::DraftPlace;
-use greenroom_domain::{Person, Role, SessionId};
+use greenroom_domain::{Person, Right, SessionId};
 use greenroom_session::{Live, Subscription};
 use greenroom_wire::{ClientKind, DraftAnswer, Frame, ReadPosition};
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ impl App {
         window: Option<u32>,
         client: ClientKind,
     ) -> Result<FrameStream> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         self.warm_model_of(&handle);
         // Before anything is read, so that nothing is missed.
         let own = self.inner.own.follow(caller.id);

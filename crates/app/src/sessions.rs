@@ -1,5 +1,6 @@
 //! Sessions as people use them: create, prompt, watch, delete. Commands in their sandboxes are in `exec`.
 
+use crate::access::{asking_of, onlooker};
 use crate::moments::Ending;
 use crate::session_list::ListChange;
 use crate::timeline::Arrival;
@@ -9,7 +10,7 @@ use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
     Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
-    Role, SessionId, SessionState, TurnId,
+    Right, Role, SessionId, SessionState, TurnId,
 };
 use greenroom_session::{SessionHandle, Shelf, StoredReceipt};
 use greenroom_wire::{
@@ -46,7 +47,7 @@ impl App {
             Remembered::Same(id) => {
                 let known: SessionId = id.parse().map_err(|_| unknown_session())?;
                 match self.inner.sessions().get(known).await {
-                    Ok(handle) => return self.inner.session_view(&handle).await,
+                    Ok(handle) => return self.inner.session_view(caller, &handle).await,
                     // The first attempt ended before the session was made: this one makes it.
                     Err(problem) if problem.code == ErrorCode::SessionUnknown => known,
                     Err(problem) => return Err(problem),
@@ -89,10 +90,10 @@ impl App {
             let forget = |name| self.inner.forget_sent_draft(caller.id, None, name, &prompt);
             tokio::join!(forget(None), forget(Some(&repository)));
         }
-        self.inner.session_view(&handle).await
+        self.inner.session_view(caller, &handle).await
     }
 
-    /// Newest first.
+    /// Those that the caller may see, newest first.
     pub async fn sessions(
         &self,
         caller: &Person,
@@ -104,13 +105,14 @@ impl App {
             Some(name) => Some(self.inner.repository_row(name).await?.id),
             None => None,
         };
-        let rows = self.inner.directory.sessions(repository, limit.clamp(1, LISTED)).await?;
+        let onlooker = onlooker(caller);
+        let rows = self.inner.directory.sessions(onlooker, repository, limit.clamp(1, LISTED)).await?;
         Ok(rows.into_iter().map(view_of_row).collect())
     }
 
     pub async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
-        self.inner.session_view(&handle).await
+        let handle = self.inner.session_handle(id).await?;
+        self.inner.session_view(caller, &handle).await
     }
 
     /// Carries out a command once per key. A refusal is in the receipt, as the answer to every repetition.
@@ -121,7 +123,14 @@ impl App {
         body: SubmitCommand,
     ) -> Result<Receipt> {
         let arrived = Arrival::now();
-        let handle = self.open(caller, Role::Member, id).await?;
+        // What the command itself needs, the session decides: this keeps its log from who may not use it at all.
+        let right = match &body.command {
+            Command::SetParticipant { .. }
+            | Command::RemoveParticipant { .. }
+            | Command::SetTeamAccess { .. } => Right::View,
+            _ => Right::Prompt,
+        };
+        let handle = self.open(caller, right, id).await?;
         if matches!(body.command, Command::Prompt { .. } | Command::ReleaseQueue {}) {
             self.inner.may_begin()?;
         }
@@ -131,13 +140,9 @@ impl App {
             }
             _ => vec![],
         };
-        let asking = Asking {
-            author: caller.as_author(),
-            is_admin: caller.role == Role::Admin,
-            // The session's actor looks it up itself.
-            model: None,
-            attachments,
-        };
+        let subject = self.inner.subject_of(&body.command).await?;
+        // The session's actor looks the model up itself.
+        let asking = Asking { attachments, subject, ..asking_of(caller) };
         let prompt = match &body.command {
             Command::Prompt { text, .. } => Some(text.clone()),
             _ => None,
@@ -186,7 +191,7 @@ impl App {
         after: u64,
         limit: usize,
     ) -> Result<EntryPage> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         let entries = handle.entries(after, limit.clamp(1, PAGE_LIMIT)).await?;
         Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
     }
@@ -199,19 +204,14 @@ impl App {
         before: u64,
         limit: usize,
     ) -> Result<EntryPage> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         let entries = handle.entries_before(before, limit.clamp(1, PAGE_LIMIT)).await?;
         Ok(EntryPage { entries, head_seq: handle.state().await?.head_seq })
     }
 
     /// Ends the sandbox and removes the log and everything that belongs to it.
     pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
-        let handle = self.open(caller, Role::Member, id).await?;
-        let state = handle.state().await?;
-        let is_own = state.origin.as_ref().is_some_and(|origin| origin.author.on_behalf_of == caller.id);
-        if !is_own {
-            require(caller, Role::Admin)?;
-        }
+        let handle = self.open(caller, Right::Manage, id).await?;
         self.inner.end_sandbox(&handle, Ending::Deleted, "the session was deleted").await;
         // A copy that is being made is finished first.
         let track = self.inner.snapshots.track(id);
@@ -223,14 +223,6 @@ impl App {
         self.inner.list_changes.tell(ListChange::Removed { session: id });
         drop(told);
         self.inner.erase(id).await
-    }
-
-    pub(crate) async fn open(&self, caller: &Person, role: Role, id: SessionId) -> Result<SessionHandle> {
-        require(caller, role)?;
-        self.inner.sessions().get(id).await.map_err(|problem| match problem.code {
-            ErrorCode::SessionUnknown => unknown_session(),
-            _ => problem,
-        })
     }
 }
 
@@ -270,6 +262,7 @@ impl Inner {
             budget: body.budget.map_or(self.config.budget, |asked| bounded(asked, self.config.budget)),
             image,
             forked_from: None,
+            team_access: body.team_access,
         };
         let mut events = vec![created];
         if body.prompt.is_none() && !body.attachments.is_empty() {
@@ -280,12 +273,8 @@ impl Inner {
             let attachments = self.attached(Shelf::Person(caller.id), &body.attachments).await?;
             let command =
                 Command::Prompt { text, delivery: Default::default(), attachments: body.attachments };
-            let asking = Asking {
-                attachments,
-                author: caller.as_author(),
-                is_admin: caller.role == Role::Admin,
-                model: self.model_label(body.model).await,
-            };
+            let asking =
+                Asking { attachments, model: self.model_label(body.model).await, ..asking_of(caller) };
             events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
         }
         Ok(events)
@@ -315,8 +304,9 @@ impl Inner {
     }
 
     /// From the session's own state: the index may be a moment behind.
-    pub(crate) async fn session_view(&self, handle: &SessionHandle) -> Result<SessionView> {
+    pub(crate) async fn session_view(&self, caller: &Person, handle: &SessionHandle) -> Result<SessionView> {
         let state = handle.state().await?;
+        state.require(caller.id, caller.role, Right::View)?;
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         Ok(SessionView {
             id: handle.id(),
@@ -338,6 +328,8 @@ impl Inner {
             news_seq: state.news_seq,
             created_at_ms: origin.created_at_ms,
             updated_at_ms: state.updated_at_ms,
+            team_access: state.access.team,
+            my_rights: state.access.rights(caller.id, caller.role),
         })
     }
 }
@@ -390,6 +382,8 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         news_seq: row.news_seq,
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,
+        team_access: row.team_access,
+        my_rights: vec![],
     }
 }
 

@@ -46,6 +46,8 @@ const JOURNALS_AT_ONCE: usize = 2;
 pub(crate) struct Track {
     /// Held while files are copied or put back: one at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Held while it is marked whose work they are.
+    pub(crate) marking: Arc<tokio::sync::Mutex<()>>,
     noted: Mutex<Noted>,
     /// No sandbox of this process has had the files yet.
     is_untouched: AtomicBool,
@@ -65,6 +67,7 @@ impl Track {
         let noted = Noted { is_changed: true, writes: Writes::default() };
         Self {
             turn: tokio::sync::Mutex::default(),
+            marking: Arc::default(),
             noted: Mutex::new(noted),
             is_untouched: AtomicBool::new(true),
             journal: Mutex::default(),

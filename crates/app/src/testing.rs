@@ -332,6 +332,7 @@ impl World {
             model: None,
             base_branch: None,
             budget: None,
+            team_access: Default::default(),
         };
         let key: CommandId = format!("key-{:032x}", self.inner().id_parts().1).parse().unwrap();
         self.app.create_session(by, &key, body).await.unwrap().id

@@ -2,7 +2,7 @@
 
 use crate::{App, Result};
 use greenroom_domain::trace::{self, TurnTrace};
-use greenroom_domain::{ErrorCode, Person, Problem, Role, SessionId};
+use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 
 /// Turns of one answer: the last ones.
 const TURNS: usize = 50;
@@ -15,7 +15,7 @@ impl App {
         id: SessionId,
         number: Option<u64>,
     ) -> Result<Vec<TurnTrace>> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         let mut turns = trace::turns(&handle.conversation().await?);
         let Some(number) = number else {
             return Ok(turns.split_off(turns.len().saturating_sub(TURNS)));

@@ -1,12 +1,13 @@
 //! Turns: what a session's effects do. Runs the agent with the ports it needs, each a thin view of this app.
 
 use crate::attachments::{Placed, files_of};
+use crate::blame::Asked;
 use crate::exec::Shell;
 use crate::outbox::Outbox;
 use crate::quotas::Spending;
 use crate::timeline::{Arrival, Timeline};
 use crate::workspaces::git_identity;
-use crate::{Inner, Result};
+use crate::{Inner, Result, RightsOf};
 use async_trait::async_trait;
 use greenroom_agent::ports::{Artifacts, Changes, Hands, Log, OpenedChange};
 use greenroom_agent::{
@@ -62,7 +63,8 @@ impl Effects for TurnEffects {
         timeline.mark(StartStage::Committed, Instant::now());
         let meter = Arc::new(app.telemetry.turn());
         let turns = app.drain.turns.clone();
-        let runner = TurnRunner { app, turn, state, conversation, timeline, meter };
+        let asked = Arc::new(Asked::of(&state));
+        let runner = TurnRunner { app, turn, state, conversation, timeline, meter, asked };
         tokio::spawn(turns.track_future(runner.run().instrument(span)));
     }
 
@@ -78,6 +80,12 @@ impl Effects for TurnEffects {
 
     fn may_begin(&self) -> bool {
         self.app.upgrade().is_some_and(|app| !app.drain.is_draining())
+    }
+
+    fn rights_changed(&self, session: SessionId) {
+        if let Some(app) = self.app.upgrade() {
+            app.rights.changed(RightsOf::Session(session));
+        }
     }
 
     async fn model_of(&self, state: &SessionState) -> Option<String> {
@@ -130,6 +138,7 @@ struct TurnRunner {
     conversation: Option<Vec<Entry>>,
     timeline: Arc<Timeline>,
     meter: Arc<TurnMeter>,
+    asked: Arc<Asked>,
 }
 
 impl TurnRunner {
@@ -152,11 +161,11 @@ impl TurnRunner {
         };
         marks.abort();
         start.commit().await;
-        self.app.turn_ends(self.turn.session(), self.turn.turn());
+        let turn = self.turn.turn();
+        self.app.turn_ends(self.turn.session(), turn, self.asked.work(turn));
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(outcome = ?finished.outcome, duration_ms, "the turn ended");
         let (outcome, usage) = (finished.outcome, finished.used.usage);
-        let turn = self.turn.turn();
         self.meter.observe(&[Event::TurnFinished { turn, outcome: outcome.clone(), usage, duration_ms }]);
         self.turn.finish(outcome, usage, duration_ms).await;
     }
@@ -199,6 +208,7 @@ impl TurnRunner {
                 meter: Arc::clone(&self.meter),
             },
             author,
+            asked: Arc::clone(&self.asked),
             speakers: Mutex::new(Speakers::after(entries.iter(), &material)),
             memory: Arc::clone(&memory),
             attached: Mutex::new(attached),
@@ -329,6 +339,7 @@ struct Ports {
     turn: TurnHandle,
     start: Start,
     author: Author,
+    asked: Arc<Asked>,
     speakers: Mutex<Speakers>,
     memory: Arc<Memory>,
     /// Files on the session's prompts.
@@ -385,6 +396,10 @@ impl Log for Ports {
 
     async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded> {
         let inserted = self.turn.take_inserts().await;
+        if !inserted.is_empty() {
+            self.app.prompt_joins(self.turn.session(), self.asked.work(self.turn.turn()));
+            self.asked.add(&inserted);
+        }
         let mut material = self.material.lock().await;
         for prompt in &inserted {
             self.app.load(self.turn.session().id(), &prompt.attachments, &mut material).await;
@@ -403,6 +418,7 @@ impl Log for Ports {
 impl Hands for Ports {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
         let sandbox = self.app.ensure_sandbox(self.turn.session()).await?;
+        self.app.marked(self.turn.session().id()).await;
         self.place(&sandbox).await;
         Ok(sandbox)
     }

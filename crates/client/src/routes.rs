@@ -5,7 +5,7 @@ use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, CommitHash, ImageId, LoginName, Person,
-    RepositoryName, SessionId,
+    RepositoryName, SessionId, ShareLinkId,
 };
 use greenroom_wire::*;
 use reqwest::{
@@ -249,6 +249,38 @@ impl Client {
     /// Who has the session open now.
     pub async fn presence(&self, id: SessionId) -> Result<Presence, Error> {
         self.get(&["sessions", &id.to_string(), "presence"]).await
+    }
+
+    /// Which prompts made which line of a file of the working tree.
+    pub async fn session_blame(&self, id: SessionId, path: &str) -> Result<Blame, Error> {
+        let mut url = self.address().route(&["sessions", &id.to_string(), "blame"]);
+        url.query_pairs_mut().append_pair("path", path);
+        self.answer(self.request_url(Method::GET, url)).await
+    }
+
+    pub async fn session_people(&self, id: SessionId) -> Result<SessionPeople, Error> {
+        self.get(&["sessions", &id.to_string(), "participants"]).await
+    }
+
+    pub async fn share_links(&self, id: SessionId) -> Result<Vec<ShareLinkView>, Error> {
+        self.get(&["sessions", &id.to_string(), "share-links"]).await
+    }
+
+    /// Its secret is answered this once.
+    pub async fn create_share_link(
+        &self,
+        id: SessionId,
+        body: &CreateShareLink,
+    ) -> Result<ShareLinkCreated, Error> {
+        self.post(&["sessions", &id.to_string(), "share-links"], body).await
+    }
+
+    pub async fn revoke_share_link(&self, id: SessionId, link: ShareLinkId) -> Result<(), Error> {
+        self.done(Method::DELETE, &["sessions", &id.to_string(), "share-links", &link.to_string()]).await
+    }
+
+    pub async fn use_share_link(&self, body: &UseShareLink) -> Result<SessionView, Error> {
+        self.post(&["share-links", "use"], body).await
     }
 
     /// Shown for six seconds.

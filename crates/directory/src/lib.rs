@@ -21,6 +21,7 @@ mod repositories;
 mod row;
 mod schema;
 mod sessions;
+mod share_links;
 mod worker;
 
 pub use credentials::{Digest, TokenRow};
@@ -35,7 +36,8 @@ pub use quotas::Counted;
 pub use reads::{ReadRow, ReaderRow};
 pub use remembered::{REMEMBERED_LIMIT, Remembered};
 pub use repositories::RepositoryRow;
-pub use sessions::{SessionRow, SessionStatus};
+pub use sessions::{Onlooker, SessionRow, SessionStatus};
+pub use share_links::{LINK_ROWS, ShareLinkRow};
 
 use rusqlite::Connection;
 use std::path::Path;

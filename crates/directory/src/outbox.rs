@@ -154,6 +154,7 @@ impl Directory {
                 "DELETE FROM sessions WHERE id = ?",
                 "DELETE FROM drafts WHERE place = ?",
                 "DELETE FROM reads WHERE session = ?",
+                "DELETE FROM share_links WHERE session = ?",
                 "DELETE FROM cursors WHERE session = ?",
                 "DELETE FROM settled WHERE session = ?",
                 "DELETE FROM owed WHERE session = ?",

@@ -3,7 +3,9 @@
 use crate::row::{all, as_json, as_word, first, json, maybe_parsed, parsed, signed, unsigned, word};
 use crate::{Directory, Result};
 use greenroom_domain::money::Usage;
-use greenroom_domain::{BranchName, ChangeId, PersonId, RepositoryId, RepositoryName, SessionId};
+use greenroom_domain::{
+    BranchName, ChangeId, PersonId, RepositoryId, RepositoryName, SessionId, SessionRole, TeamAccess,
+};
 use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
@@ -37,15 +39,41 @@ pub struct SessionRow {
     pub news_seq: u64,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
+    pub team_access: TeamAccess,
+    pub participants: Vec<(PersonId, SessionRole)>,
 }
 
-const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+/// Who looks at a list: private sessions are on it for their participants only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onlooker {
+    /// Sees all: an admin, or the server itself.
+    All,
+    Person(PersonId),
+}
+
+impl Onlooker {
+    /// The parameter of [`SEEN`].
+    pub(crate) fn parameter(self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Person(person) => Some(person.to_string()),
+        }
+    }
+}
+
+/// What a query for sessions says where: `?1` is [`Onlooker::parameter`]. Ids are of one length and hold no quotes, so that
+/// one is in the text of the array exactly if its person is in the array.
+pub(crate) const SEEN: &str =
+    "(?1 IS NULL OR sessions.team_access <> 'none' OR instr(sessions.participants, ?1) > 0)";
+
+const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
         model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
         change_id = excluded.change_id, change_number = excluded.change_number,
         change_is_merged = excluded.change_is_merged, head_seq = excluded.head_seq,
-        updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq
+        updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq,
+        team_access = excluded.team_access, participants = excluded.participants
     WHERE excluded.head_seq >= sessions.head_seq";
 
 /// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
@@ -68,7 +96,9 @@ pub(crate) fn insert_session(db: &Transaction<'_>, row: &SessionRow) -> Result<(
         signed(row.head_seq),
         row.created_at_ms,
         row.updated_at_ms,
-        signed(row.news_seq)
+        signed(row.news_seq),
+        as_word(row.team_access)?,
+        as_json(&row.participants)?
     ])?;
     Ok(())
 }
@@ -81,21 +111,19 @@ impl Directory {
         .await
     }
 
-    /// Newest first; of one repository, or of all.
-    pub async fn sessions(&self, repository: Option<RepositoryId>, limit: u32) -> Result<Vec<SessionRow>> {
-        self.read(move |db| match repository {
-            Some(repository) => all(
-                db.prepare(
-                    "SELECT * FROM sessions WHERE repository = ? ORDER BY created_at_ms DESC, id DESC LIMIT ?",
-                )?,
-                params![repository.to_string(), limit],
-                read_session,
-            ),
-            None => all(
-                db.prepare("SELECT * FROM sessions ORDER BY created_at_ms DESC, id DESC LIMIT ?")?,
-                [limit],
-                read_session,
-            ),
+    /// Those that the onlooker may see, newest first; of one repository, or of all.
+    pub async fn sessions(
+        &self,
+        onlooker: Onlooker,
+        repository: Option<RepositoryId>,
+        limit: u32,
+    ) -> Result<Vec<SessionRow>> {
+        let of = if repository.is_some() { "AND repository = ?3" } else { "AND ?3 IS NULL" };
+        let sql =
+            format!("SELECT * FROM sessions WHERE {SEEN} {of} ORDER BY created_at_ms DESC, id DESC LIMIT ?2");
+        let repository = repository.map(|repository| repository.to_string());
+        self.read(move |db| {
+            all(db.prepare(&sql)?, params![onlooker.parameter(), limit, repository], read_session)
         })
         .await
     }
@@ -156,6 +184,8 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         news_seq: unsigned(row, "news_seq")?,
         created_at_ms: row.get("created_at_ms")?,
         updated_at_ms: row.get("updated_at_ms")?,
+        team_access: word(row, "team_access")?,
+        participants: json(row, "participants")?,
     })
 }
 

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use greenroom_directory::{
-    Directory, Error, ImageRow, ImageState, ModelRow, Projected, Projection, Remembered, RepositoryRow,
-    SessionRow, SessionStatus, SettledRow, TokenRow,
+    Directory, Error, ImageRow, ImageState, LINK_ROWS, ModelRow, Onlooker, Projected, Projection, Remembered,
+    RepositoryRow, SessionRow, SessionStatus, SettledRow, ShareLinkRow, TokenRow,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId, TokenId,
+    ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId,
+    SessionRole, ShareKind, ShareLinkId, TeamAccess, TokenId,
 };
 use serde_json::json;
 
@@ -89,6 +90,8 @@ fn session(n: u128, of: &RepositoryRow) -> SessionRow {
         head_seq: 10,
         created_at_ms: n as i64,
         updated_at_ms: 9,
+        team_access: TeamAccess::View,
+        participants: vec![(PersonId::from_parts(1, 1), SessionRole::Owner)],
     }
 }
 
@@ -311,10 +314,72 @@ async fn sessions_are_listed_newest_first_for_one_repository_or_all() {
         put(&directory, session(n, of)).await;
     }
     let ids = |rows: Vec<SessionRow>| rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>();
-    assert_eq!(ids(directory.sessions(None, 10).await.unwrap()), [3, 2, 1]);
-    assert_eq!(ids(directory.sessions(None, 2).await.unwrap()), [3, 2]);
-    assert_eq!(ids(directory.sessions(Some(sample.id), 10).await.unwrap()), [3, 1]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, None, 10).await.unwrap()), [3, 2, 1]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, None, 2).await.unwrap()), [3, 2]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, Some(sample.id), 10).await.unwrap()), [3, 1]);
     assert_eq!(directory.sessions_of_repository_count(sample.id).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_private_session_is_listed_for_its_participants_and_who_sees_all() {
+    let directory = fresh().await;
+    let sample = repository(1, "sample");
+    let (ada, ben) = (PersonId::from_parts(1, 1), PersonId::from_parts(1, 2));
+    let open = SessionRow { participants: vec![], ..session(1, &sample) };
+    let private = SessionRow {
+        team_access: TeamAccess::None,
+        participants: vec![(ada, SessionRole::Viewer)],
+        ..session(2, &sample)
+    };
+    for row in [open, private.clone()] {
+        put(&directory, row).await;
+    }
+    let seen = async |onlooker, repository| {
+        let rows = directory.sessions(onlooker, repository, 10).await.unwrap();
+        rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(Onlooker::All, None).await, [2, 1]);
+    assert_eq!(seen(Onlooker::Person(ada), Some(sample.id)).await, [2, 1]);
+    assert_eq!(seen(Onlooker::Person(ben), None).await, [1]);
+    put(&directory, SessionRow { participants: vec![], ..private }).await;
+    assert_eq!(seen(Onlooker::Person(ada), None).await, [1], "not a participant any more");
+}
+
+#[tokio::test]
+async fn share_links_are_found_by_digest_bounded_and_gone_with_their_session() {
+    let directory = fresh().await;
+    let maker = person(1, "ada");
+    directory.add_person(maker.clone(), 1).await.unwrap();
+    let session = SessionId::from_parts(1, 1);
+    let link = |n: u128, made_at_ms: i64, expires_at_ms: i64| ShareLinkRow {
+        id: ShareLinkId::from_parts(1, n),
+        session,
+        kind: ShareKind::TakePart,
+        made_by: maker.id,
+        made_by_name: maker.name.clone(),
+        made_at_ms,
+        expires_at_ms,
+        revoked_at_ms: None,
+    };
+    let digest = |n: u8| [n; 32];
+    assert!(directory.add_share_link(digest(1), link(1, 10, 20), 2).await.unwrap());
+    assert!(directory.add_share_link(digest(2), link(2, 11, 99), 2).await.unwrap());
+    assert!(!directory.add_share_link(digest(3), link(3, 12, 99), 2).await.unwrap(), "two live");
+    assert!(directory.add_share_link(digest(3), link(3, 20, 99), 2).await.unwrap(), "one has expired");
+    assert_eq!(directory.share_link_by_digest(digest(2)).await.unwrap(), Some(link(2, 11, 99)));
+    assert_eq!(directory.share_link_by_digest(digest(9)).await.unwrap(), None);
+    directory.revoke_share_link(link(2, 0, 0).id, 30).await.unwrap();
+    directory.revoke_share_link(link(2, 0, 0).id, 40).await.unwrap();
+    let revoked = directory.share_link_by_digest(digest(2)).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at_ms, Some(30), "the first time counts");
+    for n in 4..100u8 {
+        assert!(directory.add_share_link(digest(n), link(n.into(), 100 * i64::from(n), 0), 9).await.unwrap());
+    }
+    let kept = directory.share_links(session).await.unwrap();
+    assert!(kept.len() <= LINK_ROWS as usize + 1, "{}", kept.len());
+    assert_eq!(kept[0].id, link(99, 0, 0).id, "newest first");
+    directory.remove_session(session, 1).await.unwrap();
+    assert_eq!(directory.share_links(session).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What clients may ask of a session. Unknown fields are refused.
 
-use crate::{AttachmentRef, Consumer, PromptId};
+use crate::{AttachmentRef, Consumer, PersonId, PromptId, SessionRole, TeamAccess};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use utoipa::ToSchema;
@@ -58,6 +58,9 @@ pub enum Delivery {
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
 /// - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
+/// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
+///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
+///   whom an owner gave a role, or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Command {
@@ -94,4 +97,10 @@ pub enum Command {
     Rename { title: String },
     /// Try again to tell one who could not be told of this session.
     RetryDeadLetter { consumer: Consumer },
+    /// Give a person of the installation a role in the session, or another one. What links gave them is over.
+    SetParticipant { person: PersonId, role: SessionRole },
+    /// End a person's part in the session; one's own is to leave. What the session is open for stays theirs.
+    RemoveParticipant { person: PersonId },
+    /// What everyone of the installation may do here without being a participant.
+    SetTeamAccess { access: TeamAccess },
 }

@@ -4,7 +4,8 @@ use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId,
-    Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SnapshotId, TurnId,
+    Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SessionRole, ShareLinkId,
+    SnapshotId, TeamAccess, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -47,6 +48,9 @@ pub enum Event {
         /// Where its conversation and files come from, when it is not from the beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forked_from: Option<ForkPoint>,
+        /// What everyone of the installation may do in it.
+        #[serde(default, skip_serializing_if = "TeamAccess::is_default")]
+        team_access: TeamAccess,
     },
     TitleChanged {
         title: String,
@@ -86,6 +90,29 @@ pub enum Event {
     },
     /// Nothing is held back any more.
     QueueReleased {
+        by: PersonId,
+        name: String,
+    },
+    /// Somebody takes part, with another role, or no more (`None`). Who made the session is its owner, and who prompts
+    /// takes part, without being named here.
+    ParticipantChanged {
+        person: PersonId,
+        name: String,
+        role: Option<SessionRole>,
+        by: PersonId,
+        by_name: String,
+        /// They came by it, and stay while it lives.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<ShareLinkId>,
+    },
+    TeamAccessChanged {
+        access: TeamAccess,
+        by: PersonId,
+        name: String,
+    },
+    /// Who took part only by this link does so no more.
+    ShareLinkRevoked {
+        link: ShareLinkId,
         by: PersonId,
         name: String,
     },
@@ -193,6 +220,12 @@ pub enum Event {
         /// How long processes stood still.
         freeze_us: u64,
         duration_ms: u64,
+    },
+    /// The working tree was committed aside, in a hidden place of the session's clone, so that it can be said whose prompts made
+    /// which line.
+    FilesMarked {
+        commit: CommitHash,
+        of: MarkedFor,
     },
     /// Made room for others; nothing can be forked from it any more.
     SnapshotDropped {
@@ -383,6 +416,16 @@ pub struct ForkPoint {
     pub turn: TurnId,
     /// The files as they were then; `None`: no turn up to it changed any.
     pub snapshot: Option<SnapshotId>,
+}
+
+/// Whose work the files hold that was not there at the mark before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum MarkedFor {
+    /// The turn's, for all prompts that it had been given by then.
+    Turn { turn: TurnId, prompts: Vec<PromptId> },
+    /// A person's own command.
+    Command { person: PersonId, name: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -94,6 +94,7 @@ typed_id!(ImageId, "img", "image");
 typed_id!(ChangeId, "chg", "change");
 typed_id!(SnapshotId, "snp", "snapshot");
 typed_id!(TokenId, "tok", "token");
+typed_id!(ShareLinkId, "lnk", "share link");
 typed_id!(RequestId, "req", "request");
 
 #[cfg(test)]

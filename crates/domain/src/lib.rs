@@ -1,6 +1,7 @@
 //! The words of Greenroom as types: ids, people, events, commands, the pure session state machine, and errors with
 //! stable codes. Owns no I/O: no clock, randomness, database, network or environment is reachable from here.
 
+pub mod access;
 pub mod attachment;
 pub mod command;
 pub mod egress;
@@ -16,6 +17,7 @@ pub mod quota;
 pub mod state;
 pub mod trace;
 
+pub use access::{Access, Right, SessionRole, ShareKind, TeamAccess};
 pub use attachment::{Attachment, AttachmentRef};
 pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;

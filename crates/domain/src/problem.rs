@@ -37,12 +37,14 @@ error_codes! {
     FileUnknown = "file_unknown", 404;
     SnapshotUnknown = "snapshot_unknown", 404;
     AttachmentUnknown = "attachment_unknown", 404;
+    ShareLinkUnknown = "share_link_unknown", 404;
     TurnUnknown = "turn_unknown", 404;
     SecretUnknown = "secret_unknown", 404;
     PortClosed = "port_closed", 502;
     MethodNotAllowed = "method_not_allowed", 405;
     NameTaken = "name_taken", 409;
     KeyReused = "key_reused", 409;
+    LastOwner = "last_owner", 409;
     PromptNotQueued = "prompt_not_queued", 409;
     NotRunning = "not_running", 409;
     ChangeNotOpen = "change_not_open", 409;

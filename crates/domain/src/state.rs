@@ -1,20 +1,25 @@
 //! The session as a pure state machine. `decide` turns a command into events or a refusal; `step` applies one entry and
 //! says what has to happen because of it. The actor in `session` persists between the two.
 
+mod participants;
 mod queue;
 
+use crate::access::{Access, SessionRole};
 use crate::attachment::ATTACHMENTS_LIMIT;
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode,
-    ImageId, Problem, PromptId, RepositoryId, RepositoryName, SnapshotId, TurnId,
+    ImageId, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 
 /// Of what [`SessionState`] holds and how it is folded. A state that another version wrote is not read.
 pub const STATE_VERSION: &str = env!("GREENROOM_STATE_VERSION");
+
+/// Marks of which one is looked for: a fork, or files that were restored, may lack the last ones.
+const MARKS_KEPT: usize = 32;
 
 /// Ids for what a command makes, passed in so that deciding stays pure.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +32,28 @@ pub struct Ids {
 #[derive(Clone, Debug)]
 pub struct Asking {
     pub author: Author,
-    pub is_admin: bool,
+    /// In the installation.
+    pub role: Role,
     pub model: Option<String>,
     /// The files that the command names, in its order.
     pub attachments: Vec<Attachment>,
+    /// The person that the command names; `None`: it names none, or nobody of the installation.
+    pub subject: Option<Subject>,
+}
+
+impl Asking {
+    fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+}
+
+/// Somebody of the installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    pub person: PersonId,
+    pub name: String,
+    /// In the installation.
+    pub role: Role,
 }
 
 /// What has to be done because an entry was appended. Effects are derived from state: a restart finds them again.
@@ -42,6 +65,8 @@ pub enum Effect {
     CancelTurn { turn: TurnId },
     /// The directory's line about this session is out of date.
     PublishSummary,
+    /// Somebody may do less, or more, than before in this session.
+    TellRights,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +117,8 @@ pub struct Workspace {
     pub base_commit: Option<CommitHash>,
     /// Snapshots that exist, oldest first.
     pub snapshots: Vec<SnapshotRef>,
+    /// Commits of the newest marks, oldest first; at most [`MARKS_KEPT`].
+    pub marks: Vec<CommitHash>,
     /// Nothing of the files is left, and the session was told so: the next sandbox begins from the image again.
     pub is_gone: bool,
     /// When a sandbox last began to use the files; `None`: none did, or the last one was stopped in order.
@@ -124,6 +151,7 @@ pub struct SessionState {
     pub updated_at_ms: i64,
     pub origin: Option<Origin>,
     pub title: String,
+    pub access: Access,
     pub queue: Vec<QueuedPrompt>,
     pub running: Option<RunningTurn>,
     /// Everyone whose prompt was answered, in order of first appearance.
@@ -149,6 +177,7 @@ pub struct DeadLetter {
 impl SessionState {
     /// The events that carry out `command`, or why not. Changes nothing.
     pub fn decide(&self, command: &Command, asking: &Asking, ids: Ids) -> Result<Vec<Event>, Problem> {
+        self.require_for(command, asking)?;
         match command {
             Command::Prompt { text, delivery, .. } => self.decide_prompt(text, *delivery, asking, ids),
             Command::EditPrompt { prompt, text } => self.decide_edit(*prompt, text, asking),
@@ -159,6 +188,9 @@ impl SessionState {
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Rename { title } => self.decide_rename(title),
             Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),
+            Command::SetParticipant { person, role } => self.decide_participant(*person, *role, asking),
+            Command::RemoveParticipant { person } => self.decide_removal(*person, asking),
+            Command::SetTeamAccess { access } => Ok(self.decide_team_access(*access, asking)),
         }
     }
 
@@ -267,8 +299,12 @@ impl SessionState {
                 budget,
                 image,
                 forked_from,
+                team_access,
             } => {
                 self.title.clone_from(title);
+                self.access.team = *team_access;
+                self.access.note(author, SessionRole::Owner);
+                self.access.inherits_until = forked_from.as_ref().map(|point| point.turn);
                 self.origin = Some(Origin {
                     repository: *repository,
                     repository_name: repository_name.clone(),
@@ -287,6 +323,12 @@ impl SessionState {
                 self.title.clone_from(title);
                 vec![Effect::PublishSummary]
             }
+            Event::ParticipantChanged { .. }
+            | Event::TeamAccessChanged { .. }
+            | Event::ShareLinkRevoked { .. } => {
+                self.step_access(&entry.event);
+                vec![Effect::PublishSummary, Effect::TellRights]
+            }
             Event::PromptAccepted { .. }
             | Event::PromptEdited { .. }
             | Event::DeliverySet { .. }
@@ -295,6 +337,9 @@ impl SessionState {
             | Event::QueueHeld { .. }
             | Event::QueueReleased { .. } => {
                 self.step_queue(&entry.event);
+                if let Event::PromptAccepted { author, .. } = &entry.event {
+                    self.access.note(author, SessionRole::Contributor);
+                }
                 vec![Effect::PublishSummary]
             }
             Event::TurnStarted { turn, prompts } => self.step_turn_started(*turn, prompts, entry.at_ms),
@@ -335,6 +380,14 @@ impl SessionState {
             }
             Event::SnapshotDropped { snapshot } => {
                 self.workspace.snapshots.retain(|kept| kept.snapshot != *snapshot);
+                vec![]
+            }
+            Event::FilesMarked { commit, .. } => {
+                let marks = &mut self.workspace.marks;
+                if marks.len() >= MARKS_KEPT {
+                    marks.remove(0);
+                }
+                marks.push(commit.clone());
                 vec![]
             }
             Event::ChangeOpened { change, number, .. } => {
@@ -398,6 +451,9 @@ impl SessionState {
             self.running = None;
             self.last_outcome = Some(outcome.clone());
             self.last_turn = Some(turn);
+            if self.access.inherits_until == Some(turn) {
+                self.access.inherits_until = None;
+            }
         }
         vec![Effect::PublishSummary]
     }

@@ -24,7 +24,13 @@ fn person(n: u128) -> Person {
 }
 
 fn asking(n: u128) -> Asking {
-    Asking { author: person(n).as_author(), is_admin: false, model: Some("m".into()), attachments: vec![] }
+    Asking {
+        author: person(n).as_author(),
+        role: Role::Member,
+        model: Some("m".into()),
+        attachments: vec![],
+        subject: None,
+    }
 }
 
 fn ids(n: u128) -> Ids {
@@ -106,7 +112,7 @@ fn only_its_author_or_an_admin_changes_a_waiting_prompt() {
     log.command(&prompt("two"), 2, 2).unwrap();
     let withdraw = Command::WithdrawPrompt { prompt: ids(2).prompt };
     assert_eq!(log.command(&withdraw, 1, 9).unwrap_err().code, ErrorCode::NotAllowed);
-    let admin = Asking { is_admin: true, ..asking(1) };
+    let admin = Asking { role: Role::Admin, ..asking(1) };
     assert!(log.state.decide(&withdraw, &admin, ids(9)).is_ok());
     log.command(&withdraw, 2, 9).unwrap();
     assert!(log.state.queue.is_empty());

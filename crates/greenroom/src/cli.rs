@@ -3,6 +3,7 @@
 mod arguments;
 mod backup;
 mod quota;
+mod sharing;
 
 use crate::bench::Bench;
 use crate::demo::Demo;
@@ -11,6 +12,7 @@ pub(crate) use arguments::*;
 pub(crate) use backup::{Backup, BackupPlace};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use quota::{Quota, SetQuota};
+pub(crate) use sharing::*;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\

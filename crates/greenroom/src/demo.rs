@@ -157,6 +157,7 @@ async fn scenes(server: &Server, arguments: &Demo, out: Output) -> Result<Exit, 
         model: None,
         base: None,
         title: None,
+        private: false,
         detach: false,
     };
     match verb::run::run(&cast.asker, run).await? {

@@ -2,6 +2,7 @@
 //! product is here.
 
 mod account;
+mod blame;
 pub(crate) mod change;
 mod files;
 mod fork;
@@ -15,6 +16,7 @@ pub(crate) mod repository;
 pub(crate) mod run;
 mod secret;
 mod session;
+mod sharing;
 mod watching;
 
 use crate::cli::{Global, Verb};

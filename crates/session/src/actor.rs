@@ -126,6 +126,7 @@ impl SessionActor {
                 self.state.running.as_ref().is_some_and(|running| running.turn == *turn)
             }
             Effect::PublishSummary => true,
+            Effect::TellRights => false,
         }
     }
 
@@ -162,12 +163,25 @@ impl SessionActor {
                 let _ = reply.send(answer);
                 flow
             }
+            Message::Decide { decide, reply } => {
+                let answer = match (decide.0)(&self.state) {
+                    Ok(events) => self.commit(events, Durability::Synced, None).await.map_err(problem_of_log),
+                    Err(problem) => Err(problem),
+                };
+                let flow = flow_after(&answer);
+                let _ = reply.send(answer);
+                flow
+            }
             Message::Commit { turn, events, durability, reply } => {
                 self.commit_turn(turn, events, durability, reply).await
             }
             Message::TakeInserts { turn, reply } => self.take_inserts(turn, reply).await,
             Message::State { reply } => {
                 let _ = reply.send(self.state.clone());
+                Flow::Continue
+            }
+            Message::Look(look) => {
+                (look.0)(&self.state);
                 Flow::Continue
             }
             Message::Subscribe { opening_below, reply } => {
@@ -459,6 +473,7 @@ impl SessionActor {
                     self.watch_stop(turn);
                 }
                 Effect::PublishSummary => self.is_unpublished = true,
+                Effect::TellRights => self.effects.rights_changed(self.room.id),
             }
         }
         self.publish();

@@ -3,7 +3,7 @@
 
 use crate::live::TextOf;
 use crate::log::{CommitLog, LogError, StoredReceipt};
-use crate::message::Message;
+use crate::message::{Decide, Look, Message};
 use crate::room::{Room, too_new};
 use crate::subscription::Subscription;
 use greenroom_domain::event::TurnOutcome;
@@ -50,6 +50,24 @@ impl SessionHandle {
     /// Appends what happened outside a turn: a review, a merge, the sandbox's state.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), Problem> {
         ask(&self.room, |reply| Message::Record { events, reply }).await?
+    }
+
+    /// Appends what the session's state itself says should follow: nothing comes between the decision and the append.
+    pub async fn decide(
+        &self,
+        decide: impl FnOnce(&SessionState) -> Result<Vec<Event>, Problem> + Send + 'static,
+    ) -> Result<(), Problem> {
+        let decide = Decide(Box::new(decide));
+        ask(&self.room, |reply| Message::Decide { decide, reply }).await?
+    }
+
+    /// Part of the state, without a copy of all of it.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&SessionState) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        ask(&self.room, |reply| Message::Look(Look(Box::new(move |state| drop(reply.send(look(state)))))))
+            .await
     }
 
     pub async fn state(&self) -> Result<SessionState, Problem> {

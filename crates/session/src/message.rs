@@ -7,6 +7,24 @@ use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{Asking, Command, CommandId, Durability, Event, Problem, SessionState, TurnId};
 use tokio::sync::oneshot;
 
+/// Looks at the state and answers by itself.
+pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&SessionState) + Send>);
+
+/// What follows from the state, or why nothing may.
+pub(crate) struct Decide(pub(crate) Box<dyn FnOnce(&SessionState) -> Result<Vec<Event>, Problem> + Send>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
+}
+
+impl std::fmt::Debug for Decide {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decide")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Message {
     Command {
@@ -17,6 +35,10 @@ pub(crate) enum Message {
     },
     Record {
         events: Vec<Event>,
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    Decide {
+        decide: Decide,
         reply: oneshot::Sender<Result<(), Problem>>,
     },
     Commit {
@@ -32,6 +54,7 @@ pub(crate) enum Message {
     State {
         reply: oneshot::Sender<SessionState>,
     },
+    Look(Look),
     Subscribe {
         /// With what of the past the present shows, for who has less than this.
         opening_below: u64,

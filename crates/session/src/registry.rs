@@ -47,6 +47,9 @@ pub trait Effects: Send + Sync + std::fmt::Debug {
     /// The session leaves memory: its log ends at this entry, durably, and its file is not written any more.
     fn rests(&self, _session: SessionId, _head_seq: u64) {}
 
+    /// Somebody may do more or less in the session than before.
+    fn rights_changed(&self, session: SessionId);
+
     /// The model that would answer the session's next turn.
     async fn model_of(&self, state: &SessionState) -> Option<String>;
 }
@@ -155,6 +158,10 @@ impl Registry {
     /// Where the session's log ends; opens nothing.
     pub async fn head_seq(&self, session: SessionId) -> Result<u64, Problem> {
         self.core.directory.head_seq(session).await.map_err(problem_of_log)
+    }
+
+    pub fn is_awake(&self, session: SessionId) -> bool {
+        lock(&self.core.awake).contains_key(&session)
     }
 
     /// Sessions that are in memory.

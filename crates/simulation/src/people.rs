@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::server::Server;
 use crate::world::Shared;
 use greenroom_domain::{
-    Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId,
+    Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId, Role,
     SessionId, SessionState, Via,
 };
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
@@ -63,7 +63,8 @@ impl Person {
             name: format!("Person {}", self.number),
             email: format!("person{}@example.org", self.number),
         };
-        Asking { author, is_admin: self.number == 0, model: None, attachments: vec![] }
+        let role = if self.number == 0 { Role::Admin } else { Role::Member };
+        Asking { author, role, model: None, attachments: vec![], subject: None }
     }
 
     fn say(&self, session: SessionId, command: Command) -> usize {

@@ -101,6 +101,8 @@ impl Effects for SimulatedEffects {
         index.insert(summary.session, summary.state);
     }
 
+    fn rights_changed(&self, _: SessionId) {}
+
     async fn model_of(&self, _: &SessionState) -> Option<String> {
         self.disk.point().await;
         Some("simulated/model".into())

@@ -220,5 +220,6 @@ fn created() -> Event {
         budget: Budget::default(),
         image: None,
         forked_from: None,
+        team_access: Default::default(),
     }
 }

@@ -2,7 +2,8 @@
 
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    AttachmentRef, Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TurnId,
+    AttachmentRef, Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TeamAccess,
+    TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -150,6 +151,9 @@ pub struct CreateSession {
     pub base_branch: Option<String>,
     #[serde(default)]
     pub budget: Option<Budget>,
+    /// What everyone of the installation may do in it; `contribute` when not said.
+    #[serde(default, skip_serializing_if = "TeamAccess::is_default")]
+    pub team_access: TeamAccess,
 }
 
 /// Go on from an earlier turn of a session in a new one, with the conversation and the files as they were when it ended.

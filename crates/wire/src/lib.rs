@@ -1,6 +1,7 @@
 //! The published contract: bodies of requests and answers, and the frames of a session's stream. Events and commands
 //! are those of `domain`. Shared by the server and the Rust client; the OpenAPI document is made from these types.
 
+pub mod blame;
 pub mod body;
 pub mod egress;
 pub mod frame;
@@ -8,8 +9,10 @@ pub mod live;
 pub mod outbox;
 pub mod queue;
 pub mod quota;
+pub mod share;
 pub mod view;
 
+pub use blame::*;
 pub use body::*;
 pub use egress::*;
 pub use frame::{
@@ -19,4 +22,5 @@ pub use live::*;
 pub use outbox::*;
 pub use queue::*;
 pub use quota::*;
+pub use share::*;
 pub use view::*;

@@ -4,7 +4,7 @@ use greenroom_domain::event::{ForkPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
     Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
-    RepositoryId, RepositoryName, SessionId, SnapshotId, TokenId, TurnId,
+    RepositoryId, RepositoryName, Right, SessionId, SnapshotId, TeamAccess, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -277,6 +277,12 @@ pub struct SessionView {
     pub news_seq: u64,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
+    /// What everyone of the installation may do in it.
+    #[serde(default)]
+    pub team_access: TeamAccess,
+    /// What the reader may do in it. Lists do without: whoever opens the session is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub my_rights: Vec<Right>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -5,9 +5,11 @@
 import type {
   AddModel,
   AddSecret,
+  Blame,
   ChangeView,
   Command,
   CreateSession,
+  CreateShareLink,
   Draft,
   DraftAnswer,
   EgressAddition,
@@ -36,7 +38,10 @@ import type {
   Role,
   SecretView,
   SessionEnvironment,
+  SessionPeople,
   SessionView,
+  ShareLinkCreated,
+  ShareLinkView,
   SignedIn,
   TokenCreated,
   TurnTrace,
@@ -199,6 +204,12 @@ export const api = {
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>
     post<Receipt>(`/sessions/${part(id)}/commands`, { key, command }),
+  sessionBlame: (id: string, path: string, signal?: AbortSignal) => get<Blame>(`/sessions/${part(id)}/blame?path=${part(path)}`, signal),
+  sessionPeople: (id: string, signal?: AbortSignal) => get<SessionPeople>(`/sessions/${part(id)}/participants`, signal),
+  shareLinks: (id: string, signal?: AbortSignal) => get<ShareLinkView[]>(`/sessions/${part(id)}/share-links`, signal),
+  createShareLink: (id: string, body: CreateShareLink) => post<ShareLinkCreated>(`/sessions/${part(id)}/share-links`, body),
+  revokeShareLink: (id: string, link: string) => remove(`/sessions/${part(id)}/share-links/${part(link)}`),
+  useShareLink: (secret: string) => post<SessionView>("/share-links/use", { secret }),
   /** The last entries before this one, oldest first, without streamed text. */
   entriesBefore: (id: string, before: number, limit: number) =>
     get<EntryPage>(`/sessions/${part(id)}/entries?before=${before}&limit=${limit}`),

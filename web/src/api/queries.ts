@@ -12,6 +12,13 @@ export const sessionsQuery = queryOptions({
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>
   queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });
+export const sessionPeopleQuery = (id: string) =>
+  // Asked again when the session's stream says that somebody's part in it changed.
+  queryOptions({ queryKey: ["sessions", id, "people"], queryFn: ({ signal }) => api.sessionPeople(id, signal), staleTime: 60_000 });
+export const sessionBlameQuery = (id: string, path: string) =>
+  // Under the diff's key: it is asked again when the diff is.
+  queryOptions({ queryKey: ["sessions", id, "diff", "blame", path], queryFn: ({ signal }) => api.sessionBlame(id, path, signal), staleTime: 10_000 });
+export const shareLinksQuery = (id: string) => queryOptions({ queryKey: ["sessions", id, "share-links"], queryFn: ({ signal }) => api.shareLinks(id, signal) });
 export const sessionTraceQuery = (id: string, isRunning: boolean) =>
   queryOptions({ queryKey: ["sessions", id, "trace"], queryFn: ({ signal }) => api.sessionTrace(id, signal), refetchInterval: isRunning ? 3000 : false });
 export const repositoriesQuery = queryOptions({

@@ -1,5 +1,5 @@
 /** Diffs of files: one, or a list of collapsible ones. */
-import { lazy, memo, Suspense, useId, useState } from "react";
+import { lazy, memo, type ReactNode, Suspense, useId, useState } from "react";
 import type { FileDiffView } from "../api/types";
 import { hasHunks } from "../lib/patch";
 import { Empty, useMedia } from "../ui/basics";
@@ -37,7 +37,8 @@ export function DiffCountText({ additions, deletions }: { additions: number; del
   );
 }
 
-export function FileDiffs({ files, maySplit = false, emptyText }: { files: FileDiffView[]; maySplit?: boolean; emptyText: string }) {
+/** `below`: what else is known of an open file. */
+export function FileDiffs({ files, maySplit = false, emptyText, below }: { files: FileDiffView[]; maySplit?: boolean; emptyText: string; below?: (file: FileDiffView) => ReactNode }) {
   const isWide = useMedia("(min-width: 1280px)");
   if (files.length === 0) return <Empty icon="file" title={emptyText} />;
   const additions = files.reduce((sum, file) => sum + file.additions, 0);
@@ -49,14 +50,14 @@ export function FileDiffs({ files, maySplit = false, emptyText }: { files: FileD
       </p>
       <ul className="space-y-3">
         {files.map((file, index) => (
-          <FileSection key={file.path} file={file} isSplit={maySplit && isWide} opens={index < OPEN_FILES && file.additions + file.deletions <= OPEN_LINES} />
+          <FileSection key={file.path} file={file} isSplit={maySplit && isWide} opens={index < OPEN_FILES && file.additions + file.deletions <= OPEN_LINES} below={below} />
         ))}
       </ul>
     </div>
   );
 }
 
-function FileSection({ file, isSplit, opens }: { file: FileDiffView; isSplit: boolean; opens: boolean }) {
+function FileSection({ file, isSplit, opens, below }: { file: FileDiffView; isSplit: boolean; opens: boolean; below?: (file: FileDiffView) => ReactNode }) {
   const [isOpen, setOpen] = useState(opens);
   const id = useId();
   return (
@@ -72,6 +73,7 @@ function FileSection({ file, isSplit, opens }: { file: FileDiffView; isSplit: bo
       {isOpen && (
         <div id={id} className="overflow-hidden rounded-b-[12px]">
           <FileBody file={file} isSplit={isSplit} />
+          {below?.(file)}
         </div>
       )}
     </li>

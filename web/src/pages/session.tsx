@@ -3,17 +3,19 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import * as Tabs from "@radix-ui/react-tabs";
 import { lazy, Suspense, useEffect } from "react";
-import type { Presence } from "../api/types";
+import type { FileDiffView, Presence } from "../api/types";
 import { changeQuery, sessionDiffQuery } from "../api/queries";
 import { FileDiffs } from "../diff/diff";
 import type { SessionTab } from "../router";
 import type { ConnectionState } from "../session/connection";
+import { Origins } from "../session/blame";
 import { Composer } from "../session/composer";
 import { Conversation } from "../session/conversation";
 import { DeadLetters } from "../session/dead-letters";
 import { Details } from "../session/details";
 import { Faces, LiveLine } from "../session/live";
 import type { SessionState } from "../session/state";
+import { useFreshRights } from "../session/rights";
 import { useSession } from "../session/use-session";
 import { Button, ErrorBox, Loading, ProblemBox, Empty, useMedia, useSeconds, useTitle } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
@@ -41,6 +43,7 @@ function Session({ id }: { id: string }) {
   const { store, state, connection, outgoing, presence, readers, isLoadingEarlier } = useSession(id);
   useTitle(state.title);
   useRefreshOnTurnEnd(id, state);
+  useFreshRights(id, state.peopleSeq, state.isCaughtUp);
   const setTab = (value: string) => void navigate({ to: "/sessions/$id", params: { id }, search: value === "conversation" ? {} : { tab: value as SessionTab }, replace: true });
   if (connection.kind === "refused" && state.headSeq === 0) {
     return (
@@ -55,6 +58,7 @@ function Session({ id }: { id: string }) {
   return (
     <Tabs.Root value={tab} onValueChange={setTab} className="flex h-full flex-col">
       <Header state={state} connection={connection} presence={presence} />
+      {connection.kind === "refused" && <ProblemBox problem={connection.problem} className="mx-3 mt-3" />}
       <DeadLetters store={store} state={state} />
       <div className="flex min-h-0 flex-1">
         <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
@@ -107,10 +111,13 @@ function DiffPanel({ id, isRunning }: { id: string; isRunning: boolean }) {
       </div>
       <ErrorBox error={error} className="mb-3" />
       {!data && !error && <Loading what="the diff" />}
-      {data && <FileDiffs files={data} emptyText="Nothing has been changed yet." />}
+      {data && <FileDiffs files={data} emptyText="Nothing has been changed yet." below={(file) => !file.is_binary && file.deletions + file.additions > 0 && hasText(file) && <Origins id={id} path={file.path} />} />}
     </div>
   );
 }
+
+/** A file that was deleted has no lines to ask about. */
+const hasText = (file: FileDiffView) => !/^\+\+\+ \/dev\/null$/m.test(file.patch);
 
 function ChangePanel({ state }: { state: SessionState }) {
   const id = state.change?.id;

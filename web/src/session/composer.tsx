@@ -9,6 +9,7 @@ import { useDraft } from "./draft";
 import { DraftOffer } from "./draft-offer";
 import { Queue } from "./queue";
 import { AttachArea, AttachButton } from "./attach";
+import { lookingOnly, useRights } from "./rights";
 import { phaseText } from "./say";
 import type { SessionState } from "./state";
 import type { SessionStore } from "./store";
@@ -19,6 +20,7 @@ import { WarmHint } from "./warm-hint";
 
 export function Composer({ store, state }: { store: SessionStore; state: SessionState }) {
   const { data: me } = useQuery(meQuery);
+  const rights = useRights(store.id);
   const [text, setText] = useDraft(store.draft, store.typing);
   const [delivery, setDelivery] = useState<Delivery>("queue");
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -51,7 +53,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
       if (reason.code !== "not_running") setProblem(reason);
     });
   };
-  useEscape(isRunning && !isStopping, () => stop());
+  useEscape(isRunning && !isStopping && rights.mayPrompt, () => stop());
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
     // On a phone's keyboard Enter is the only way to a new line.
@@ -66,9 +68,9 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
         {problem && <ProblemBox problem={problem} onDismiss={() => setProblem(null)} />}
         {state.todo.length > 0 && <TodoBar items={state.todo} isRunning={isRunning} />}
         <DraftOffer box={store.draft} />
-        <Queue store={store} state={state} me={me?.person} onProblem={setProblem} onStopAndHold={() => stop(true)} />
-        {me?.person.role === "viewer" ? (
-          <p className="px-1 py-2 text-ink-2">As a viewer you can watch; ask an administrator to become a member.</p>
+        <Queue store={store} state={state} me={me?.person} mayPrompt={rights.mayPrompt} onProblem={setProblem} onStopAndHold={() => stop(true)} />
+        {!rights.mayPrompt ? (
+          <p className="px-1 py-2 text-ink-2" data-testid="looking-only">{lookingOnly(rights, me?.person.role === "viewer")}</p>
         ) : (
           <form
             className="card focus-within:border-accent"

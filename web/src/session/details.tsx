@@ -9,8 +9,10 @@ import { Environment } from "./environment";
 import { ArtifactList } from "./files";
 import { Timeline } from "./items";
 import { Rename } from "./rename";
+import { useRights } from "./rights";
 import { outcomeText, usedText } from "./say";
 import type { SessionState, Turn } from "./state";
+import { Sharing } from "./sharing";
 import { sessionStore } from "./store";
 import { TodoList } from "./todo";
 import { Waterfalls } from "./waterfall";
@@ -20,6 +22,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
   return (
     <div className="space-y-6">
       <Facts id={id} state={state} />
+      <Sharing id={id} />
       <Environment id={id} state={state} />
       {state.todo.length > 0 && (
         <Section title="Todo">
@@ -42,10 +45,11 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
 }
 
 function Facts({ id, state }: { id: string; state: SessionState }) {
+  const { mayPrompt } = useRights(id);
   const people = [...state.prompters.values()];
   const price = cost(state.usage.cost_microusd);
   const rows: [string, ReactNode][] = [
-    ["Title", <Rename key="title" id={id} title={state.title} />],
+    ["Title", mayPrompt ? <Rename key="title" id={id} title={state.title} /> : state.title],
     ["Repository", state.repository],
     ["Branch", <code key="branch" className="wrap-anywhere font-mono text-[13px]">{state.branch}</code>],
     ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],
@@ -92,6 +96,7 @@ export function Section({ title, children }: { title: string; children: ReactNod
 }
 
 function Removal({ id, isRunning }: { id: string; isRunning: boolean }) {
+  const { mayManage } = useRights(id);
   const [isAsking, setAsking] = useState(false);
   const navigate = useNavigate();
   const store = sessionStore(id);
@@ -105,6 +110,7 @@ function Removal({ id, isRunning }: { id: string; isRunning: boolean }) {
     },
     onSuccess: () => navigate({ to: "/" }),
   });
+  if (!mayManage) return null;
   return (
     <Section title="Delete">
       <ErrorBox error={remove.error} className="mb-2" />

@@ -3,17 +3,18 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { useRef } from "react";
 import { api, newKey } from "../api/client";
-import { meQuery, sessionQuery, sessionsQuery } from "../api/queries";
+import { sessionQuery, sessionsQuery } from "../api/queries";
 import type { ForkPoint } from "../api/types";
 import { ErrorBox } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { useRights } from "./rights";
 
 const route = getRouteApi("/app/sessions/$id");
 
 /** `refusal`: why there is nothing to fork from. */
 export function ForkButton({ turn, refusal }: { turn: string; refusal: string | null }) {
   const { id } = route.useParams();
-  const { data: me } = useQuery(meQuery);
+  const { mayPrompt } = useRights(id);
   const navigate = useNavigate();
   const queries = useQueryClient();
   // The same key until it has succeeded: a repeated click after a lost answer makes no second session.
@@ -26,7 +27,7 @@ export function ForkButton({ turn, refusal }: { turn: string; refusal: string | 
       await navigate({ to: "/sessions/$id", params: { id: session.id } });
     },
   });
-  if (me?.person.role === "viewer") return null;
+  if (!mayPrompt) return null;
   const isOff = refusal !== null;
   return (
     <>

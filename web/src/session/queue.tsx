@@ -15,11 +15,14 @@ interface QueueProps {
   store: SessionStore;
   state: SessionState;
   me: Me | undefined;
+  mayPrompt: boolean;
   onProblem: (problem: Problem | null) => void;
   onStopAndHold: () => void;
 }
 
-export function Queue({ store, state, me, onProblem, onStopAndHold }: QueueProps) {
+export function Queue({ store, state, me: reader, mayPrompt, onProblem, onStopAndHold }: QueueProps) {
+  // Who only looks changes nothing, also not what they once asked.
+  const me = mayPrompt ? reader : undefined;
   const list = useRef<HTMLOListElement>(null);
   const focus = useRef<{ prompt: string; label: string } | null>(null);
   const [said, setSaid] = useState("");
@@ -60,12 +63,12 @@ export function Queue({ store, state, me, onProblem, onStopAndHold }: QueueProps
           {waiting.length === 1 ? "1 prompt waits" : `${waiting.length} prompts wait`}
           {isHeld && ", held back until released"}
         </h2>
-        {isHeld && me && me.role !== "viewer" && (
+        {isHeld && me && (
           <Button look="quiet" icon="send" onClick={() => void give({ type: "release_queue" })}>
             Release
           </Button>
         )}
-        {isRunning && !waiting.every((prompt) => prompt.isHeld) && me && me.role !== "viewer" && (
+        {isRunning && !waiting.every((prompt) => prompt.isHeld) && me && (
           <Button look="ghost" icon="stop" className="text-[13.5px]" onClick={onStopAndHold} title="Stop the running turn, and keep what waits from being answered until it is released">
             Stop and hold
           </Button>

@@ -3,7 +3,7 @@
  * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
  */
 import type { Content, DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
-import { CONSUMER_NAMES, denyText } from "./say";
+import { CONSUMER_NAMES, denyText, peopleText } from "./say";
 import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
 import {
   type BlockItem,
@@ -189,6 +189,14 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
     case "queue_released":
       holdQueue(draft, false);
       return draft.put(notice(base, "info", `${event.name} released what was held back.`));
+    case "files_marked":
+      // For `blame`, which asks the server.
+      return;
+    case "participant_changed":
+    case "team_access_changed":
+    case "share_link_revoked":
+      draft.set({ peopleSeq: seq });
+      return draft.put(notice(base, "info", peopleText(event)));
     case "turn_started":
       draft.putTurn({
         id: event.turn,

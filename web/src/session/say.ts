@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { Consumer, DenyReason, SandboxPhase, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { Consumer, DenyReason, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -26,6 +26,29 @@ const DENIALS: Record<DenyReason, string> = {
   repository: "this sandbox has no part in that repository",
 };
 export const denyText = (reason: DenyReason): string => DENIALS[reason] ?? reason;
+
+const ROLES: Record<SessionRole, string> = { viewer: "a viewer", contributor: "a contributor", owner: "an owner" };
+const OPENED: Record<TeamAccess, string> = {
+  contribute: "opened the session for everyone to take part",
+  view: "opened the session for everyone to look",
+  none: "made the session private",
+};
+
+type OfPeople = Extract<Event, { type: "participant_changed" | "team_access_changed" | "share_link_revoked" }>;
+
+/** Who takes part from now on, and by whom, as the command line says it. */
+export function peopleText(event: OfPeople): string {
+  switch (event.type) {
+    case "team_access_changed":
+      return `${event.name} ${OPENED[event.access]}.`;
+    case "share_link_revoked":
+      return `${event.name} revoked a link; who was here only by it is not any more.`;
+    case "participant_changed":
+      if (event.role == null) return event.person === event.by ? `${event.name} left the session.` : `${event.by_name} removed ${event.name} from the session.`;
+      if (event.link != null) return `${event.name} came by a link, to ${event.role === "viewer" ? "look" : "take part"}.`;
+      return `${event.by_name} made ${event.name} ${ROLES[event.role]} of the session.`;
+  }
+}
 
 export function outcomeText(outcome: TurnOutcome): string {
   switch (outcome.kind) {

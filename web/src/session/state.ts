@@ -169,6 +169,8 @@ export interface SessionState {
   isCaughtUp: boolean;
   /** The last entry that is news to people who were away. */
   newsSeq: number;
+  /** The last entry by which somebody's part in the session changed. */
+  peopleSeq: number;
   /** What came between the last visit and this one; known once the server said how far was read. */
   missed: { after: number | null; upTo: number };
   /** The item with which that begins. */
@@ -225,6 +227,7 @@ export function initialState(id = ""): SessionState {
     isCaughtUp: false,
     settled: null,
     newsSeq: 0,
+    peopleSeq: 0,
     missed: { after: null, upTo: 0 },
     newFrom: null,
     hasGap: false,

@@ -117,9 +117,9 @@ pub(crate) fn standing(state: ApiState, caller: &Caller, session: Option<Session
     standing.boxed()
 }
 
-/// Ends when the caller may not go on.
-pub(crate) async fn revoked(state: ApiState, caller: Caller) {
-    let standing = standing(state, &caller, None);
+/// Ends when the caller may not look at the session any more.
+pub(crate) async fn revoked(state: ApiState, caller: Caller, session: SessionId) {
+    let standing = standing(state, &caller, Some(session));
     let mut over = std::pin::pin!(standing.filter_map(async |checked| checked.err()));
     over.next().await;
 }
@@ -132,6 +132,8 @@ impl Checks {
             let Some(session) = self.session else { return Ok(self.person.clone()) };
             match self.state.app.session(&self.person, session).await {
                 Ok(_) => return Ok(self.person.clone()),
+                // To the caller it was there a moment ago: what they are told says both that can be.
+                Err(problem) if problem.code == ErrorCode::SessionUnknown => return Err(out()),
                 Err(problem) if ends(problem.code) => return Err(problem),
                 Err(problem) => tracing::warn!(%problem, "a stream's session could not be checked again"),
             }
@@ -152,6 +154,11 @@ impl Checks {
             () = self.changes.concerning(None, self.session) => {}
         }
     }
+}
+
+fn out() -> Problem {
+    Problem::new(ErrorCode::SessionUnknown, "The session was deleted, or you take no part in it any more.")
+        .hint("Ask whoever let you in.")
 }
 
 fn ends(code: ErrorCode) -> bool {

@@ -1,5 +1,5 @@
 //! One request handed on to a program inside, and its answer handed back: bodies stream both ways, a WebSocket becomes
-//! two joined byte streams. Ends when either side does, when the caller's credential does, or when the server stops.
+//! two joined byte streams. Ends when either side does, when the caller may not look at the session any more, or when the server stops.
 
 use super::headers;
 use crate::ApiState;
@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::{StreamExt, future};
-use greenroom_domain::{ErrorCode, Problem};
+use greenroom_domain::{ErrorCode, Problem, SessionId};
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Uri, Version};
@@ -29,6 +29,7 @@ const HEADERS: usize = 256;
 pub(super) struct Way {
     pub(super) state: ApiState,
     pub(super) caller: Caller,
+    pub(super) session: SessionId,
     pub(super) slot: Slot,
     pub(super) host: Authority,
     pub(super) is_secure: bool,
@@ -106,12 +107,12 @@ impl Way {
     }
 
     fn over(self) -> (impl Future<Output = ()> + Send, Slot) {
-        let Self { state, caller, slot, .. } = self;
+        let Self { state, caller, session, slot, .. } = self;
         let shutdown = state.shutdown.clone();
         let over = async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = revoked(state, caller) => {}
+                () = revoked(state, caller, session) => {}
             }
         };
         (over, slot)

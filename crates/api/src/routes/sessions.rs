@@ -9,8 +9,8 @@ use axum::extract::State;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
-    CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment, SessionView,
-    SubmitCommand,
+    Blame, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment,
+    SessionView, SubmitCommand,
 };
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
@@ -151,8 +151,9 @@ pub(super) async fn delete(
 
 /// Command a session
 ///
-/// Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename. Done once per key: the same key again gets the same receipt. A
-/// command that the session refuses has a receipt with the problem.
+/// Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename; decide who takes part and
+/// what the session is open for. Done once per key: the same key again gets the same receipt. A command that the session
+/// refuses has a receipt with the problem.
 #[utoipa::path(post, path = "/sessions/{id}/commands", operation_id = "submit_command", tag = "sessions",
     params(("id" = SessionId, Path)),
     request_body = SubmitCommand,
@@ -232,6 +233,34 @@ pub(super) async fn trace(
     QueryOf(query): QueryOf<OneTurn>,
 ) -> Answer<Vec<TurnTrace>> {
     Ok(Json(state.app.session_trace(&caller.person, id, query.turn).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OneFile {
+    /// From the repository's root.
+    path: String,
+}
+
+/// Say which prompts made which line of a file
+///
+/// As the file is now in the session's working tree; lines from before the session say so. At most 1 MiB of text.
+#[utoipa::path(get, path = "/sessions/{id}/blame", operation_id = "session_blame", tag = "sessions",
+    params(("id" = SessionId, Path), OneFile),
+    responses(
+        (status = 200, body = Blame),
+        (status = 404, description = "`session_unknown`, `file_unknown`", body = ErrorBody),
+        (status = 413, description = "`too_large`", body = ErrorBody),
+        (status = 502, description = "`sandbox_lost`, `sandbox_failed`", body = ErrorBody),
+    ))]
+pub(super) async fn blame(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+    QueryOf(file): QueryOf<OneFile>,
+) -> Answer<Blame> {
+    Ok(Json(state.app.session_blame(&caller.person, id, &file.path).await?))
 }
 
 /// Compare a session's working tree with its base commit

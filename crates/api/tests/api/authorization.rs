@@ -24,6 +24,7 @@ fn routes() -> Vec<(String, String, bool)> {
                 .replace("{name}", "sample")
                 .replace("{id}", "any")
                 .replace("{digest}", "any")
+                .replace("{link}", "any")
                 .replace("{login}", "ada");
             routes.push((method.to_uppercase(), path, !operation["security"].is_null()));
         }

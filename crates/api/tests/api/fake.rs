@@ -11,7 +11,7 @@ use greenroom_app::{BlobFile, GitService, HookCall, Rights, RightsChanges, Right
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
-    Person, PersonId, Problem, RepositoryName, Role, SessionId,
+    Person, PersonId, Problem, RepositoryName, Role, SessionId, ShareLinkId,
 };
 use greenroom_telemetry::{Gauges, Telemetry};
 use greenroom_wire::*;
@@ -144,6 +144,8 @@ fn session_view(id: SessionId) -> SessionView {
         news_seq: PAST,
         created_at_ms: 1,
         updated_at_ms: 1,
+        team_access: Default::default(),
+        my_rights: vec![],
     }
 }
 
@@ -375,6 +377,26 @@ impl UseCases for Fake {
     async fn entries(&self, _: &Person, _: SessionId, _: u64, _: usize) -> Result<EntryPage> {
         Ok(EntryPage { entries: vec![], head_seq: PAST })
     }
+    async fn session_people(&self, _: &Person, _: SessionId) -> Result<SessionPeople> {
+        unused()
+    }
+    async fn create_share_link(
+        &self,
+        _: &Person,
+        _: SessionId,
+        _: CreateShareLink,
+    ) -> Result<ShareLinkCreated> {
+        unused()
+    }
+    async fn share_links(&self, _: &Person, _: SessionId) -> Result<Vec<ShareLinkView>> {
+        Ok(vec![])
+    }
+    async fn revoke_share_link(&self, _: &Person, _: SessionId, _: ShareLinkId) -> Result<()> {
+        Err(problem(ErrorCode::ShareLinkUnknown))
+    }
+    async fn use_share_link(&self, _: &Person, _: UseShareLink) -> Result<SessionView> {
+        Err(problem(ErrorCode::ShareLinkUnknown))
+    }
     async fn presence(&self, _: &Person, _: SessionId) -> Result<Presence> {
         Ok(Presence::default())
     }
@@ -433,6 +455,9 @@ impl UseCases for Fake {
     }
     async fn session_diff(&self, _: &Person, _: SessionId) -> Result<Vec<FileDiffView>> {
         Ok(vec![])
+    }
+    async fn session_blame(&self, _: &Person, _: SessionId, _: &str) -> Result<Blame> {
+        Err(problem(ErrorCode::FileUnknown))
     }
     async fn attach(
         &self,

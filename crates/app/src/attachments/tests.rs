@@ -44,6 +44,7 @@ fn creation(row: &RepositoryRow, files: Vec<AttachmentRef>) -> CreateSession {
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     }
 }
 

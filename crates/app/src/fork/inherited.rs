@@ -41,6 +41,7 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         | Event::NoticeGiven { .. }
         | Event::TodoChanged { .. }
         | Event::ArtifactPublished { .. }
+        | Event::FilesMarked { .. }
         | Event::TurnInterrupted { .. } => Some(event.clone()),
         Event::AssistantMessage { turn, content, blocks, raw, stop_reason, model, .. } => {
             Some(Event::AssistantMessage {

@@ -19,8 +19,9 @@ impl Inner {
         match self.directory.project(projection).await? {
             Projected::Done => {
                 let repository = row.repository;
+                let participants = row.participants.iter().map(|(person, _)| *person).collect();
                 let session = Arc::new(crate::sessions::view_of_row(*row));
-                self.list_changes.tell(ListChange::Changed { repository, session });
+                self.list_changes.tell(ListChange::Changed { repository, session, participants });
             }
             // A lane delivers one letter of a session at a time.
             Projected::Moved => tracing::error!(%session, "another process uses this directory"),
@@ -50,6 +51,8 @@ pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
         news_seq: state.news_seq,
         created_at_ms: origin.created_at_ms,
         updated_at_ms: state.updated_at_ms,
+        team_access: state.access.team,
+        participants: state.access.participants.iter().map(|of| (of.person, of.role())).collect(),
     })
 }
 

@@ -1,14 +1,14 @@
 //! A session's outbox as people see it.
 
 use crate::{App, Result};
-use greenroom_domain::{Consumer, Person, Role, SessionId};
+use greenroom_domain::{Consumer, Person, Right, SessionId};
 use greenroom_wire::{ConsumerStatus, ConsumerView, OutboxView};
 use tokio::time::Instant;
 
 impl App {
     /// Who is told of this session, how far each is, and what could not be delivered.
     pub async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView> {
-        let state = self.open(caller, Role::Viewer, id).await?.state().await?;
+        let state = self.open(caller, Right::View, id).await?.state().await?;
         let cursors = self.inner.directory.cursors(id).await?;
         let exports = self.inner.telemetry.exports();
         let listed = Consumer::ALL.into_iter().filter(|one| *one != Consumer::Collector || exports);

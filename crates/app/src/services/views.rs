@@ -2,7 +2,7 @@
 
 use super::Services;
 use crate::{App, Result};
-use greenroom_domain::{ErrorCode, Person, Problem, Role, SessionId};
+use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 use greenroom_image::ImageManifest;
 use greenroom_sandbox::{Error, SandboxStream, Usage};
 use greenroom_wire::{PortView, ServiceView, SessionEnvironment};
@@ -30,7 +30,7 @@ impl Services {
 impl App {
     /// What surrounds a session's conversation. Starts nothing. Addresses of ports are the interface's to fill.
     pub async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment> {
-        let handle = self.open(caller, Role::Viewer, id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         let state = handle.state().await?;
         let image = state.workspace.image.or(state.origin.as_ref().and_then(|origin| origin.image));
         let ready = self.inner.workspaces.ready(id);
@@ -64,7 +64,7 @@ impl App {
         session: SessionId,
         port: u16,
     ) -> Result<Box<dyn SandboxStream>> {
-        let handle = self.open(caller, Role::Viewer, session).await?;
+        let handle = self.open(caller, Right::View, session).await?;
         let sandbox = self.inner.ensure_sandbox(&handle).await?;
         sandbox.connect(port).await.map_err(|error| unreached(port, error))
     }

@@ -65,7 +65,7 @@ impl SessionState {
         // Empty when it moves towards the end.
         let passed = self.queue.get(to..from).unwrap_or_default();
         match passed.iter().find(|other| !other.is_of(asking)) {
-            Some(other) if !asking.is_admin => Err(Problem::new(
+            Some(other) if !asking.is_admin() => Err(Problem::new(
                 ErrorCode::NotAllowed,
                 format!("Your prompt cannot go ahead of one that {} sent.", other.author.name),
             )
@@ -98,7 +98,7 @@ impl SessionState {
     /// A waiting prompt that is the asking person's, or any for an admin.
     fn changeable(&self, prompt: PromptId, asking: &Asking) -> Result<(usize, &QueuedPrompt), Problem> {
         let found = self.queued(prompt)?;
-        if found.1.is_of(asking) || asking.is_admin {
+        if found.1.is_of(asking) || asking.is_admin() {
             return Ok(found);
         }
         Err(Problem::new(

@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{Entry, TurnOutcome};
 use crate::money::Usage;
-use crate::{Author, Command, PersonId, Via};
+use crate::{Author, Command, PersonId, Role, Via};
 
 fn author(n: u128) -> Author {
     Author {
@@ -15,7 +15,8 @@ fn author(n: u128) -> Author {
 }
 
 fn asking(n: u128) -> Asking {
-    Asking { author: author(n), is_admin: n == ADMIN, model: Some("m".into()), attachments: vec![] }
+    let role = if n == ADMIN { Role::Admin } else { Role::Member };
+    Asking { author: author(n), role, model: Some("m".into()), attachments: vec![], subject: None }
 }
 
 const ADMIN: u128 = 9;

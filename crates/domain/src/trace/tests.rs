@@ -214,6 +214,7 @@ fn a_fork_counts_the_turns_that_it_took_over_and_shows_its_own() {
             turn: turn(2),
             snapshot: None,
         }),
+        team_access: Default::default(),
     };
     let traces = turns(&log(vec![
         (0, created),

@@ -69,6 +69,7 @@ async fn together(
             model: None,
             base_branch: None,
             budget: None,
+            team_access: Default::default(),
         };
         sessions.push((client, client.create_session(&new_key(), &body).await?.id));
     }

@@ -84,6 +84,7 @@ async fn make_sessions(world: &World, people: &[String], count: u32) -> Result<V
             model: None,
             base_branch: None,
             budget: None,
+            team_access: Default::default(),
         };
         async move { Ok::<_, Failure>(client.create_session(&new_key(), &body).await?.id) }
     };

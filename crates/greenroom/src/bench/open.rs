@@ -37,6 +37,7 @@ pub(crate) async fn run(global: &Global, out: Output, entries: u64, n: u32) -> R
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     };
     let session = world.desk.client.create_session(&new_key(), &body).await?.id;
     out.progress(&format!("a log of {entries} entries…\n"));

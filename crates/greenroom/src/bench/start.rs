@@ -255,6 +255,7 @@ async fn create_by(client: &Client, world: &World) -> Result<SessionId, Failure>
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     };
     Ok(client.create_session(&new_key(), &body).await?.id)
 }

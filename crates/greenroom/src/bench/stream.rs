@@ -231,6 +231,7 @@ impl Bench<'_> {
             model: None,
             base_branch: None,
             budget: None,
+            team_access: Default::default(),
             attachments: vec![],
         };
         let client: &Client = &self.world.desk.client;

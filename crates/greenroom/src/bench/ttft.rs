@@ -76,6 +76,7 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     };
     let session = client.create_session(&new_key(), &body).await?.id;
     let seen = server.requests().len();

@@ -1,5 +1,6 @@
 //! Arguments of each verb.
 
+use super::sharing::{People, Share};
 use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{
     BranchName, ChangeId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role, SessionId, TurnId,
@@ -26,6 +27,9 @@ pub(crate) struct Run {
     /// File to send along, at most 10; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) attach: Vec<PathBuf>,
+    /// Only for participants and admins; `session people` and `session share` let others in
+    #[arg(long)]
+    pub(crate) private: bool,
     /// Do not watch: print the session and return
     #[arg(long, short)]
     pub(crate) detach: bool,
@@ -69,6 +73,17 @@ pub(crate) enum Session {
     /// Look at the prompts that wait, and change them
     #[command(subcommand)]
     Queue(Queue),
+    /// Who takes part in a session, and what it is open for
+    #[command(subcommand)]
+    People(People),
+    /// Links that let others of the installation into a session
+    #[command(subcommand)]
+    Share(Share),
+    /// Follow a share link into its session
+    Join {
+        /// The link, or what follows its `#`
+        link: String,
+    },
     /// Stop the running turn; what was done is kept, and the next waiting prompt is answered
     Stop {
         session: SessionId,
@@ -80,6 +95,12 @@ pub(crate) enum Session {
     Rename { session: SessionId, title: String },
     /// Show what the session changed
     Diff { session: SessionId },
+    /// Show which prompts, and whose, made each line of a file
+    Blame {
+        session: SessionId,
+        /// From the repository's root
+        file: String,
+    },
     /// Show what its turns did and when: stages of the start, requests to the model, tool calls, snapshots
     Trace {
         session: SessionId,

@@ -6,7 +6,7 @@ use greenroom_domain::event::{
     SandboxPhase, ServicePhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome,
 };
 use greenroom_domain::money::Usage;
-use greenroom_domain::{Event, Problem};
+use greenroom_domain::{Event, Problem, SessionRole, TeamAccess};
 use greenroom_wire::{Presence, PresentPerson};
 use std::fmt::Write as _;
 
@@ -40,6 +40,42 @@ pub(crate) fn here(presence: &Presence) -> String {
     format!("Here: {}{more}", people.join(", "))
 }
 
+/// Who takes part from now on, and by whom.
+fn taking_part(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::ParticipantChanged { person, name, role: None, by, .. } if person == by => {
+            format!("{} left the session.", one_line(name, 60))
+        }
+        Event::ParticipantChanged { name, role: None, by_name, .. } => {
+            format!("{} removed {} from the session.", one_line(by_name, 60), one_line(name, 60))
+        }
+        Event::ParticipantChanged { name, role: Some(role), link: Some(_), .. } => {
+            let what = if *role == SessionRole::Viewer { "look" } else { "take part" };
+            format!("{} came by a link, to {what}.", one_line(name, 60))
+        }
+        Event::ParticipantChanged { name, role: Some(role), by_name, .. } => {
+            let what = match role {
+                SessionRole::Viewer => "a viewer",
+                SessionRole::Contributor => "a contributor",
+                SessionRole::Owner => "an owner",
+            };
+            format!("{} made {} {what} of the session.", one_line(by_name, 60), one_line(name, 60))
+        }
+        Event::TeamAccessChanged { access, name, .. } => {
+            let what = match access {
+                TeamAccess::Contribute => "opened the session for everyone to take part",
+                TeamAccess::View => "opened the session for everyone to look",
+                TeamAccess::None => "made the session private",
+            };
+            format!("{} {what}.", one_line(name, 60))
+        }
+        Event::ShareLinkRevoked { name, .. } => {
+            format!("{} revoked a link; who was here only by it is not any more.", one_line(name, 60))
+        }
+        _ => return None,
+    })
+}
+
 /// `None` for what has no line: it is shown elsewhere, or matters to programs only.
 pub(crate) fn note(event: &Event) -> Option<String> {
     Some(match event {
@@ -53,6 +89,9 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         Event::PromptEdited { .. } => paint(DIM, "A waiting prompt was edited."),
         Event::PromptWithdrawn { .. } => paint(DIM, "A waiting prompt was withdrawn."),
         Event::PromptMoved { .. } => paint(DIM, "A waiting prompt was moved."),
+        Event::ParticipantChanged { .. }
+        | Event::TeamAccessChanged { .. }
+        | Event::ShareLinkRevoked { .. } => paint(DIM, taking_part(event)?),
         Event::QueueHeld { name, .. } => {
             paint(WARN, format!("{} held back the prompts that wait.", one_line(name, 60)))
         }

@@ -57,6 +57,7 @@ async fn starts_and_stops(data: &Path) {
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     };
     let session = client.create_session(&new_key(), &body).await.unwrap().id;
     // Refused by the broker, and told: what was told keeps nothing of the server either.

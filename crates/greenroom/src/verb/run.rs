@@ -8,7 +8,7 @@ use crate::render::progress;
 use crate::watch::{Answered, Awaited, TurnWatch};
 use greenroom_client::new_key;
 use greenroom_domain::event::TurnOutcome;
-use greenroom_domain::{AttachmentRef, Command, Delivery, SessionId};
+use greenroom_domain::{AttachmentRef, Command, Delivery, SessionId, TeamAccess};
 use greenroom_wire::{CreateSession, SessionView};
 use serde::Serialize;
 
@@ -38,6 +38,7 @@ pub(crate) async fn run(desk: &Desk, arguments: Run) -> Result<Exit, Failure> {
         model: arguments.model,
         base_branch: arguments.base.map(|base| base.as_str().to_owned()),
         budget: None,
+        team_access: if arguments.private { TeamAccess::None } else { TeamAccess::default() },
     };
     let session = desk.client.create_session(&new_key(), &body).await?;
     begun(desk, &session, 0, arguments.detach).await

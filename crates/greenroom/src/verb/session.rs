@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, files, fork, now_ms, outbox, queue, run};
+use super::{Desk, blame, files, fork, now_ms, outbox, queue, run, sharing};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -26,6 +26,9 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             run::prompt(desk, session, run::Words { text: prompt, files }, delivery, detach).await
         }
         Session::Queue(verb) => queue::perform(desk, verb).await,
+        Session::People(verb) => sharing::people(desk, verb).await,
+        Session::Share(verb) => sharing::share(desk, verb).await,
+        Session::Join { link } => sharing::join(desk, &link).await,
         Session::Stop { session, hold } => stop(desk, session, hold).await,
         Session::Rename { session, title } => {
             let said = "The session has another title.";
@@ -36,6 +39,7 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             desk.out.document(&files, |files| diff::files(files))?;
             Ok(Exit::Done)
         }
+        Session::Blame { session, file } => blame::blame(desk, session, &file).await,
         Session::Trace { session, turn } => {
             let turns = desk.client.session_trace(session, turn).await?;
             desk.out.document(&turns, |turns| waterfall::text(turns))?;
@@ -104,7 +108,7 @@ fn list_text(frame: &SessionsFrame) -> String {
             status(session.status),
             one_line(&session.title, 60)
         ),
-        SessionsFrame::Removed { session } => format!("{session}  is deleted\n"),
+        SessionsFrame::Removed { session } => format!("{session}  is gone\n"),
         // One's own, for pages that show them.
         SessionsFrame::Read(_) | SessionsFrame::Draft(_) => String::new(),
         SessionsFrame::Error { problem } => format!("{problem}\n"),

@@ -7,6 +7,7 @@
 
 mod backup;
 mod bad_input;
+mod blame;
 mod canary;
 mod crash;
 mod demo;
@@ -25,6 +26,7 @@ mod preview;
 mod queue;
 mod real_repositories;
 mod restart;
+mod sharing;
 mod stop;
 mod support;
 mod work;

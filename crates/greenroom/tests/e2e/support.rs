@@ -352,6 +352,7 @@ pub(crate) fn session_body(repository: &str, prompt: Option<&str>) -> CreateSess
         model: None,
         base_branch: None,
         budget: None,
+        team_access: Default::default(),
     }
 }
 

@@ -4,7 +4,8 @@
 use async_trait::async_trait;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Asking, Author, Command, Delivery, Entry, Event, PersonId, RepositoryId, SessionId, SessionState, Via,
+    Asking, Author, Command, Delivery, Entry, Event, PersonId, RepositoryId, Role, SessionId, SessionState,
+    Via,
 };
 use greenroom_session::{
     Effects, FileSessions, Hibernation, Live, Registry, SessionHandle, StoredReceipt, Subscription, Summary,
@@ -28,6 +29,7 @@ impl Effects for Hold {
         self.turns.send((turn, state, conversation)).expect("the test listens");
     }
     fn publish(&self, _: Summary) {}
+    fn rights_changed(&self, _: SessionId) {}
     async fn model_of(&self, _: &SessionState) -> Option<String> {
         Some("test".into())
     }
@@ -90,7 +92,13 @@ pub(crate) fn author(n: u128) -> Author {
 }
 
 pub(crate) fn asking(n: u128) -> Asking {
-    Asking { author: author(n), is_admin: false, model: Some("test".into()), attachments: vec![] }
+    Asking {
+        author: author(n),
+        role: Role::Member,
+        model: Some("test".into()),
+        attachments: vec![],
+        subject: None,
+    }
 }
 
 pub(crate) fn created() -> Event {
@@ -105,6 +113,7 @@ pub(crate) fn created() -> Event {
         budget: Budget::default(),
         image: None,
         forked_from: None,
+        team_access: Default::default(),
     }
 }
 

@@ -1,0 +1,309 @@
+//! Who may use which session, over a whole app: every use of a private one, and the life of a link.
+
+use crate::testing::{Bounds, World, until};
+use crate::{App, RightsOf};
+use greenroom_domain::{
+    Command, Delivery, ErrorCode, Person, Problem, Right, Role, SessionId, SessionRole, ShareKind, TeamAccess,
+};
+use greenroom_wire::{
+    ClientKind, CreateShareLink, Exec, ForkSession, SessionsFrame, ShareLinkCreated, ShareLinkState,
+    SubmitCommand, UseShareLink, WriteDraft,
+};
+
+struct Place {
+    world: World,
+    session: SessionId,
+    ada: Person,
+    ben: Person,
+}
+
+impl Place {
+    /// A session of Ada's that is private to her.
+    async fn private() -> Self {
+        let place = Self::open().await;
+        place.command(&place.ada, Command::SetTeamAccess { access: TeamAccess::None }).await.unwrap();
+        until("the list knows", async || place.listed(&place.ben).await.is_empty()).await;
+        place
+    }
+
+    async fn open() -> Self {
+        let world = World::start(Bounds::without_pool()).await;
+        let row = world.add_repository("sample").await;
+        let (ada, ben) = (world.member("ada").await, world.member("ben").await);
+        let session = world.session(&ada, &row).await;
+        Self { world, session, ada, ben }
+    }
+
+    fn app(&self) -> &App {
+        &self.world.app
+    }
+
+    async fn command(&self, by: &Person, command: Command) -> Result<(), Problem> {
+        let key = format!("key-{:032x}", self.world.inner().id_parts().1).parse().unwrap();
+        let body = SubmitCommand { key, command };
+        match self.app().submit_command(by, self.session, body).await?.problem {
+            Some(problem) => Err(problem),
+            None => Ok(()),
+        }
+    }
+
+    async fn listed(&self, by: &Person) -> Vec<SessionId> {
+        let sessions = self.app().sessions(by, None, 10).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect()
+    }
+
+    async fn link(&self, by: &Person, kind: ShareKind, life_s: Option<u64>) -> ShareLinkCreated {
+        self.app().create_share_link(by, self.session, CreateShareLink { kind, life_s }).await.unwrap()
+    }
+
+    async fn follow(&self, by: &Person, link: &ShareLinkCreated) -> Result<Vec<Right>, ErrorCode> {
+        let body = UseShareLink { secret: link.secret.clone() };
+        let followed = self.app().use_share_link(by, body).await;
+        followed.map(|session| session.my_rights).map_err(|problem| problem.code)
+    }
+
+    async fn state_of(&self, link: &ShareLinkCreated) -> (ShareLinkState, u32) {
+        let links = self.app().share_links(&self.world.admin, self.session).await.unwrap();
+        let found = links.into_iter().find(|view| view.id == link.link.id).unwrap();
+        (found.state, found.joined)
+    }
+
+    /// Every use of a session that only looks, by name.
+    async fn looks(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
+        let (app, id) = (self.app(), self.session);
+        let code = |problem: Problem| problem.code;
+        vec![
+            ("session", app.session(by, id).await.err().map(code)),
+            ("people", app.session_people(by, id).await.err().map(code)),
+            ("queue", app.queue(by, id).await.err().map(code)),
+            ("entries", app.entries(by, id, 0, 10).await.err().map(code)),
+            ("entries_before", app.entries_before(by, id, 9, 10).await.err().map(code)),
+            ("subscribe", app.subscribe(by, id, 0, None, ClientKind::Api).await.err().map(code)),
+            ("trace", app.session_trace(by, id, None).await.err().map(code)),
+            ("artifacts", app.artifacts(by, id).await.err().map(code)),
+            ("environment", app.session_environment(by, id).await.err().map(code)),
+            ("presence", app.presence(by, id).await.err().map(code)),
+            ("mark_read", app.mark_read(by, id, 1).await.err().map(code)),
+        ]
+    }
+
+    /// Every use that steers the work.
+    async fn steers(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
+        let (app, id) = (self.app(), self.session);
+        let code = |problem: Problem| problem.code;
+        let exec = Exec { command: "true".into(), timeout_ms: None };
+        let draft = WriteDraft { text: "x".into(), revision: 0 };
+        let link = CreateShareLink { kind: ShareKind::View, life_s: None };
+        let bytes: crate::Upload = Box::new(&b"x"[..]);
+        vec![
+            ("rename", self.command(by, Command::Rename { title: "Other".into() }).await.err().map(code)),
+            ("exec", app.exec(by, id, exec).await.err().map(code)),
+            ("attach", app.attach(by, Some(id), "a.txt", Some(1), bytes).await.err().map(code)),
+            ("typing", app.say_typing(by, id, ClientKind::Web, true).await.err().map(code)),
+            ("draft", app.draft(by, Some(id), None).await.err().map(code)),
+            ("write_draft", app.write_draft(by, Some(id), None, draft).await.err().map(code)),
+            ("share", app.create_share_link(by, id, link).await.err().map(code)),
+            ("links", app.share_links(by, id).await.err().map(code)),
+        ]
+    }
+
+    async fn fork(&self, by: &Person) -> Option<ErrorCode> {
+        let body = ForkSession { turn: None, title: None, prompt: None };
+        let key = format!("fork-{:032x}", self.world.inner().id_parts().1).parse().unwrap();
+        self.app().fork_session(by, &key, self.session, body).await.err().map(|problem| problem.code)
+    }
+}
+
+fn all_are(uses: Vec<(&'static str, Option<ErrorCode>)>, expected: Option<ErrorCode>) {
+    for (name, code) in uses {
+        assert_eq!(code, expected, "{name}");
+    }
+}
+
+fn prompt() -> Command {
+    Command::Prompt { text: "do".into(), delivery: Delivery::Queue, attachments: vec![] }
+}
+
+#[tokio::test]
+async fn for_who_has_no_part_in_it_a_private_session_is_not_there() {
+    let place = Place::private().await;
+    let unknown = Some(ErrorCode::SessionUnknown);
+    all_are(place.looks(&place.ben).await, unknown);
+    all_are(place.steers(&place.ben).await, unknown);
+    assert_eq!(place.fork(&place.ben).await, unknown);
+    let deleted = place.app().delete_session(&place.ben, place.session).await;
+    assert_eq!(deleted.unwrap_err().code, ErrorCode::SessionUnknown);
+    assert_eq!(place.listed(&place.ada).await, [place.session]);
+    assert_eq!(place.listed(&place.world.admin).await, [place.session], "an admin sees all");
+    all_are(place.looks(&place.world.admin).await, None);
+}
+
+#[tokio::test]
+async fn a_viewer_of_a_session_looks_and_steers_nothing() {
+    let place = Place::private().await;
+    let link = place.link(&place.ada, ShareKind::View, None).await;
+    assert_eq!(place.follow(&place.ben, &link).await, Ok(vec![Right::View]));
+    all_are(place.looks(&place.ben).await, None);
+    all_are(place.steers(&place.ben).await, Some(ErrorCode::NotAllowed));
+    assert_eq!(place.fork(&place.ben).await, Some(ErrorCode::NotAllowed));
+    assert_eq!(place.command(&place.ben, prompt()).await.unwrap_err().code, ErrorCode::NotAllowed);
+    until("it is on the list", async || place.listed(&place.ben).await == [place.session]).await;
+}
+
+#[tokio::test]
+async fn whoever_takes_part_by_a_link_prompts_and_is_out_when_it_is_revoked() {
+    let place = Place::private().await;
+    let link = place.link(&place.ada, ShareKind::TakePart, None).await;
+    place.follow(&place.ben, &link).await.unwrap();
+    all_are(place.steers(&place.ben).await, None);
+    place.command(&place.ben, prompt()).await.unwrap();
+    assert_eq!(place.state_of(&link).await, (ShareLinkState::Active, 1));
+    let mut changes = place.app().rights_changes();
+    let told = changes.concerning(None, Some(place.session));
+    // Neither the other's link, nor anybody's that one did not make.
+    let refused = place.app().revoke_share_link(&place.ben, place.session, link.link.id).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::NotAllowed);
+    place.app().revoke_share_link(&place.ada, place.session, link.link.id).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(20), told).await.expect("open streams are told");
+    all_are(place.looks(&place.ben).await, Some(ErrorCode::SessionUnknown));
+    assert_eq!(place.follow(&place.ben, &link).await, Err(ErrorCode::ShareLinkUnknown));
+    assert_eq!(place.state_of(&link).await, (ShareLinkState::Revoked, 0));
+    place.app().revoke_share_link(&place.ada, place.session, link.link.id).await.expect("again is no error");
+}
+
+#[tokio::test]
+async fn a_link_ends_with_its_time_and_with_its_makers_own_part() {
+    let place = Place::private().await;
+    let role = SessionRole::Contributor;
+    place.command(&place.ada, Command::SetParticipant { person: place.ben.id, role }).await.unwrap();
+    let bens = place.link(&place.ben, ShareKind::TakePart, None).await;
+    let cid = place.world.member("cid").await;
+    place.command(&place.ada, Command::RemoveParticipant { person: place.ben.id }).await.unwrap();
+    assert_eq!(place.follow(&cid, &bens).await, Err(ErrorCode::ShareLinkUnknown));
+    assert_eq!(place.state_of(&bens).await.0, ShareLinkState::Disowned);
+
+    let brief = place.link(&place.ada, ShareKind::View, Some(60)).await;
+    let inner = place.world.inner();
+    let digest = crate::secrets::digest("past");
+    let row = inner.directory.share_links(place.session).await.unwrap().remove(0);
+    let past = greenroom_directory::ShareLinkRow {
+        id: greenroom_domain::ShareLinkId::from_parts(1, 1),
+        made_at_ms: 1,
+        expires_at_ms: 2,
+        ..row
+    };
+    inner.directory.add_share_link(digest, past, 99).await.unwrap();
+    let expired = place.app().use_share_link(&cid, UseShareLink { secret: "past".into() }).await;
+    assert_eq!(expired.unwrap_err().code, ErrorCode::ShareLinkUnknown);
+    assert_eq!(place.follow(&cid, &brief).await, Ok(vec![Right::View]));
+}
+
+#[tokio::test]
+async fn links_are_bounded_in_number_and_life_and_their_secrets_are_kept_nowhere() {
+    let place = Place::private().await;
+    for life_s in [Some(0), Some(59), Some(90 * 24 * 3600 + 1), Some(u64::MAX)] {
+        let body = CreateShareLink { kind: ShareKind::View, life_s };
+        let refused = place.app().create_share_link(&place.ada, place.session, body).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidRequest, "{life_s:?}");
+    }
+    let first = place.link(&place.ada, ShareKind::View, None).await;
+    for _ in 1..super::LIVING_LINKS {
+        place.link(&place.ada, ShareKind::View, None).await;
+    }
+    let body = || CreateShareLink { kind: ShareKind::View, life_s: None };
+    let refused = place.app().create_share_link(&place.ada, place.session, body()).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::QuotaReached);
+    place.app().revoke_share_link(&place.ada, place.session, first.link.id).await.unwrap();
+    place.app().create_share_link(&place.ada, place.session, body()).await.expect("there is room again");
+    for file in ["greenroom.db", "greenroom.db-wal"] {
+        let bytes = std::fs::read(place.world.data.path().join(file)).unwrap_or_default();
+        let secret = first.secret.as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{file}");
+    }
+    assert!(!format!("{first:?}").contains(&first.secret));
+}
+
+#[tokio::test]
+async fn a_list_that_is_followed_loses_what_becomes_private_and_never_hears_of_it_again() {
+    let place = Place::open().await;
+    until("it is listed", async || place.listed(&place.ben).await == [place.session]).await;
+    let mut list = place.app().follow_sessions(&place.ben, None).await.unwrap();
+    assert!(
+        matches!(list.next().await.unwrap(), SessionsFrame::Snapshot { sessions, .. } if sessions.len() == 1)
+    );
+    place.command(&place.ada, Command::SetTeamAccess { access: TeamAccess::None }).await.unwrap();
+    loop {
+        match list.next().await.unwrap() {
+            SessionsFrame::Changed { session } => assert_eq!(session.id, place.session),
+            told => {
+                assert!(matches!(told, SessionsFrame::Removed { session } if session == place.session));
+                break;
+            }
+        }
+    }
+    place.command(&place.ada, Command::Rename { title: "Secret".into() }).await.unwrap();
+    let role = SessionRole::Viewer;
+    place.command(&place.ada, Command::SetParticipant { person: place.ben.id, role }).await.unwrap();
+    let told = list.next().await.unwrap();
+    assert!(matches!(&told, SessionsFrame::Changed { session } if session.title == "Secret"), "{told:?}");
+    let people = place.app().session_people(&place.ben, place.session).await.unwrap();
+    assert_eq!(people.my_role, Some(SessionRole::Viewer));
+}
+
+#[tokio::test]
+async fn a_session_that_is_private_from_its_beginning_was_never_on_a_list() {
+    let place = Place::open().await;
+    let mut list = place.app().follow_sessions(&place.ben, None).await.unwrap();
+    list.next().await.unwrap();
+    let body = greenroom_wire::CreateSession {
+        repository: "sample".parse().unwrap(),
+        prompt: None,
+        attachments: vec![],
+        title: None,
+        model: None,
+        base_branch: None,
+        budget: None,
+        team_access: TeamAccess::None,
+    };
+    let hidden = place.app().create_session(&place.ada, &"hidden".parse().unwrap(), body).await.unwrap().id;
+    until("its maker has it", async || place.listed(&place.ada).await.contains(&hidden)).await;
+    place.command(&place.ada, Command::Rename { title: "Seen".into() }).await.unwrap();
+    loop {
+        let SessionsFrame::Changed { session } = list.next().await.unwrap() else {
+            panic!("nothing is removed")
+        };
+        assert_eq!(session.id, place.session);
+        if session.title == "Seen" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_given_to_people_of_the_installation_only_and_within_its_frame() {
+    let place = Place::private().await;
+    let set = |person| Command::SetParticipant { person, role: SessionRole::Contributor };
+    let nobody = greenroom_domain::PersonId::from_parts(1, 1);
+    assert_eq!(place.command(&place.ada, set(nobody)).await.unwrap_err().code, ErrorCode::PersonUnknown);
+    let guest = greenroom_wire::AddPerson {
+        login: "guest".parse().unwrap(),
+        name: "Guest".into(),
+        email: "guest@test.invalid".into(),
+        role: Role::Viewer,
+    };
+    let guest = place.app().add_person(&place.world.admin, guest).await.unwrap().person;
+    assert_eq!(place.command(&place.ada, set(guest.id)).await.unwrap_err().code, ErrorCode::NotAllowed);
+    let link = place.link(&place.ada, ShareKind::TakePart, None).await;
+    assert_eq!(place.follow(&guest, &link).await, Ok(vec![Right::View]));
+}
+
+/// Who changes a person's role for the whole installation tells it by the person.
+#[tokio::test]
+async fn a_change_in_one_session_is_not_told_to_another() {
+    let place = Place::private().await;
+    let mut changes = place.app().rights_changes();
+    place.link(&place.ada, ShareKind::View, None).await;
+    place.app().rights_changed(RightsOf::Session(SessionId::from_parts(1, 1)));
+    let other = changes.concerning(None, Some(place.session));
+    assert!(futures::FutureExt::now_or_never(other).is_none());
+}

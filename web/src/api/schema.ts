@@ -775,6 +775,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/blame": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say which prompts made which line of a file
+         * @description As the file is now in the session's working tree; lines from before the session say so. At most 1 MiB of text.
+         */
+        get: operations["session_blame"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/blobs/{digest}": {
         parameters: {
             query?: never;
@@ -806,8 +826,9 @@ export interface paths {
         put?: never;
         /**
          * Command a session
-         * @description Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename. Done once per key: the same key again gets the same receipt. A
-         *     command that the session refuses has a receipt with the problem.
+         * @description Prompt; edit, move or withdraw a waiting prompt, or choose when it is answered; stop; rename; decide who takes part and
+         *     what the session is open for. Done once per key: the same key again gets the same receipt. A command that the session
+         *     refuses has a receipt with the problem.
          */
         post: operations["submit_command"];
         delete?: never;
@@ -960,6 +981,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/participants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List who takes part in a session
+         * @description With what everyone of the installation may do in it, and what the caller may. Changed by the commands
+         *     `set_participant`, `remove_participant` and `set_team_access`.
+         */
+        get: operations["session_people"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/presence": {
         parameters: {
             query?: never;
@@ -1033,6 +1075,52 @@ export interface paths {
         put: operations["mark_read"];
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/share-links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a session's share links
+         * @description Newest first, those that do not work any more included. Their secrets are kept nowhere.
+         */
+        get: operations["share_links"];
+        put?: never;
+        /**
+         * Make a share link
+         * @description People of the installation who follow it, signed in, may look at the session or take part in it. Answers its secret
+         *     this once. Said again, it makes another link: at most 20 of a session live at a time.
+         */
+        post: operations["create_share_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/share-links/{link}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a share link
+         * @description Nobody comes by it any more, and who takes part only by it does so no more: their open streams end at once. For its
+         *     maker and the session's owners.
+         */
+        delete: operations["revoke_share_link"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1116,6 +1204,26 @@ export interface paths {
          * @description Shown to the others at the session for six seconds; said again while it is so.
          */
         post: operations["say_typing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/share-links/use": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Follow a share link
+         * @description Lets the caller into its session and answers the session. The same again says the same.
+         */
+        post: operations["use_share_link"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1297,6 +1405,54 @@ export interface components {
             on_behalf_of: components["schemas"]["PersonId"];
             via: components["schemas"]["Via"];
         };
+        /** @description A file of a session's working tree, line by line. */
+        Blame: {
+            /** @description All lines, in order; neighbours of one origin together. */
+            parts: components["schemas"]["BlamePart"][];
+            /** @description From the repository's root. */
+            path: string;
+            /** @description Those that `parts` name, in the order in which they were sent. */
+            prompts: components["schemas"]["BlamePrompt"][];
+        };
+        BlamePart: {
+            by: components["schemas"]["BlamedOn"];
+            /**
+             * Format: int32
+             * @description Counted from 1.
+             */
+            first_line: number;
+            lines: string[];
+        };
+        BlamePrompt: {
+            author: components["schemas"]["Author"];
+            prompt: components["schemas"]["PromptId"];
+            /** @description Its first line, at most 200 characters. */
+            text: string;
+        };
+        /** @description Where lines are from. Found out by git inside the session's sandbox, whose code can mislead it. */
+        BlamedOn: {
+            /** @description As the commit says. */
+            author: string;
+            commit: components["schemas"]["CommitHash"];
+            /** @enum {string} */
+            kind: "before_session";
+            summary: string;
+        } | {
+            /** @description It still works. */
+            is_running: boolean;
+            /** @enum {string} */
+            kind: "prompts";
+            prompts: components["schemas"]["PromptId"][];
+            turn: components["schemas"]["TurnId"];
+        } | {
+            /** @enum {string} */
+            kind: "command";
+            name: string;
+            person: components["schemas"]["PersonId"];
+        } | {
+            /** @enum {string} */
+            kind: "unmarked";
+        };
         BlobDigest: string;
         /** @description Id of a block */
         BlockId: string;
@@ -1424,6 +1580,9 @@ export interface components {
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
          *     - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
+         *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
+         *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
+         *       whom an owner gave a role, or removed.
          */
         Command: {
             /** @description Files that were uploaded to this session, at most 10. */
@@ -1467,6 +1626,19 @@ export interface components {
             consumer: components["schemas"]["Consumer"];
             /** @enum {string} */
             type: "retry_dead_letter";
+        } | {
+            person: components["schemas"]["PersonId"];
+            role: components["schemas"]["SessionRole"];
+            /** @enum {string} */
+            type: "set_participant";
+        } | {
+            person: components["schemas"]["PersonId"];
+            /** @enum {string} */
+            type: "remove_participant";
+        } | {
+            access: components["schemas"]["TeamAccess"];
+            /** @enum {string} */
+            type: "set_team_access";
         };
         /** @description A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused. */
         CommandId: string;
@@ -1528,7 +1700,17 @@ export interface components {
             /** @description The first prompt; may follow later. */
             prompt?: string | null;
             repository: components["schemas"]["RepositoryName"];
+            /** @description What everyone of the installation may do in it; `contribute` when not said. */
+            team_access?: components["schemas"]["TeamAccess"];
             title?: string | null;
+        };
+        CreateShareLink: {
+            kind: components["schemas"]["ShareKind"];
+            /**
+             * Format: int64
+             * @description Seconds until nobody can come by it any more: 60 to 7776000 (90 days); 604800 (7 days) when not said.
+             */
+            life_s?: number | null;
         };
         CreateToken: {
             login?: components["schemas"]["LoginName"] | null;
@@ -1667,7 +1849,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -1693,6 +1875,8 @@ export interface components {
             model?: string | null;
             repository: components["schemas"]["RepositoryId"];
             repository_name: components["schemas"]["RepositoryName"];
+            /** @description What everyone of the installation may do in it. */
+            team_access?: components["schemas"]["TeamAccess"];
             title: string;
             /** @enum {string} */
             type: "session_created";
@@ -1741,6 +1925,27 @@ export interface components {
             name: string;
             /** @enum {string} */
             type: "queue_released";
+        } | {
+            by: components["schemas"]["PersonId"];
+            by_name: string;
+            link?: components["schemas"]["ShareLinkId"] | null;
+            name: string;
+            person: components["schemas"]["PersonId"];
+            role?: components["schemas"]["SessionRole"] | null;
+            /** @enum {string} */
+            type: "participant_changed";
+        } | {
+            access: components["schemas"]["TeamAccess"];
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "team_access_changed";
+        } | {
+            by: components["schemas"]["PersonId"];
+            link: components["schemas"]["ShareLinkId"];
+            name: string;
+            /** @enum {string} */
+            type: "share_link_revoked";
         } | {
             prompts: components["schemas"]["PromptId"][];
             turn: components["schemas"]["TurnId"];
@@ -1859,6 +2064,11 @@ export interface components {
             turn?: components["schemas"]["TurnId"] | null;
             /** @enum {string} */
             type: "snapshot_taken";
+        } | {
+            commit: components["schemas"]["CommitHash"];
+            of: components["schemas"]["MarkedFor"];
+            /** @enum {string} */
+            type: "files_marked";
         } | {
             snapshot: components["schemas"]["SnapshotId"];
             /** @enum {string} */
@@ -2221,6 +2431,18 @@ export interface components {
             /** Format: int64 */
             seq: number;
         };
+        /** @description Whose work the files hold that was not there at the mark before. */
+        MarkedFor: {
+            /** @enum {string} */
+            kind: "turn";
+            prompts: components["schemas"]["PromptId"][];
+            turn: components["schemas"]["TurnId"];
+        } | {
+            /** @enum {string} */
+            kind: "command";
+            name: string;
+            person: components["schemas"]["PersonId"];
+        };
         /** @description How a repository follows its source. */
         MirrorView: {
             /**
@@ -2271,6 +2493,14 @@ export interface components {
              * @description The last entry of the session's log.
              */
             head_seq: number;
+        };
+        ParticipantView: {
+            /** @description They are here by links only: when those are revoked they are not. */
+            is_by_link: boolean;
+            login?: components["schemas"]["LoginName"] | null;
+            name: string;
+            person: components["schemas"]["PersonId"];
+            role: components["schemas"]["SessionRole"];
         };
         Permission: {
             is_allowed: boolean;
@@ -2524,6 +2754,11 @@ export interface components {
          */
         ResumeReason: "too_slow" | "stopping";
         /**
+         * @description What can be asked of a session.
+         * @enum {string}
+         */
+        Right: "view" | "prompt" | "share" | "manage";
+        /**
          * @description What a person may do in the installation. Each role includes the ones before it.
          * @enum {string}
          */
@@ -2594,6 +2829,19 @@ export interface components {
         };
         /** @description Id of a session */
         SessionId: string;
+        SessionPeople: {
+            my_rights: components["schemas"]["Right"][];
+            my_role?: components["schemas"]["SessionRole"] | null;
+            /** @description In order of their coming. */
+            participants: components["schemas"]["ParticipantView"][];
+            /** @description What everyone of the installation may do here. */
+            team_access: components["schemas"]["TeamAccess"];
+        };
+        /**
+         * @description What a participant may do in one session. Each role includes the ones before it.
+         * @enum {string}
+         */
+        SessionRole: "viewer" | "contributor" | "owner";
         /** @enum {string} */
         SessionStatus: "idle" | "running" | "failed";
         SessionView: {
@@ -2608,6 +2856,8 @@ export interface components {
             head_seq: number;
             id: components["schemas"]["SessionId"];
             model?: string | null;
+            /** @description What the reader may do in it. Lists do without: whoever opens the session is told. */
+            my_rights?: components["schemas"]["Right"][];
             /**
              * Format: int64
              * @description The last entry that is news: who has read less has something to look at.
@@ -2617,6 +2867,8 @@ export interface components {
             queued_prompts: number;
             repository: components["schemas"]["RepositoryName"];
             status: components["schemas"]["SessionStatus"];
+            /** @description What everyone of the installation may do in it. */
+            team_access?: components["schemas"]["TeamAccess"];
             title: string;
             /** Format: int64 */
             updated_at_ms: number;
@@ -2652,6 +2904,38 @@ export interface components {
         SetEgress: {
             /** @description At most 200. */
             additions: components["schemas"]["EgressAddition"][];
+        };
+        /**
+         * @description What a share link lets in for.
+         * @enum {string}
+         */
+        ShareKind: "view" | "take_part";
+        /** @description A new link: `secret` and `path` are shown once. */
+        ShareLinkCreated: {
+            link: components["schemas"]["ShareLinkView"];
+            /** @description On this server, for people of the installation who sign in. */
+            path: string;
+            secret: string;
+        };
+        /** @description Id of a share link */
+        ShareLinkId: string;
+        /** @enum {string} */
+        ShareLinkState: "active" | "expired" | "revoked" | "disowned";
+        ShareLinkView: {
+            /** Format: int64 */
+            expires_at_ms: number;
+            id: components["schemas"]["ShareLinkId"];
+            /**
+             * Format: int32
+             * @description People who are here by it and have no role of their own.
+             */
+            joined: number;
+            kind: components["schemas"]["ShareKind"];
+            /** Format: int64 */
+            made_at_ms: number;
+            made_by: components["schemas"]["PersonId"];
+            made_by_name: string;
+            state: components["schemas"]["ShareLinkState"];
         };
         /** @description Sign in with login and password; the answer sets the session cookie. */
         SignIn: {
@@ -2692,6 +2976,11 @@ export interface components {
             command: components["schemas"]["Command"];
             key: components["schemas"]["CommandId"];
         };
+        /**
+         * @description What everyone of the installation may do in a session without being a participant.
+         * @enum {string}
+         */
+        TeamAccess: "contribute" | "view" | "none";
         /** @description A step of a turn's start, in the order it happened. */
         TimelineMark: {
             /**
@@ -2832,6 +3121,9 @@ export interface components {
             output_tokens: number;
             /** Format: int64 */
             requests: number;
+        };
+        UseShareLink: {
+            secret: string;
         };
         /** @description Use a one-time sign-in link: of the first admin, or of a person an admin added. Sets a password. */
         UseSignInLink: {
@@ -7807,6 +8099,121 @@ export interface operations {
             };
         };
     };
+    session_blame: {
+        parameters: {
+            query: {
+                /** @description From the repository's root. */
+                path: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Blame"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown`, `file_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `sandbox_lost`, `sandbox_failed` */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     blob: {
         parameters: {
             query?: {
@@ -8852,6 +9259,100 @@ export interface operations {
             };
         };
     };
+    session_people: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionPeople"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     presence: {
         parameters: {
             query?: never;
@@ -9252,6 +9753,300 @@ export interface operations {
             };
         };
     };
+    share_links: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareLinkView"][];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_share_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateShareLink"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareLinkCreated"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `quota_reached`, `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_share_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+                link: components["schemas"]["ShareLinkId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown`, `share_link_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     session_socket: {
         parameters: {
             query?: never;
@@ -9595,6 +10390,111 @@ export interface operations {
                 };
             };
             /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    use_share_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UseShareLink"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `share_link_unknown` */
             404: {
                 headers: {
                     [name: string]: unknown;

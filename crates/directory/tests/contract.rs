@@ -386,7 +386,7 @@ async fn share_links_are_found_by_digest_bounded_and_gone_with_their_session() {
 async fn running_sessions_are_found_after_a_restart_and_removed_ones_are_not() {
     let directory = fresh().await;
     let sample = repository(1, "sample");
-    let idle = SessionRow { status: SessionStatus::Idle, ..session(2, &sample) };
+    let idle = SessionRow { status: SessionStatus::Idle, queued_prompts: 0, ..session(2, &sample) };
     for row in [session(1, &sample), idle, session(3, &sample)] {
         put(&directory, row).await;
     }

@@ -112,8 +112,14 @@ const machine = createRoute({
   component: lazyRouteComponent(() => import("./pages/machine"), "MachinePage"),
 });
 
+const statistics = createRoute({
+  getParentRoute: () => app,
+  path: "/settings/statistics",
+  component: lazyRouteComponent(() => import("./pages/statistics"), "StatisticsPage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, share, machine])]),
+  routeTree: root.addChildren([signIn, signInLink, app.addChildren([home, session, changes, change, repositories, repository, settings, share, machine, statistics])]),
   defaultPreload: "intent",
   scrollRestoration: true,
   // The page itself never scrolls: `main` does.

@@ -4,7 +4,7 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, Upload};
+use greenroom_app::{Archived, BlobFile, GitService, HookCall, RightsChanges, StatisticsRange, Upload};
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
@@ -210,9 +210,24 @@ impl UseCases for App {
         &self,
         caller: &Person,
         repository: Option<&RepositoryName>,
+        archived: Archived,
         limit: u32,
     ) -> Result<Vec<SessionView>> {
-        App::sessions(self, caller, repository, limit).await
+        App::sessions(self, caller, repository, archived, limit).await
+    }
+
+    async fn search(
+        &self,
+        caller: &Person,
+        query: &str,
+        repository: Option<&RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<SearchHit>> {
+        App::search(self, caller, query, repository, limit).await
+    }
+
+    async fn statistics(&self, caller: &Person, range: StatisticsRange) -> Result<StatisticsView> {
+        App::statistics(self, caller, range).await
     }
 
     async fn follow_sessions(

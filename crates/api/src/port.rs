@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use greenroom_app::{BlobFile, GitService, HookCall, RightsChanges, SharedFrame, Upload};
+use greenroom_app::{
+    Archived, BlobFile, GitService, HookCall, RightsChanges, SharedFrame, StatisticsRange, Upload,
+};
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
@@ -16,8 +18,8 @@ use greenroom_wire::{
     EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
     ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
     Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
-    SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress, ShareLinkCreated,
-    ShareLinkView, SignIn, SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository,
+    SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress, ShareLinkCreated,
+    ShareLinkView, SignIn, StatisticsView, SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository,
     WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -128,6 +130,7 @@ pub trait UseCases: Send + Sync + 'static {
         &self,
         caller: &Person,
         repository: Option<&RepositoryName>,
+        archived: Archived,
         limit: u32,
     ) -> Result<Vec<SessionView>>;
     async fn follow_sessions(
@@ -152,6 +155,14 @@ pub trait UseCases: Send + Sync + 'static {
     /// `url` of the ports is not known there: the route fills it in.
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>>;
+    async fn search(
+        &self,
+        caller: &Person,
+        query: &str,
+        repository: Option<&RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<SearchHit>>;
+    async fn statistics(&self, caller: &Person, range: StatisticsRange) -> Result<StatisticsView>;
     async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView>;
     /// A connection to a port inside; `port_closed` when nothing listens there.
     async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;

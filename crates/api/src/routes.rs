@@ -15,6 +15,7 @@ mod previews;
 mod queue;
 mod quotas;
 mod repositories;
+mod search;
 mod session_outbox;
 mod sessions;
 mod share;
@@ -84,6 +85,8 @@ fn plain() -> Routes {
         .routes(routes!(share::list, share::create))
         .routes(routes!(share::revoke))
         .routes(routes!(share::follow))
+        .routes(routes!(search::search))
+        .routes(routes!(search::statistics))
         .routes(routes!(sessions::entries))
         .routes(routes!(sessions::diff))
         .routes(routes!(sessions::blame))

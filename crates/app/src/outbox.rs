@@ -8,6 +8,7 @@ mod directory;
 mod forge;
 mod lane;
 mod start;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod view;

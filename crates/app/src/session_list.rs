@@ -5,7 +5,7 @@
 use crate::access::onlooker;
 use crate::own::Own;
 use crate::{App, Result, require};
-use greenroom_directory::Onlooker;
+use greenroom_directory::{Archived, Onlooker};
 use greenroom_domain::{Person, PersonId, RepositoryId, RepositoryName, Role, SessionId, TeamAccess};
 use greenroom_wire::{SessionView, SessionsFrame};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -213,7 +213,8 @@ impl SessionsStream {
         self.reader.begin();
         self.own = self.own.resubscribe();
         let name = self.repository.as_ref().map(|(_, name)| name);
-        let sessions = self.app.sessions(&self.caller, name, crate::sessions::LISTED).await?;
+        let sessions =
+            self.app.sessions(&self.caller, name, Archived::Hidden, crate::sessions::LISTED).await?;
         let reads = self.app.read_positions(&self.caller).await?;
         self.reader.has(&sessions);
         self.shown = sessions.iter().map(|session| session.id).collect();
@@ -258,6 +259,7 @@ mod tests {
             updated_at_ms: 0,
             team_access: TeamAccess::Contribute,
             my_rights: vec![],
+            is_archived: false,
         }
     }
 

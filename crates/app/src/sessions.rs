@@ -5,7 +5,7 @@ use crate::moments::Ending;
 use crate::session_list::ListChange;
 use crate::timeline::Arrival;
 use crate::{App, Inner, Result, require};
-use greenroom_directory::{Remembered, SessionRow, SessionStatus as IndexStatus};
+use greenroom_directory::{Archived, Remembered, SessionRow, SessionStatus as IndexStatus};
 use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
@@ -93,11 +93,12 @@ impl App {
         self.inner.session_view(caller, &handle).await
     }
 
-    /// Those that the caller may see, newest first.
+    /// Those that the caller may see, newest first; those that are archived only when they are asked for.
     pub async fn sessions(
         &self,
         caller: &Person,
         repository: Option<&RepositoryName>,
+        archived: Archived,
         limit: u32,
     ) -> Result<Vec<SessionView>> {
         require(caller, Role::Viewer)?;
@@ -106,7 +107,8 @@ impl App {
             None => None,
         };
         let onlooker = onlooker(caller);
-        let rows = self.inner.directory.sessions(onlooker, repository, limit.clamp(1, LISTED)).await?;
+        let limit = limit.clamp(1, LISTED);
+        let rows = self.inner.directory.sessions(onlooker, repository, archived, limit).await?;
         Ok(rows.into_iter().map(view_of_row).collect())
     }
 
@@ -156,11 +158,15 @@ impl App {
         if prompt.is_some() {
             self.inner.arrivals.note(id, arrived);
         }
+        let is_archiving = body.command == Command::Archive {};
         let retried = match &body.command {
             Command::RetryDeadLetter { consumer } => Some(*consumer),
             _ => None,
         };
         let stored = handle.command(body.key.clone(), body.command, asking).await;
+        if is_archiving && matches!(stored, Ok(StoredReceipt { problem: None, .. })) {
+            self.inner.end_sandbox(&handle, Ending::Parked, "the session was archived").await;
+        }
         if let (Ok(StoredReceipt { problem: None, .. }), Some(consumer)) = (&stored, retried) {
             self.inner.retry_delivery(id, consumer);
         }
@@ -330,6 +336,7 @@ impl Inner {
             updated_at_ms: state.updated_at_ms,
             team_access: state.access.team,
             my_rights: state.access.rights(caller.id, caller.role),
+            is_archived: state.is_archived,
         })
     }
 }
@@ -384,6 +391,7 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         updated_at_ms: row.updated_at_ms,
         team_access: row.team_access,
         my_rights: vec![],
+        is_archived: row.is_archived,
     }
 }
 

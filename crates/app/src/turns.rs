@@ -448,6 +448,7 @@ impl Changes for Ports {
         let session = self.turn.session().id();
         let _turn = self.app.forge_turn(session).await;
         self.app.forge_owes(Some(session)).await?;
+        let debt = self.app.forge_debt(session).await?;
         let opened = self
             .app
             .forge
@@ -467,7 +468,7 @@ impl Changes for Ports {
         let change = match opened {
             Ok(change) => change,
             Err(problem) => {
-                self.app.forge_paid(session).await?;
+                self.app.forge_paid(session, debt).await?;
                 return Err(problem.into());
             }
         };
@@ -488,7 +489,7 @@ impl Changes for Ports {
             self.app.ask_forge(session);
             return Err(problem);
         }
-        self.app.forge_paid(session).await?;
+        self.app.forge_paid(session, debt).await?;
         Ok(OpenedChange {
             number: change.number,
             title: change.title,

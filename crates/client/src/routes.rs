@@ -195,6 +195,25 @@ impl Client {
         self.get(&["sessions"]).await
     }
 
+    pub async fn archived_sessions(&self) -> Result<Vec<SessionView>, Error> {
+        self.answer(self.request(Method::GET, &["sessions"]).query(&[("archived", "true")])).await
+    }
+
+    pub async fn search(
+        &self,
+        query: &str,
+        repository: Option<&RepositoryName>,
+    ) -> Result<Vec<SearchHit>, Error> {
+        let mut parameters = vec![("query", query)];
+        parameters.extend(repository.map(|name| ("repository", name.as_str())));
+        self.answer(self.request(Method::GET, &["search"]).query(&parameters)).await
+    }
+
+    /// `parameters` as the route has them.
+    pub async fn statistics(&self, parameters: &[(&str, String)]) -> Result<StatisticsView, Error> {
+        self.answer(self.request(Method::GET, &["statistics"]).query(parameters)).await
+    }
+
     /// The same `key` again gets the same session, not another one.
     pub async fn create_session(&self, key: &CommandId, body: &CreateSession) -> Result<SessionView, Error> {
         let request = self.request(Method::POST, &["sessions"]);

@@ -20,8 +20,10 @@ mod remembered;
 mod repositories;
 mod row;
 mod schema;
+mod search;
 mod sessions;
 mod share_links;
+mod statistics;
 mod worker;
 
 pub use credentials::{Digest, TokenRow};
@@ -36,8 +38,10 @@ pub use quotas::Counted;
 pub use reads::{ReadRow, ReaderRow};
 pub use remembered::{REMEMBERED_LIMIT, Remembered};
 pub use repositories::RepositoryRow;
-pub use sessions::{Onlooker, SessionRow, SessionStatus};
+pub use search::{MARK_BEGIN, MARK_END, Part, PartKind, SearchQuery, SearchRow, WORDS};
+pub use sessions::{Archived, Onlooker, SessionRow, SessionStatus};
 pub use share_links::{LINK_ROWS, ShareLinkRow};
+pub use statistics::{Fact, Figures, Grouping, Statistics, StatisticsQuery, ToolRow, What};
 
 use rusqlite::Connection;
 use std::path::Path;

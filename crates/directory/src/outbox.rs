@@ -1,9 +1,11 @@
 //! What the sessions' outboxes keep here: how far each consumer is, which sessions are at rest with nothing left to tell,
 //! what is still owed to one, and which were deleted.
 
-use crate::row::{all, as_word, parsed, signed, unsigned, word};
+use crate::row::{all, as_word, first, parsed, signed, unsigned, word};
+use crate::search::{bound_parts, put_part};
 use crate::sessions::insert_session;
-use crate::{Directory, Result, SessionRow};
+use crate::statistics::insert_fact;
+use crate::{Directory, Fact, Part, Result, SessionRow};
 use greenroom_domain::{Consumer, SessionId};
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -18,6 +20,10 @@ pub struct Projection {
     pub after: u64,
     /// And afterwards.
     pub upto: u64,
+    /// What counts, in the order of its entries.
+    pub facts: Vec<Fact>,
+    /// What is found.
+    pub parts: Vec<Part>,
     /// Consumers that have nothing to do for it: their cursors are moved along.
     pub unconcerned: Vec<Consumer>,
 }
@@ -53,6 +59,15 @@ impl Directory {
                 return Ok(Projected::Moved);
             }
             insert_session(&transaction, &projection.row)?;
+            for fact in &projection.facts {
+                insert_fact(&transaction, &projection.row, fact)?;
+            }
+            for part in &projection.parts {
+                put_part(&transaction, &session.to_string(), part)?;
+            }
+            if !projection.parts.is_empty() {
+                bound_parts(&transaction, &session.to_string())?;
+            }
             for consumer in projection.unconcerned.iter().chain([&Consumer::Directory]) {
                 set_cursor(&transaction, session, *consumer, projection.upto)?;
             }
@@ -88,20 +103,31 @@ impl Directory {
         .await
     }
 
-    /// Durable: from now on a start sees to it that the session is told.
-    pub async fn owe(&self, session: SessionId, consumer: Consumer) -> Result<()> {
+    /// Durable: from now on a start sees to it that the session is told. `mark` is any number that no other debt has.
+    pub async fn owe(&self, session: SessionId, consumer: Consumer, mark: i64) -> Result<()> {
         self.write(move |db| {
-            db.prepare_cached("INSERT OR IGNORE INTO owed VALUES (?, ?)")?
-                .execute(params![session.to_string(), as_word(consumer)?])?;
+            let sql = "INSERT INTO owed (session, consumer, mark) VALUES (?, ?, ?)
+                ON CONFLICT (session, consumer) DO UPDATE SET mark = excluded.mark";
+            db.prepare_cached(sql)?.execute(params![session.to_string(), as_word(consumer)?, mark])?;
             Ok(())
         })
         .await
     }
 
-    pub async fn owe_no_more(&self, session: SessionId, consumer: Consumer) -> Result<()> {
+    /// The last debt's mark.
+    pub async fn mark_of_debt(&self, session: SessionId, consumer: Consumer) -> Result<Option<i64>> {
+        self.read(move |db| {
+            let query = db.prepare("SELECT mark FROM owed WHERE session = ? AND consumer = ?")?;
+            first(query, params![session.to_string(), as_word(consumer)?], |row| row.get("mark"))
+        })
+        .await
+    }
+
+    /// A later debt stays.
+    pub async fn owe_no_more(&self, session: SessionId, consumer: Consumer, mark: i64) -> Result<()> {
         self.write(move |db| {
-            db.prepare_cached("DELETE FROM owed WHERE session = ? AND consumer = ?")?
-                .execute(params![session.to_string(), as_word(consumer)?])?;
+            db.prepare_cached("DELETE FROM owed WHERE session = ? AND consumer = ? AND mark = ?")?
+                .execute(params![session.to_string(), as_word(consumer)?, mark])?;
             Ok(())
         })
         .await
@@ -144,7 +170,7 @@ impl Directory {
         .await
     }
 
-    /// With what people typed there and how far they read it. What still arrives of it is not taken.
+    /// With what people typed there, how far they read it, and what is found of it; figures stay. What still arrives of it is not taken.
     pub async fn remove_session(&self, id: SessionId, at_ms: i64) -> Result<()> {
         self.write(move |db| {
             let transaction = db.transaction()?;
@@ -159,6 +185,7 @@ impl Directory {
                 "DELETE FROM settled WHERE session = ?",
                 "DELETE FROM owed WHERE session = ?",
                 "DELETE FROM stored_files WHERE session = ?",
+                "DELETE FROM search_parts WHERE session = ?",
             ] {
                 transaction.execute(delete, [id.to_string()])?;
             }

@@ -41,6 +41,16 @@ pub struct SessionRow {
     pub updated_at_ms: i64,
     pub team_access: TeamAccess,
     pub participants: Vec<(PersonId, SessionRole)>,
+    pub is_archived: bool,
+}
+
+/// Which sessions a list has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archived {
+    Hidden,
+    Only,
+    /// All sessions.
+    Shown,
 }
 
 /// Who looks at a list: private sessions are on it for their participants only.
@@ -66,14 +76,15 @@ impl Onlooker {
 pub(crate) const SEEN: &str =
     "(?1 IS NULL OR sessions.team_access <> 'none' OR instr(sessions.participants, ?1) > 0)";
 
-const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const PUT: &str = "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
         model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
         change_id = excluded.change_id, change_number = excluded.change_number,
         change_is_merged = excluded.change_is_merged, head_seq = excluded.head_seq,
         updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq,
-        team_access = excluded.team_access, participants = excluded.participants
+        team_access = excluded.team_access, participants = excluded.participants,
+        is_archived = excluded.is_archived
     WHERE excluded.head_seq >= sessions.head_seq";
 
 /// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
@@ -98,7 +109,8 @@ pub(crate) fn insert_session(db: &Transaction<'_>, row: &SessionRow) -> Result<(
         row.updated_at_ms,
         signed(row.news_seq),
         as_word(row.team_access)?,
-        as_json(&row.participants)?
+        as_json(&row.participants)?,
+        row.is_archived
     ])?;
     Ok(())
 }
@@ -116,14 +128,23 @@ impl Directory {
         &self,
         onlooker: Onlooker,
         repository: Option<RepositoryId>,
+        archived: Archived,
         limit: u32,
     ) -> Result<Vec<SessionRow>> {
         let of = if repository.is_some() { "AND repository = ?3" } else { "AND ?3 IS NULL" };
-        let sql =
-            format!("SELECT * FROM sessions WHERE {SEEN} {of} ORDER BY created_at_ms DESC, id DESC LIMIT ?2");
+        let sql = format!(
+            "SELECT * FROM sessions WHERE {SEEN} {of} AND (?4 IS NULL OR is_archived = ?4)
+            ORDER BY created_at_ms DESC, id DESC LIMIT ?2"
+        );
         let repository = repository.map(|repository| repository.to_string());
+        let is_archived = match archived {
+            Archived::Hidden => Some(false),
+            Archived::Only => Some(true),
+            Archived::Shown => None,
+        };
         self.read(move |db| {
-            all(db.prepare(&sql)?, params![onlooker.parameter(), limit, repository], read_session)
+            let parameters = params![onlooker.parameter(), limit, repository, is_archived];
+            all(db.prepare(&sql)?, parameters, read_session)
         })
         .await
     }
@@ -166,7 +187,7 @@ impl Directory {
     }
 }
 
-fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+pub(crate) fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         id: parsed(row, "id")?,
         repository: parsed(row, "repository")?,
@@ -186,6 +207,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         updated_at_ms: row.get("updated_at_ms")?,
         team_access: word(row, "team_access")?,
         participants: json(row, "participants")?,
+        is_archived: row.get("is_archived")?,
     })
 }
 

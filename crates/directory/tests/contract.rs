@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use greenroom_directory::{
-    Directory, Error, ImageRow, ImageState, LINK_ROWS, ModelRow, Onlooker, Projected, Projection, Remembered,
-    RepositoryRow, SessionRow, SessionStatus, SettledRow, ShareLinkRow, TokenRow,
+    Archived, Directory, Error, Fact, Figures, Grouping, ImageRow, ImageState, LINK_ROWS, MARK_BEGIN, MARK_END,
+    ModelRow, Onlooker, Part, PartKind, Projected, Projection, Remembered, RepositoryRow, SearchQuery,
+    SessionRow, SessionStatus, SettledRow, ShareLinkRow, StatisticsQuery, TokenRow, ToolRow, What,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
@@ -92,6 +93,7 @@ fn session(n: u128, of: &RepositoryRow) -> SessionRow {
         updated_at_ms: 9,
         team_access: TeamAccess::View,
         participants: vec![(PersonId::from_parts(1, 1), SessionRole::Owner)],
+        is_archived: false,
     }
 }
 
@@ -314,9 +316,9 @@ async fn sessions_are_listed_newest_first_for_one_repository_or_all() {
         put(&directory, session(n, of)).await;
     }
     let ids = |rows: Vec<SessionRow>| rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>();
-    assert_eq!(ids(directory.sessions(Onlooker::All, None, 10).await.unwrap()), [3, 2, 1]);
-    assert_eq!(ids(directory.sessions(Onlooker::All, None, 2).await.unwrap()), [3, 2]);
-    assert_eq!(ids(directory.sessions(Onlooker::All, Some(sample.id), 10).await.unwrap()), [3, 1]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, None, Archived::Hidden, 10).await.unwrap()), [3, 2, 1]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, None, Archived::Hidden, 2).await.unwrap()), [3, 2]);
+    assert_eq!(ids(directory.sessions(Onlooker::All, Some(sample.id), Archived::Hidden, 10).await.unwrap()), [3, 1]);
     assert_eq!(directory.sessions_of_repository_count(sample.id).await.unwrap(), 2);
 }
 
@@ -427,7 +429,10 @@ async fn many_writers_and_readers_at_once_are_all_answered() {
 async fn put(directory: &Directory, row: SessionRow) {
     let after = directory.cursor(row.id, Consumer::Directory).await.unwrap();
     let upto = after.max(row.head_seq);
-    let done = directory.project(Projection { row, after, upto, unconcerned: vec![] }).await.unwrap();
+    let done = directory
+        .project(Projection { row, after, upto, facts: vec![], parts: vec![], unconcerned: vec![] })
+        .await
+        .unwrap();
     assert_eq!(done, Projected::Done);
 }
 
@@ -436,7 +441,14 @@ async fn what_was_projected_from_an_entry_on_is_not_projected_from_there_again()
     let directory = fresh().await;
     let row = session(1, &repository(1, "sample"));
     put(&directory, row.clone()).await;
-    let late = Projection { row: row.clone(), after: 0, upto: 99, unconcerned: vec![] };
+    let late = Projection {
+        row: row.clone(),
+        after: 0,
+        upto: 99,
+        facts: vec![],
+        parts: vec![],
+        unconcerned: vec![],
+    };
     assert_eq!(directory.project(late).await.unwrap(), Projected::Moved);
     assert_eq!(directory.cursor(row.id, Consumer::Directory).await.unwrap(), row.head_seq);
 }
@@ -447,7 +459,14 @@ async fn nothing_of_a_removed_session_comes_back() {
     let row = session(1, &repository(1, "sample"));
     put(&directory, row.clone()).await;
     directory.remove_session(row.id, 5).await.unwrap();
-    let late = Projection { row: row.clone(), after: 0, upto: row.head_seq, unconcerned: vec![] };
+    let late = Projection {
+        row: row.clone(),
+        after: 0,
+        upto: row.head_seq,
+        facts: vec![],
+        parts: vec![],
+        unconcerned: vec![],
+    };
     assert_eq!(directory.project(late).await.unwrap(), Projected::Removed);
     directory.move_cursor(row.id, Consumer::Collector, 3).await.unwrap();
     let stamp = String::new();
@@ -464,10 +483,168 @@ async fn nothing_of_a_removed_session_comes_back() {
 async fn what_is_owed_to_a_session_outlives_the_process() {
     let directory = fresh().await;
     let id = SessionId::from_parts(1, 1);
-    directory.owe(id, Consumer::Forge).await.unwrap();
-    directory.owe(id, Consumer::Forge).await.unwrap();
+    directory.owe(id, Consumer::Forge, 1).await.unwrap();
+    directory.owe(id, Consumer::Forge, 2).await.unwrap();
+    directory.owe_no_more(id, Consumer::Forge, 1).await.unwrap();
     let again = Directory::open(&directory.folder.path().join("greenroom.db")).await.unwrap();
     assert_eq!(again.owed().await.unwrap(), [(id, Consumer::Forge)]);
-    again.owe_no_more(id, Consumer::Forge).await.unwrap();
+    assert_eq!(again.mark_of_debt(id, Consumer::Forge).await.unwrap(), Some(2), "the later one stays");
+    again.owe_no_more(id, Consumer::Forge, 2).await.unwrap();
     assert_eq!(again.owed().await.unwrap(), []);
+}
+
+fn projection(row: &SessionRow, after: u64, facts: Vec<Fact>, parts: Vec<Part>) -> Projection {
+    Projection { row: row.clone(), after, upto: row.head_seq, facts, parts, unconcerned: vec![] }
+}
+
+fn part(kind: PartKind, subject: &str, text: &str) -> Part {
+    Part::Put { kind, subject: subject.into(), seq: 1, text: text.into() }
+}
+
+async fn found(directory: &Directory, words: &[&str]) -> Vec<SessionId> {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let rows = directory.search(SearchQuery { onlooker: Onlooker::All, words, repository: None }).await.unwrap();
+    let mut ids: Vec<_> = rows.into_iter().map(|row| row.session.id).collect();
+    ids.dedup();
+    ids
+}
+
+#[tokio::test]
+async fn a_session_is_found_when_each_word_is_somewhere_in_it() {
+    let directory = fresh().await;
+    let sample = repository(1, "sample");
+    let (one, two) = (session(1, &sample), session(2, &sample));
+    let parts = vec![
+        part(PartKind::Title, "", "Mend the Größe parser"),
+        part(PartKind::Prompt, "p1", "the flaky test in checkout fails"),
+    ];
+    directory.project(projection(&one, 0, vec![], parts)).await.unwrap();
+    let parts = vec![part(PartKind::Prompt, "p1", "the checkout page is slow")];
+    directory.project(projection(&two, 0, vec![], parts)).await.unwrap();
+    assert_eq!(found(&directory, &["checkout"]).await.len(), 2);
+    assert_eq!(found(&directory, &["parser", "flaky"]).await, [one.id], "in different parts");
+    assert_eq!(found(&directory, &["flak"]).await, [one.id], "the last is a beginning");
+    assert_eq!(found(&directory, &["flak", "test"]).await, [], "others are not");
+    assert_eq!(found(&directory, &["grosse"]).await, [], "ß is its own letter");
+    assert_eq!(found(&directory, &["größe"]).await, [one.id]);
+    assert_eq!(found(&directory, &["NOT", "checkout"]).await, [], "it is a word like any other");
+    for hostile in ["\"", "a\"b", "text:x", "x*", "(", "NEAR(", "-", "^x", "\u{0}"] {
+        // Whatever it finds: it is no error.
+        found(&directory, &[hostile]).await;
+    }
+    let rows = directory.search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: None }).await.unwrap();
+    assert_eq!(rows[0].snippet, format!("the {MARK_BEGIN}flaky{MARK_END} test in checkout fails"));
+    let elsewhere = Some(RepositoryId::from_parts(1, 9));
+    let rows =
+        directory.search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: elsewhere }).await.unwrap();
+    assert_eq!(rows, []);
+}
+
+#[tokio::test]
+async fn what_was_edited_withdrawn_or_deleted_is_not_found_any_more() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    let parts = vec![part(PartKind::Prompt, "p1", "before"), part(PartKind::Prompt, "p2", "withdrawn")];
+    directory.project(projection(&row, 0, vec![], parts)).await.unwrap();
+    let again = SessionRow { head_seq: row.head_seq + 1, ..row.clone() };
+    let gone = Part::Remove { kind: PartKind::Prompt, subject: "p2".into() };
+    let parts = vec![part(PartKind::Prompt, "p1", "afterwards"), gone];
+    directory.project(projection(&again, row.head_seq, vec![], parts)).await.unwrap();
+    assert_eq!(found(&directory, &["before"]).await, []);
+    assert_eq!(found(&directory, &["withdrawn"]).await, []);
+    assert_eq!(found(&directory, &["afterwards"]).await, [row.id]);
+    directory.remove_session(row.id, 1).await.unwrap();
+    assert_eq!(found(&directory, &["afterwards"]).await, []);
+    let database = rusqlite::Connection::open(directory.folder.path().join("greenroom.db")).unwrap();
+    database
+        .execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)", [])
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_session_holds_a_bounded_number_of_parts_the_newest() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    let put = |n: u64| Part::Put {
+        kind: PartKind::Prompt,
+        subject: n.to_string(),
+        seq: n,
+        text: format!("word{n}"),
+    };
+    directory.project(projection(&row, 0, vec![], (1..=600).map(put).collect())).await.unwrap();
+    assert_eq!(found(&directory, &["word100"]).await, [], "and nothing else begins so");
+    assert_eq!(found(&directory, &["word600"]).await, [row.id]);
+    let long = Part::Put {
+        kind: PartKind::Prompt,
+        subject: "long".into(),
+        seq: 700,
+        text: format!("{} end", "ä".repeat(20_000)),
+    };
+    let again = SessionRow { head_seq: row.head_seq + 1, ..row.clone() };
+    directory.project(projection(&again, row.head_seq, vec![], vec![long])).await.unwrap();
+    assert_eq!(found(&directory, &["end"]).await, [], "behind what is kept of a part");
+}
+
+fn facts() -> Vec<Fact> {
+    let by = PersonId::from_parts(1, 1);
+    let usage = Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() };
+    let whats = [
+        What::Prompted { prompt: "p".into(), by },
+        What::TurnStarted { turn: "t".into(), prompt: Some("p".into()) },
+        What::ToolStarted { turn: "t".into(), call: "c".into(), tool: "shell".into() },
+        What::ToolEnded { call: "c".into(), outcome: "failed", duration_ms: 7 },
+        What::TurnEnded { turn: "t".into(), outcome: "completed", usage, duration_ms: 100 },
+        What::ChangeMerged { change: "x".into(), by },
+    ];
+    let day = 24 * 3_600_000;
+    whats.into_iter().zip(1..).map(|(what, seq)| Fact { seq, at_ms: day + seq.cast_signed(), what }).collect()
+}
+
+#[tokio::test]
+async fn figures_count_each_event_once_say_what_they_do_not_know_and_outlive_the_session() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    let whole = projection(&row, 0, facts(), vec![]);
+    assert_eq!(directory.project(whole.clone()).await.unwrap(), Projected::Done);
+    assert_eq!(directory.project(whole).await.unwrap(), Projected::Moved, "as after a crash");
+    directory.remove_session(row.id, 1).await.unwrap();
+    let day = 24 * 3_600_000;
+    let query = |from_ms, by| StatisticsQuery {
+        from_ms,
+        until_ms: from_ms + day,
+        repository: None,
+        person: None,
+        by,
+    };
+    let figures = directory.statistics(query(day, Grouping::Day)).await.unwrap();
+    let totals = figures.totals;
+    assert_eq!((totals.prompts, totals.turns, totals.completed, totals.failed), (1, 1, 1, 0));
+    assert_eq!((totals.tool_calls, totals.tool_failures, totals.changes_merged), (1, 1, 1));
+    assert_eq!((totals.people, totals.sessions), (1, 1), "turn and tool are the prompter's");
+    assert_eq!((totals.turn_ms, totals.input_tokens), (Some(100), Some(10)));
+    assert_eq!((totals.cost_microusd, totals.unpriced_turns), (None, 1), "no price is no zero");
+    assert_eq!(figures.groups[0].0, "1970-01-02");
+    let tool = ToolRow { tool: "shell".into(), calls: 1, failures: 1, duration_ms: Some(7) };
+    assert_eq!(figures.tools, [tool]);
+    let by_person = directory.statistics(query(day, Grouping::Person)).await.unwrap();
+    assert_eq!(by_person.groups[0].0, PersonId::from_parts(1, 1).to_string());
+    let nothing = directory.statistics(query(0, Grouping::Repository)).await.unwrap();
+    assert_eq!(nothing.totals, Figures::default());
+    assert_eq!(nothing.groups, []);
+}
+
+#[tokio::test]
+async fn archived_sessions_are_in_a_list_of_their_own() {
+    let directory = fresh().await;
+    let sample = repository(1, "sample");
+    let hidden = SessionRow { is_archived: true, ..session(1, &sample) };
+    put(&directory, hidden.clone()).await;
+    put(&directory, session(2, &sample)).await;
+    let ids = async |archived| {
+        let rows = directory.sessions(Onlooker::All, None, archived, 10).await.unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Archived::Only).await, [hidden.id]);
+    assert_eq!(ids(Archived::Hidden).await, [SessionId::from_parts(1, 2)]);
+    assert_eq!(ids(Archived::Shown).await.len(), 2);
 }

@@ -57,7 +57,8 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
+/// - Whoever may prompt may stop the turn, hold back or release the queue, rename, archive and unarchive the session, and have dead letters
+///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
 ///   whom an owner gave a role, or removed.
@@ -95,6 +96,11 @@ pub enum Command {
     ReleaseQueue {},
     /// Give the session another title: one line of at most 80 characters.
     Rename { title: String },
+    /// Hide the session from lists and let its sandbox go; refused while something runs or waits. Everything stays readable,
+    /// and the next prompt brings it back: whoever sends one wants it to go on.
+    Archive {},
+    /// Show it in lists again.
+    Unarchive {},
     /// Try again to tell one who could not be told of this session.
     RetryDeadLetter { consumer: Consumer },
     /// Give a person of the installation a role in the session, or another one. What links gave them is over.

@@ -296,6 +296,16 @@ pub enum Event {
         turn: TurnId,
         open_calls: Vec<String>,
     },
+    /// Hidden from lists, and its sandbox is let go; everything stays readable.
+    SessionArchived {
+        by: PersonId,
+        name: String,
+    },
+    /// By somebody who wanted it back, or went on with it.
+    SessionUnarchived {
+        by: PersonId,
+        name: String,
+    },
     /// One of those who are told of this session could not be reached for as long as it is tried: nothing more is
     /// done by itself until something new happens here, or somebody has it tried again.
     DeadLetterAdded {

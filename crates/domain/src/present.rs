@@ -42,6 +42,7 @@ enum Place {
     Change,
     Merge,
     DeadLetter(Consumer),
+    Archived,
 }
 
 impl Present {
@@ -84,6 +85,8 @@ impl Present {
                 self.put(Place::Change, entry);
             }
             Event::ChangeMerged { .. } => self.put(Place::Merge, entry),
+            Event::SessionArchived { .. } => self.put(Place::Archived, entry),
+            Event::SessionUnarchived { .. } => self.drop_place(&Place::Archived),
             Event::DeadLetterAdded { consumer, .. } => self.put(Place::DeadLetter(*consumer), entry),
             Event::DeadLetterRetried { consumer, .. } | Event::DeadLetterSettled { consumer } => {
                 self.drop_place(&Place::DeadLetter(*consumer));

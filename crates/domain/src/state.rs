@@ -163,6 +163,7 @@ pub struct SessionState {
     pub change: Option<OpenedChange>,
     pub workspace: Workspace,
     pub turns: u64,
+    pub is_archived: bool,
     /// Who could not be told of this session, at most one for each consumer.
     pub dead_letters: Vec<DeadLetter>,
 }
@@ -187,6 +188,8 @@ impl SessionState {
             Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Rename { title } => self.decide_rename(title),
+            Command::Archive {} => self.decide_archive(asking),
+            Command::Unarchive {} => Ok(self.unarchived(asking)),
             Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),
             Command::SetParticipant { person, role } => self.decide_participant(*person, *role, asking),
             Command::RemoveParticipant { person } => self.decide_removal(*person, asking),
@@ -226,7 +229,12 @@ impl SessionState {
         if self.running.is_some() {
             return Ok(vec![accepted]);
         }
-        Ok([vec![accepted], start_turn(ids.turn, vec![ids.prompt], asking.model.as_deref())].concat())
+        Ok([
+            self.unarchived(asking),
+            vec![accepted],
+            start_turn(ids.turn, vec![ids.prompt], asking.model.as_deref()),
+        ]
+        .concat())
     }
 
     fn decide_stop(&self, hold_queue: bool, asking: &Asking) -> Result<Vec<Event>, Problem> {
@@ -247,6 +255,22 @@ impl SessionState {
             return Ok(vec![]);
         }
         Ok(vec![Event::TitleChanged { title: title.to_owned() }])
+    }
+
+    fn decide_archive(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
+        if self.running.is_some() || !self.queue.is_empty() {
+            let what = if self.running.is_some() { "A turn is running" } else { "Prompts are waiting" };
+            return Err(Problem::new(ErrorCode::SessionBusy, format!("{what} in this session."))
+                .hint("Stop the turn and withdraw what waits, then archive it."));
+        }
+        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        Ok((!self.is_archived).then_some(Event::SessionArchived { by, name }).into_iter().collect())
+    }
+
+    /// Empty when it is not archived.
+    fn unarchived(&self, asking: &Asking) -> Vec<Event> {
+        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        self.is_archived.then_some(Event::SessionUnarchived { by, name }).into_iter().collect()
     }
 
     /// Empty when there is no such dead letter.
@@ -396,6 +420,10 @@ impl SessionState {
             }
             Event::ChangeMerged { change, number, .. } => {
                 self.change = Some(OpenedChange { change: *change, number: *number, is_merged: true });
+                vec![Effect::PublishSummary]
+            }
+            Event::SessionArchived { .. } | Event::SessionUnarchived { .. } => {
+                self.is_archived = matches!(entry.event, Event::SessionArchived { .. });
                 vec![Effect::PublishSummary]
             }
             Event::DeadLetterAdded { consumer, problem } => {

@@ -87,6 +87,8 @@ pub(crate) enum Verb {
     /// Models that do the thinking
     #[command(subcommand, visible_alias = "models")]
     Model(Model),
+    /// Figures of what happened: turns, tokens, money, time, tools, changes
+    Statistics(Statistics),
     /// People who may sign in
     #[command(subcommand, visible_alias = "people")]
     Person(Person),

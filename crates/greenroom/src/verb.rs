@@ -14,9 +14,11 @@ mod queue;
 mod quota;
 pub(crate) mod repository;
 pub(crate) mod run;
+mod search;
 mod secret;
 mod session;
 mod sharing;
+mod statistics;
 mod watching;
 
 use crate::cli::{Global, Verb};
@@ -62,6 +64,7 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         Verb::Secret(verb) => secret::perform(desk, verb).await,
         Verb::Image(verb) => image::perform(desk, verb).await,
         Verb::Model(verb) => model::perform(desk, verb).await,
+        Verb::Statistics(arguments) => statistics::show(desk, arguments).await,
         Verb::Person(verb) => person::perform(desk, verb).await,
         Verb::Quota(verb) => quota::perform(desk, verb).await,
         Verb::Token(verb) => person::token(desk, verb).await,

@@ -9,6 +9,7 @@ pub mod live;
 pub mod outbox;
 pub mod queue;
 pub mod quota;
+pub mod search;
 pub mod share;
 pub mod view;
 
@@ -22,5 +23,6 @@ pub use live::*;
 pub use outbox::*;
 pub use queue::*;
 pub use quota::*;
+pub use search::*;
 pub use share::*;
 pub use view::*;

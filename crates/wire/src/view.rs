@@ -283,6 +283,8 @@ pub struct SessionView {
     /// What the reader may do in it. Lists do without: whoever opens the session is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub my_rights: Vec<Right>,
+    /// Hidden from lists that do not ask for it.
+    pub is_archived: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

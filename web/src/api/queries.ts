@@ -1,5 +1,6 @@
 /** What the page asks the server for, by key, with how often it looks again. */
-import { queryOptions } from "@tanstack/react-query";
+import type { StatisticsBy } from "./types";
+import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { api } from "./client";
 
 export const meQuery = queryOptions({ queryKey: ["me"], queryFn: ({ signal }) => api.me(signal), staleTime: 5 * 60_000 });
@@ -9,6 +10,10 @@ export const sessionsQuery = queryOptions({
   // `sessions-stream.ts` keeps it as it is.
   staleTime: 60_000,
 });
+export const archivedQuery = queryOptions({ queryKey: ["archived-sessions"], queryFn: ({ signal }) => api.archivedSessions(signal) });
+export const searchQuery = (words: string) => queryOptions({ queryKey: ["search", words], queryFn: ({ signal }) => api.search(words, signal), enabled: words !== "", placeholderData: keepPreviousData });
+export const statisticsQuery = (range: { from: string; to: string; by: StatisticsBy }) =>
+  queryOptions({ queryKey: ["statistics", range], queryFn: ({ signal }) => api.statistics(range, signal), placeholderData: keepPreviousData });
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>
   queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });

@@ -24,6 +24,7 @@ export function applyLine(list: readonly SessionView[] | undefined, frame: Sessi
   if (frame.type === "read" || frame.type === "draft") return [...list];
   if (frame.type === "removed") return list.filter((session) => session.id !== frame.session);
   const { session } = frame;
+  if (session.is_archived) return list.filter((known) => known.id !== session.id || known.head_seq > session.head_seq);
   const at = list.findIndex((known) => known.id === session.id);
   if (at >= 0) return (list[at]?.head_seq ?? 0) > session.head_seq ? [...list] : list.with(at, session);
   const before = list.findIndex((known) => isNewer(session, known));

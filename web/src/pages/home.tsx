@@ -4,7 +4,7 @@ import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 import { api, newKey } from "../api/client";
 import { useHasNews } from "../api/reads";
-import { meQuery, modelsQuery, repositoriesQuery, sessionsQuery } from "../api/queries";
+import { archivedQuery, meQuery, modelsQuery, repositoriesQuery, sessionsQuery } from "../api/queries";
 import type { RepositoryView, SessionView } from "../api/types";
 import { firstLine } from "../lib/format";
 import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
@@ -15,6 +15,7 @@ import { AttachArea, AttachButton } from "../session/attach";
 import { useAttachments } from "../session/use-attachments";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
+import { Found, SearchBox } from "../ui/search";
 import { NewsDot } from "../ui/news-dot";
 import { StatusText } from "../ui/status";
 
@@ -142,15 +143,34 @@ function ImageNote({ repository }: { repository: RepositoryView }) {
 }
 
 function Sessions() {
-  const { data: sessions, error } = useQuery(sessionsQuery);
+  const [isArchived, setArchived] = useState(false);
+  const [words, setWords] = useState("");
+  const listed = useQuery(sessionsQuery);
+  const archived = useQuery({ ...archivedQuery, enabled: isArchived });
+  const { data: sessions, error } = isArchived ? archived : listed;
+  const isSearching = words.trim() !== "";
   return (
     <section aria-labelledby="sessions-title" className="mt-9">
-      <h2 id="sessions-title" className="mb-2 text-xl">
-        Sessions
-      </h2>
+      <div className="mb-2 flex flex-wrap items-center gap-x-3 gap-y-2">
+        <h2 id="sessions-title" className="flex-1 text-xl">
+          {isArchived ? "Archived sessions" : "Sessions"}
+        </h2>
+        <Button look="ghost" icon="archive" aria-pressed={isArchived} onClick={() => setArchived(!isArchived)}>
+          {isArchived ? "Show the others" : "Archived"}
+        </Button>
+        <SearchBox words={words} onWords={setWords} />
+      </div>
+      {isSearching ? <Found words={words} /> : <>
       {error && <ErrorBox error={error} />}
       {!sessions && !error && <Loading what="sessions" />}
-      {sessions?.length === 0 && (
+      {sessions?.length === 0 && isArchived && (
+        <div className="card">
+          <Empty icon="archive" title="No archived session">
+            A session is archived in its details: it leaves the list and stays readable.
+          </Empty>
+        </div>
+      )}
+      {sessions?.length === 0 && !isArchived && (
         <div className="card">
           <Empty icon="chat" title="No session yet">
             Write what should be changed above. The agent works in its own sandbox; you can watch, steer and stop it.
@@ -164,6 +184,7 @@ function Sessions() {
           ))}
         </ul>
       )}
+      </>}
     </section>
   );
 }

@@ -305,6 +305,11 @@ function MachineFacts() {
         </span>
         <Icon name="chevron" className="size-4 text-ink-3" />
       </Link>
+      <Link to="/settings/statistics" className="card mt-2 flex min-h-14 items-center gap-3 px-4 py-2.5 hover:bg-raised">
+        <Icon name="chart" className="size-5 text-ink-3" />
+        <span className="min-w-0 flex-1">Figures: turns, tokens, money, time, tools and changes</span>
+        <Icon name="chevron" className="size-4 text-ink-3" />
+      </Link>
     </Section>
   );
 }

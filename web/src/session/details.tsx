@@ -2,7 +2,7 @@
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
-import { api } from "../api/client";
+import { api, ApiError, newKey } from "../api/client";
 import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Environment } from "./environment";
@@ -39,6 +39,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
         </ol>
         {turns.length > 0 && <Waterfalls id={id} isRunning={state.running !== null} />}
       </Section>
+      <Archiving id={id} state={state} />
       <Removal id={id} isRunning={state.running !== null} />
     </div>
   );
@@ -92,6 +93,28 @@ export function Section({ title, children }: { title: string; children: ReactNod
       <h2 className="mb-2 text-lg">{title}</h2>
       {children}
     </section>
+  );
+}
+
+function Archiving({ id, state }: { id: string; state: SessionState }) {
+  const { isArchived } = state;
+  const isBusy = state.running !== null || state.queue.length > 0;
+  const give = useMutation({
+    mutationFn: async () => {
+      const receipt = await api.submit(id, newKey(), { type: isArchived ? "unarchive" : "archive" });
+      if (receipt.problem) throw new ApiError(409, receipt.problem);
+    },
+  });
+  return (
+    <Section title="Archive">
+      <ErrorBox error={give.error} className="mb-2" />
+      <p className="mb-2 text-ink-2">
+        {isArchived ? "This session is hidden from the list. The next prompt brings it back, too." : "Hides the session from the list and lets its sandbox go. Everything stays readable, and the next prompt brings it back."}
+      </p>
+      <Button icon="archive" isBusy={give.isPending} disabled={!isArchived && isBusy} title={!isArchived && isBusy ? "Stop the turn and withdraw what waits first" : undefined} onClick={() => give.mutate()}>
+        {isArchived ? "Bring it back" : "Archive this session"}
+      </Button>
+    </Section>
   );
 }
 

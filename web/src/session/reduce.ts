@@ -287,6 +287,12 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       draft.set({ change: { id: event.change, number: event.number, title: change?.title ?? "", state: "merged" } });
       return draft.put(changeItem(base, "merged", event, event.name, change?.title ?? ""));
     }
+    case "session_archived":
+    case "session_unarchived": {
+      const isArchived = event.type === "session_archived";
+      draft.set({ isArchived });
+      return draft.put(notice(base, "info", isArchived ? `${event.name} archived this session.` : `${event.name} brought this session back.`));
+    }
     case "dead_letter_added":
       return draft.set({ deadLetters: new Map([...draft.now.deadLetters, [event.consumer, event.problem]]) });
     case "dead_letter_retried":

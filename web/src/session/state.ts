@@ -202,6 +202,7 @@ export interface SessionState {
   /** By `host:port`. */
   denied: ReadonlyMap<string, Denied>;
   forkedFrom: ForkPoint | null;
+  isArchived: boolean;
   /** Who could not be told of this session, and why. */
   deadLetters: ReadonlyMap<Consumer, Problem>;
   change: { id: string; number: number; title: string; state: ChangeStatus } | null;
@@ -250,6 +251,7 @@ export function initialState(id = ""): SessionState {
     services: new Map(),
     denied: new Map(),
     forkedFrom: null,
+    isArchived: false,
     deadLetters: new Map(),
     change: null,
     usage: NO_USAGE,

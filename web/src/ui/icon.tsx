@@ -31,6 +31,8 @@ const PATHS = {
   device: "M3.5 4.5h13v8.5h-13zM7.5 16.5h5M10 13v3.5",
   copy: "M7 7V4h9v9h-3M4 7h9v9H4z",
   refresh: "M15.5 8A6 6 0 1 0 16 11.5M16 4v4h-4",
+  archive: "M3.5 5h13v3h-13zM4.5 8v7.5h11V8M8 11h4",
+  chart: "M4 16V9M8 16V4M12 16v-5M16 16V7",
   trash: "M4.5 6h11M8 6V4h4v2M6 6l.7 10.5h6.6L14 6",
   signout: "M8 4H4v12h4M8 10h8m0 0-3-3m3 3-3 3",
   thought: "M10 4c4 0 6.5 2.2 6.5 5S14 14 10 14c-.7 0-1.4-.1-2-.2L4.5 16l.8-3.2C4.200 11.800 3.500 10.500 3.500 9 3.500 6.200 6 4 10 4z",

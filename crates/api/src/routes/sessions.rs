@@ -6,6 +6,7 @@ use crate::extract::{Caller, IdempotencyKey, JsonBody, PROMPT_BODY_LIMIT, PathOf
 use crate::layers::own_origin;
 use axum::Json;
 use axum::extract::State;
+use greenroom_app::Archived;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
@@ -26,6 +27,9 @@ pub(super) struct Listed {
     /// Only sessions of this repository.
     #[param(value_type = Option<RepositoryName>)]
     repository: Option<RepositoryName>,
+    /// `true`: those that are archived; otherwise those that are not.
+    #[serde(default)]
+    archived: bool,
     /// At most 200; 200 when not said.
     limit: Option<u32>,
 }
@@ -44,7 +48,8 @@ pub(super) async fn list(
     QueryOf(listed): QueryOf<Listed>,
 ) -> Answer<Vec<SessionView>> {
     let limit = listed.limit.unwrap_or(SESSIONS);
-    Ok(Json(state.app.sessions(&caller.person, listed.repository.as_ref(), limit).await?))
+    let archived = if listed.archived { Archived::Only } else { Archived::Hidden };
+    Ok(Json(state.app.sessions(&caller.person, listed.repository.as_ref(), archived, limit).await?))
 }
 
 /// Create a session

@@ -7,7 +7,10 @@ use greenroom_api::{
     ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession,
     metrics_router, router, serve,
 };
-use greenroom_app::{BlobFile, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, Upload};
+use greenroom_app::{
+    Archived, BlobFile, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, StatisticsRange,
+    Upload,
+};
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
@@ -143,6 +146,7 @@ fn session_view(id: SessionId) -> SessionView {
         head_seq: PAST,
         news_seq: PAST,
         created_at_ms: 1,
+        is_archived: false,
         updated_at_ms: 1,
         team_access: Default::default(),
         my_rights: vec![],
@@ -306,8 +310,26 @@ impl UseCases for Fake {
     async fn test_model(&self, _: &Person, _: &str) -> Result<ModelTested> {
         unused()
     }
-    async fn sessions(&self, _: &Person, _: Option<&RepositoryName>, _: u32) -> Result<Vec<SessionView>> {
+    async fn sessions(
+        &self,
+        _: &Person,
+        _: Option<&RepositoryName>,
+        _: Archived,
+        _: u32,
+    ) -> Result<Vec<SessionView>> {
         Ok(vec![session_view(session_id())])
+    }
+    async fn search(
+        &self,
+        _: &Person,
+        _: &str,
+        _: Option<&RepositoryName>,
+        _: usize,
+    ) -> Result<Vec<SearchHit>> {
+        Ok(vec![SearchHit { session: session_view(session_id()), matches: vec![] }])
+    }
+    async fn statistics(&self, _: &Person, _: StatisticsRange) -> Result<StatisticsView> {
+        Err(problem(ErrorCode::PersonUnknown))
     }
     async fn follow_sessions(&self, _: &Person, name: Option<&RepositoryName>) -> Result<SessionsFrames> {
         if name.is_some_and(|name| name.as_str() != "sample") {

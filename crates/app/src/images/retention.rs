@@ -4,7 +4,7 @@
 
 use super::internal;
 use crate::{Inner, Result};
-use greenroom_directory::{ImageRow, ImageState, Onlooker, RepositoryRow};
+use greenroom_directory::{Archived, ImageRow, ImageState, Onlooker, RepositoryRow};
 use greenroom_domain::{ErrorCode, ImageId, RepositoryId};
 use greenroom_image::LayerKey;
 use std::collections::HashSet;
@@ -74,7 +74,7 @@ impl Inner {
     /// stands on the image of each session that needs it.
     pub(super) async fn images_in_use(&self, repository: RepositoryId) -> Result<HashSet<ImageId>> {
         let mut used = HashSet::new();
-        for row in self.directory.sessions(Onlooker::All, Some(repository), u32::MAX).await? {
+        for row in self.directory.sessions(Onlooker::All, Some(repository), Archived::Shown, u32::MAX).await? {
             let state = self.sessions().get(row.id).await?.state().await?;
             used.extend(state.workspace.image);
             used.extend(state.origin.and_then(|origin| origin.image));

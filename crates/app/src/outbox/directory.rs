@@ -1,6 +1,7 @@
-//! The directory as a consumer: a session's line. What its log says and how far that is known are one transaction.
+//! The directory as a consumer: a session's line, its figures, and what is found of it. What its log says and how far that is known are one transaction.
 
 use super::lane::Letter;
+use super::taken::Taken;
 use crate::session_list::ListChange;
 use crate::{Inner, Result};
 use greenroom_directory::{Projected, Projection, SessionRow, SessionStatus};
@@ -9,12 +10,28 @@ use greenroom_domain::{Consumer, SessionId, SessionState};
 use greenroom_session::Summary;
 use std::sync::Arc;
 
+const PAGE: usize = 500;
+
 impl Inner {
     pub(super) async fn tell_directory(&self, session: SessionId, letter: Letter) -> Result<()> {
         let Some(row) = letter.row else { return Ok(()) };
         let after = self.directory.cursor(session, Consumer::Directory).await?;
+        let mut taken = Taken::new(&row, after, letter.inherited);
+        if after < letter.upto {
+            let handle = self.sessions().get(session).await?;
+            let mut at = after;
+            while at < letter.upto {
+                let page = handle.entries_without_text(at, PAGE).await?;
+                let Some(last) = page.last().map(|entry| entry.seq) else { break };
+                // What is behind it may not be durable yet.
+                page.iter().filter(|entry| entry.seq <= letter.upto).for_each(|entry| taken.take(entry));
+                at = last;
+            }
+        }
+        let Taken { facts, parts, .. } = taken;
         let unconcerned = if self.telemetry.exports() { vec![] } else { vec![Consumer::Collector] };
-        let projection = Projection { row: (*row).clone(), after, upto: letter.upto.max(after), unconcerned };
+        let upto = letter.upto.max(after);
+        let projection = Projection { row: (*row).clone(), after, upto, facts, parts, unconcerned };
         let _telling = self.outbox.telling.read().await;
         match self.directory.project(projection).await? {
             Projected::Done => {
@@ -53,6 +70,7 @@ pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
         updated_at_ms: state.updated_at_ms,
         team_access: state.access.team,
         participants: state.access.participants.iter().map(|of| (of.person, of.role())).collect(),
+        is_archived: state.is_archived,
     })
 }
 

@@ -14,10 +14,9 @@ const NEWEST: u32 = 200;
 impl Inner {
     /// Before the forge does something that the session is to know of.
     pub(crate) async fn forge_owes(&self, session: Option<SessionId>) -> Result<()> {
-        match session {
-            Some(session) => Ok(self.directory.owe(session, Consumer::Forge).await?),
-            None => Ok(()),
-        }
+        let Some(session) = session else { return Ok(()) };
+        let mark = (self.clock.random() >> 65) as i64;
+        Ok(self.directory.owe(session, Consumer::Forge, mark).await?)
     }
 
     /// Afterwards, whether the forge did it or not. The review is done even where its session cannot be told now: that
@@ -44,12 +43,22 @@ impl Inner {
         self.outbox.forge_lock(session).lock().await
     }
 
-    pub(crate) async fn forge_paid(&self, session: SessionId) -> Result<()> {
-        Ok(self.directory.owe_no_more(session, Consumer::Forge).await?)
+    /// What is owed to the session now; `forge_paid` pays that.
+    pub(crate) async fn forge_debt(&self, session: SessionId) -> Result<Option<i64>> {
+        Ok(self.directory.mark_of_debt(session, Consumer::Forge).await?)
+    }
+
+    /// Whatever came to be owed after `debt` was asked for stays so.
+    pub(crate) async fn forge_paid(&self, session: SessionId, debt: Option<i64>) -> Result<()> {
+        match debt {
+            Some(mark) => Ok(self.directory.owe_no_more(session, Consumer::Forge, mark).await?),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn hear_forge(&self, session: SessionId) -> Result<()> {
         let _turn = self.forge_turn(session).await;
+        let debt = self.forge_debt(session).await?;
         let handle = match self.sessions().get(session).await {
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {
                 return self.forge_paid(session).await;
@@ -62,7 +71,7 @@ impl Inner {
                 handle.record(missing).await?;
             }
         }
-        self.forge_paid(session).await?;
+        self.forge_paid(session, debt).await?;
         if handle.state().await?.dead_letters.iter().any(|letter| letter.consumer == Consumer::Forge) {
             handle.record(vec![Event::DeadLetterSettled { consumer: Consumer::Forge }]).await?;
         }

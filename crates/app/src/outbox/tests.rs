@@ -1,7 +1,8 @@
 //! Through the whole app: what is told once, later, or not any more, whatever ended in between.
 
+use crate::StatisticsRange;
 use crate::testing::{Bounds, World, git, until};
-use greenroom_directory::RepositoryRow;
+use greenroom_directory::{Archived, RepositoryRow};
 use greenroom_domain::{
     ChangeId, Command, CommandId, Consumer, Durability, ErrorCode, Event, Person, SessionId,
 };
@@ -54,7 +55,7 @@ async fn a_start_opens_only_sessions_whose_consumers_are_behind() {
     }
     let world = world.restart().await;
     assert_eq!(world.inner().sessions().awake(), 0, "200 settled sessions, none of them opened");
-    assert_eq!(world.app.sessions(&world.admin, None, 200).await.unwrap().len(), 200);
+    assert_eq!(world.app.sessions(&world.admin, None, Archived::Hidden, 200).await.unwrap().len(), 200);
 
     world.app.shutdown().await;
     rename_in_the_file(&world, sessions[7], "Not told").await;
@@ -80,7 +81,7 @@ async fn a_summary_that_arrives_late_does_not_bring_a_deleted_session_back() {
     outbox.publish(&greenroom_session::Summary { session, state }, false);
     outbox.lane(Consumer::Directory).emptied().await;
     assert_eq!(title(&world, session).await, None);
-    assert!(world.app.sessions(&world.admin, None, 10).await.unwrap().is_empty());
+    assert!(world.app.sessions(&world.admin, None, Archived::Hidden, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -223,4 +224,84 @@ async fn what_the_forge_did_before_a_crash_is_in_the_log_after_it_once() {
     // However often it is asked for.
     world.inner().tell_of_forge(Some(session)).await;
     assert_eq!(told(&world.log(session).await), all);
+}
+
+async fn found(world: &World, words: &str) -> Vec<SessionId> {
+    let hits = world.app.search(&world.admin, words, None, 50).await.unwrap();
+    hits.into_iter().map(|hit| hit.session.id).collect()
+}
+
+async fn turns(world: &World) -> (u64, u64, Option<u64>) {
+    let totals = world.app.statistics(&world.admin, StatisticsRange::default()).await.unwrap().totals;
+    (totals.prompts, totals.turns, totals.turn_ms.map(|_| totals.failed))
+}
+
+#[tokio::test]
+async fn what_a_session_did_is_found_and_counted_once_whatever_is_told_again() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    assert_eq!(turns(&world).await, (0, 0, None), "nothing is known yet");
+    prompt(&world, session).await;
+    until("it is counted", async || turns(&world).await == (1, 1, Some(1))).await;
+    assert_eq!(found(&world, "do it").await, [session]);
+    let hits = world.app.search(&world.admin, "it", None, 50).await.unwrap();
+    let marked: Vec<_> =
+        hits[0].matches[0].snippet.iter().map(|part| (part.text.as_str(), part.is_match)).collect();
+    assert_eq!(marked, [("Do ", false), ("it", true), (".", false)]);
+    // The process ends before it notes how far it was: all is told again.
+    let database = rusqlite::Connection::open(world.data.path().join("greenroom.db")).unwrap();
+    database.execute_batch("DELETE FROM cursors; DELETE FROM settled;").unwrap();
+    drop(database);
+    let world = world.crash().await;
+    let told = async || world.inner().directory.cursor(session, Consumer::Directory).await.unwrap() > 0;
+    until("it is told again", told).await;
+    assert_eq!(turns(&world).await, (1, 1, Some(1)));
+    world.app.delete_session(&world.admin, session).await.unwrap();
+    assert!(found(&world, "do").await.is_empty());
+    assert_eq!(turns(&world).await, (1, 1, Some(1)), "figures stay");
+}
+
+#[tokio::test]
+async fn an_archived_session_leaves_the_list_and_its_sandbox_and_comes_back_with_a_prompt() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    world.use_sandbox(&world.admin, session).await;
+    command(&world, session, Command::Archive {}).await;
+    assert!(world.inner().workspaces.ready_sandbox(session).is_none(), "its sandbox is let go");
+    let listed = async |archived| {
+        let sessions = world.app.sessions(&world.admin, None, archived, 10).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    until("it is hidden", async || listed(Archived::Hidden).await.is_empty()).await;
+    assert_eq!(listed(Archived::Only).await, [session]);
+    assert_eq!(found(&world, "new session").await, [session], "it is found");
+    assert!(world.app.session(&world.admin, session).await.unwrap().is_archived);
+    prompt(&world, session).await;
+    until("it is back", async || listed(Archived::Hidden).await == [session]).await;
+}
+
+#[tokio::test]
+async fn searches_and_ranges_that_make_no_sense_are_refused_with_a_hint() {
+    let world = World::start(Bounds::without_pool()).await;
+    let many = "word ".repeat(13);
+    for (words, code) in [(" \" ", ErrorCode::InvalidRequest), (&many, ErrorCode::TooLarge)] {
+        let problem = world.app.search(&world.admin, words, None, 10).await.unwrap_err();
+        assert_eq!((problem.code, problem.hint.is_some()), (code, true), "{words}");
+    }
+    let day = |text: &str| Some(text.to_owned());
+    for (from, to) in [
+        ("2026-11-02", "2026-11-01"),
+        ("2025-01-01", "2026-01-02"),
+        ("yesterday", "2026-01-02"),
+        ("2026-W01-1", "2026-01-02"),
+    ] {
+        let range = StatisticsRange { from: day(from), to: day(to), ..StatisticsRange::default() };
+        let problem = world.app.statistics(&world.admin, range).await.unwrap_err();
+        assert_eq!((problem.code, problem.hint.is_some()), (ErrorCode::InvalidRequest, true), "{from} {to}");
+    }
+    let range =
+        StatisticsRange { from: day("2025-01-02"), to: day("2026-01-02"), ..StatisticsRange::default() };
+    assert_eq!(world.app.statistics(&world.admin, range).await.unwrap().from, "2025-01-02");
 }

@@ -5,7 +5,7 @@ use super::demand::{DAY_MS, Want, allot};
 use super::entry::Making;
 use super::pressure::{Pressure, pressure};
 use crate::{Inner, Result};
-use greenroom_directory::{Onlooker, RepositoryRow};
+use greenroom_directory::{Archived, Onlooker, RepositoryRow};
 use greenroom_domain::{BranchName, CommitHash, ImageId, RepositoryId};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -69,7 +69,7 @@ impl Inner {
     /// After a start, the session index says what is in use.
     async fn recall_demand(&self) -> Result<()> {
         let since_ms = self.now_ms() - DAY_MS;
-        let sessions = self.directory.sessions(Onlooker::All, None, SESSIONS_READ).await?;
+        let sessions = self.directory.sessions(Onlooker::All, None, Archived::Shown, SESSIONS_READ).await?;
         let used = sessions.into_iter().map(|session| (session.repository, session.created_at_ms));
         let added = self.directory.repositories().await?.into_iter().map(|row| (row.id, row.added_at_ms));
         for (repository, at_ms) in used.chain(added).filter(|(_, at_ms)| *at_ms >= since_ms) {

@@ -42,10 +42,26 @@ pub(crate) enum Session {
         /// Only those of this repository
         #[arg(long)]
         repository: Option<RepositoryName>,
+        /// Those that are archived
+        #[arg(long, conflicts_with = "follow")]
+        archived: bool,
         /// Go on with what changes, until Ctrl-C; with `--json` one line for each
         #[arg(long)]
         follow: bool,
     },
+    /// Find sessions by words of their titles, prompts, answers, branches and repositories
+    Search {
+        /// Each is somewhere in the session; the last may be the beginning of a word
+        #[arg(required = true, value_name = "WORD")]
+        words: Vec<String>,
+        /// Only those of this repository
+        #[arg(long)]
+        repository: Option<RepositoryName>,
+    },
+    /// Hide a session from the list and let its sandbox go; the next prompt brings it back
+    Archive { session: SessionId },
+    /// Show an archived session in the list again
+    Unarchive { session: SessionId },
     /// Show one session
     Show { session: SessionId },
     /// Watch a session until Ctrl-C
@@ -143,6 +159,33 @@ pub(crate) enum Session {
     Snapshots { session: SessionId },
     /// Delete a session with its log and files; its change stays
     Delete { session: SessionId },
+}
+
+/// Days are in UTC, such as 2026-11-21
+#[derive(Debug, Args)]
+pub(crate) struct Statistics {
+    /// The first day [default: 30 days up to the last one]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) from: Option<String>,
+    /// The last day [default: today]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) to: Option<String>,
+    /// What is counted together
+    #[arg(long, value_enum, default_value = "day")]
+    pub(crate) by: CountedBy,
+    /// Only this repository
+    #[arg(long)]
+    pub(crate) repository: Option<RepositoryName>,
+    /// Only the person with this login
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) person: Option<LoginName>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CountedBy {
+    Day,
+    Person,
+    Repository,
 }
 
 #[derive(Debug, Subcommand)]

@@ -128,6 +128,12 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             let commit = &commit.as_str()[..10];
             change(*number, &format!("merged by {} as {commit}", one_line(name, 60)))
         }
+        Event::SessionArchived { name, .. } => {
+            paint(DIM, format!("{} archived this session.", one_line(name, 60)))
+        }
+        Event::SessionUnarchived { name, .. } => {
+            paint(DIM, format!("{} brought this session back.", one_line(name, 60)))
+        }
         Event::DeadLetterAdded { consumer, problem: failure } => {
             let line = paint(WARN, format!("The {} could not be told of this session.", consumer.as_str()));
             format!("{line}\n{}", problem(failure))

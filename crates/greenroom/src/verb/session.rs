@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, blame, files, fork, now_ms, outbox, queue, run, sharing};
+use super::{Desk, blame, files, fork, now_ms, outbox, queue, run, search, sharing};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -16,8 +16,16 @@ use serde_json::json;
 
 pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure> {
     match verb {
-        Session::List { repository, follow: true } => follow_list(desk, repository).await,
-        Session::List { repository, follow: false } => list(desk, repository).await,
+        Session::List { repository, follow: true, .. } => follow_list(desk, repository).await,
+        Session::List { repository, archived, follow: false } => list(desk, repository, archived).await,
+        Session::Search { words, repository } => search::perform(desk, &words, repository.as_ref()).await,
+        Session::Archive { session } => {
+            let said = "The session is archived; its next prompt brings it back.";
+            queue::submit(desk, session, &Command::Archive {}, said).await
+        }
+        Session::Unarchive { session } => {
+            queue::submit(desk, session, &Command::Unarchive {}, "The session is in the list again.").await
+        }
         Session::Show { session } => show(desk, session).await,
         Session::Follow { session, after } => follow(desk, session, after).await,
         Session::Prompt { session, prompt, insert, attach, detach } => {
@@ -61,8 +69,9 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
     }
 }
 
-async fn list(desk: &Desk, repository: Option<RepositoryName>) -> Result<Exit, Failure> {
-    let mut sessions = desk.client.sessions().await?;
+async fn list(desk: &Desk, repository: Option<RepositoryName>, archived: bool) -> Result<Exit, Failure> {
+    let mut sessions =
+        if archived { desk.client.archived_sessions().await? } else { desk.client.sessions().await? };
     sessions.retain(|session| repository.as_ref().is_none_or(|name| *name == session.repository));
     desk.out.document(&sessions, |sessions| table(sessions))?;
     Ok(Exit::Done)
@@ -101,6 +110,9 @@ async fn follow_list(desk: &Desk, repository: Option<RepositoryName>) -> Result<
 fn list_text(frame: &SessionsFrame) -> String {
     match frame {
         SessionsFrame::Snapshot { sessions, .. } => table(sessions),
+        SessionsFrame::Changed { session } if session.is_archived => {
+            format!("{}  is archived\n", session.id)
+        }
         SessionsFrame::Changed { session } => format!(
             "{}  {}  {}  {}\n",
             session.id,

@@ -48,7 +48,7 @@ impl Place {
     }
 
     async fn listed(&self, by: &Person) -> Vec<SessionId> {
-        let sessions = self.app().sessions(by, None, 10).await.unwrap();
+        let sessions = self.app().sessions(by, None, crate::Archived::Hidden, 10).await.unwrap();
         sessions.into_iter().map(|session| session.id).collect()
     }
 

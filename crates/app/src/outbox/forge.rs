@@ -61,7 +61,7 @@ impl Inner {
         let debt = self.forge_debt(session).await?;
         let handle = match self.sessions().get(session).await {
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {
-                return self.forge_paid(session).await;
+                return self.forge_paid(session, debt).await;
             }
             handle => handle?,
         };

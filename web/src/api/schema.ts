@@ -668,6 +668,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search sessions
+         * @description Sessions in which each of the words is somewhere: in the title, a prompt, an answer, the branch or the repository's
+         *     name. The last word may be the beginning of one. Archived sessions are found too.
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions": {
         parameters: {
             query?: never;
@@ -1290,6 +1311,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show figures
+         * @description Turns with their outcomes, tokens, money and time, tool calls and changes. Each event counts once; what sessions did
+         *     counts after they are deleted.
+         */
+        get: operations["statistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1579,7 +1621,8 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may stop the turn, hold back or release the queue, rename the session, and have dead letters tried again.
+         *     - Whoever may prompt may stop the turn, hold back or release the queue, rename, archive and unarchive the session, and have dead letters
+         *       tried again.
          *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
          *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
          *       whom an owner gave a role, or removed.
@@ -1622,6 +1665,12 @@ export interface components {
             title: string;
             /** @enum {string} */
             type: "rename";
+        } | {
+            /** @enum {string} */
+            type: "archive";
+        } | {
+            /** @enum {string} */
+            type: "unarchive";
         } | {
             consumer: components["schemas"]["Consumer"];
             /** @enum {string} */
@@ -2147,6 +2196,16 @@ export interface components {
             /** @enum {string} */
             type: "turn_interrupted";
         } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "session_archived";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "session_unarchived";
+        } | {
             consumer: components["schemas"]["Consumer"];
             problem: components["schemas"]["Problem"];
             /** @enum {string} */
@@ -2201,6 +2260,62 @@ export interface components {
             /** Format: int64 */
             size_bytes: number;
         };
+        /** @description `null`: nothing is known of it, which is not zero. */
+        FiguresView: {
+            /** Format: int64 */
+            budget_reached: number;
+            /** Format: int64 */
+            cache_read_tokens?: number | null;
+            /** Format: int64 */
+            cache_write_tokens?: number | null;
+            /** Format: int64 */
+            changes_merged: number;
+            /** Format: int64 */
+            changes_opened: number;
+            /** Format: int64 */
+            completed: number;
+            /**
+             * Format: int64
+             * @description Millionths of a US dollar, of the turns whose cost is known.
+             */
+            cost_microusd?: number | null;
+            /** Format: int64 */
+            failed: number;
+            /** Format: int64 */
+            input_tokens?: number | null;
+            /** Format: int64 */
+            output_tokens?: number | null;
+            /** Format: int64 */
+            people: number;
+            /** Format: int64 */
+            prompts: number;
+            /** Format: int64 */
+            sessions: number;
+            /** Format: int64 */
+            stopped: number;
+            /** Format: int64 */
+            tool_calls: number;
+            /**
+             * Format: int64
+             * @description That failed, or whose outcome is not known.
+             */
+            tool_failures: number;
+            /**
+             * Format: int64
+             * @description How long they took together, in milliseconds.
+             */
+            turn_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Turns that began in that time and have ended.
+             */
+            turns: number;
+            /**
+             * Format: int64
+             * @description Turns whose cost is not known.
+             */
+            unpriced_turns: number;
+        };
         FileDiffView: {
             /** Format: int64 */
             additions: number;
@@ -2227,6 +2342,8 @@ export interface components {
             title?: string | null;
             turn?: components["schemas"]["TurnId"] | null;
         };
+        /** @enum {string} */
+        FoundIn: "title" | "repository" | "branch" | "prompt" | "answer";
         /** @description From server to client. */
         Frame: {
             /** Format: int64 */
@@ -2775,6 +2892,20 @@ export interface components {
             client?: components["schemas"]["ClientKind"];
             is_typing: boolean;
         };
+        SearchHit: {
+            /** @description The best places, at most three. */
+            matches: components["schemas"]["SearchMatch"][];
+            session: components["schemas"]["SessionView"];
+        };
+        SearchMatch: {
+            found_in: components["schemas"]["FoundIn"];
+            /**
+             * Format: int64
+             * @description The entry of the session's log that it is from.
+             */
+            seq: number;
+            snippet: components["schemas"]["SnippetPart"][];
+        };
         /** @description How a secret enters a request to one of its hosts. */
         SecretInjection: {
             /** @enum {string} */
@@ -2855,6 +2986,8 @@ export interface components {
             /** Format: int64 */
             head_seq: number;
             id: components["schemas"]["SessionId"];
+            /** @description Hidden from lists that do not ask for it. */
+            is_archived: boolean;
             model?: string | null;
             /** @description What the reader may do in it. Lists do without: whoever opens the session is told. */
             my_rights?: components["schemas"]["Right"][];
@@ -2956,12 +3089,42 @@ export interface components {
             reason: components["schemas"]["SnapshotReason"];
             turn?: components["schemas"]["TurnId"] | null;
         };
+        /** @description Plain text, to be shown as it is. */
+        SnippetPart: {
+            /** @description It is one of the words. */
+            is_match: boolean;
+            text: string;
+        };
         /** @enum {string} */
         SpanKind: "stage" | "model" | "tool" | "snapshot";
         /** @enum {string} */
         SpanStatus: "running" | "ok" | "failed" | "cancelled" | "interrupted";
         /** @enum {string} */
         StartStage: "queued" | "committed" | "model_called" | "first_token" | "claimed" | "restored" | "synced";
+        /**
+         * @description What is counted together.
+         * @enum {string}
+         */
+        StatisticsBy: "day" | "person" | "repository";
+        StatisticsGroup: {
+            figures: components["schemas"]["FiguresView"];
+            /** @description A day, or the name of a person or a repository. */
+            name: string;
+            person?: components["schemas"]["PersonId"] | null;
+            repository?: components["schemas"]["RepositoryName"] | null;
+        };
+        StatisticsView: {
+            by: components["schemas"]["StatisticsBy"];
+            /** @description The first day, in UTC, such as `2026-11-01`. */
+            from: string;
+            /** @description At most 400. Days without anything are left out. */
+            groups: components["schemas"]["StatisticsGroup"][];
+            /** @description The last day. */
+            to: string;
+            /** @description The tools that were called most, at most 50. */
+            tools: components["schemas"]["ToolFigures"][];
+            totals: components["schemas"]["FiguresView"];
+        };
         StepView: {
             /** Format: int64 */
             duration_ms: number;
@@ -3032,6 +3195,18 @@ export interface components {
             /** Format: int64 */
             number: number;
             title: string;
+        };
+        ToolFigures: {
+            /** Format: int64 */
+            calls: number;
+            /**
+             * Format: int64
+             * @description Milliseconds, together.
+             */
+            duration_ms?: number | null;
+            /** Format: int64 */
+            failures: number;
+            tool: string;
         };
         /** @enum {string} */
         ToolOutcome: "succeeded" | "failed" | "cancelled" | "unknown";
@@ -7400,11 +7575,121 @@ export interface operations {
             };
         };
     };
+    search: {
+        parameters: {
+            query: {
+                /** @description At most 12 words and 200 characters. */
+                query: string;
+                /** @description Only sessions of this repository. */
+                repository?: components["schemas"]["RepositoryName"];
+                /** @description At most 50; 20 when not said. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchHit"][];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     sessions: {
         parameters: {
             query?: {
                 /** @description Only sessions of this repository. */
                 repository?: components["schemas"]["RepositoryName"];
+                /** @description `true`: those that are archived; otherwise those that are not. */
+                archived?: boolean;
                 /** @description At most 200; 200 when not said. */
                 limit?: number;
             };
@@ -10778,6 +11063,109 @@ export interface operations {
             };
             /** @description `origin_refused`, `not_allowed` */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    statistics: {
+        parameters: {
+            query?: {
+                /** @description The first day in UTC, such as `2026-11-01`; 30 days up to the last one when not said. */
+                from?: string;
+                /** @description The last day; today when not said. At most 366 days. */
+                to?: string;
+                /** @description What is counted together: `day`, `person` or `repository`. */
+                by?: components["schemas"]["StatisticsBy"];
+                /** @description Only of this repository. */
+                repository?: components["schemas"]["RepositoryName"];
+                /** @description Only of the person with this login. */
+                person?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatisticsView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `repository_unknown`, `person_unknown` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

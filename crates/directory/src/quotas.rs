@@ -216,7 +216,7 @@ impl Directory {
     /// Sessions that this person made and that are neither deleted nor archived.
     pub async fn open_sessions_of(&self, person: PersonId) -> Result<Vec<SessionId>> {
         self.read(move |db| {
-            let sql = "SELECT id FROM sessions WHERE created_by = ?";
+            let sql = "SELECT id FROM sessions WHERE created_by = ? AND NOT is_archived";
             all(db.prepare(sql)?, [person.to_string()], |row| parsed(row, "id"))
         })
         .await

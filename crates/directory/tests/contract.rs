@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use greenroom_directory::{
-    Archived, Directory, Error, Fact, Figures, Grouping, ImageRow, ImageState, LINK_ROWS, MARK_BEGIN, MARK_END,
-    ModelRow, Onlooker, Part, PartKind, Projected, Projection, Remembered, RepositoryRow, SearchQuery,
-    SessionRow, SessionStatus, SettledRow, ShareLinkRow, StatisticsQuery, TokenRow, ToolRow, What,
+    Archived, Directory, Error, Fact, Figures, Grouping, ImageRow, ImageState, LINK_ROWS, MARK_BEGIN,
+    MARK_END, ModelRow, Onlooker, Part, PartKind, Projected, Projection, Remembered, RepositoryRow,
+    SearchQuery, SessionRow, SessionStatus, SettledRow, ShareLinkRow, StatisticsQuery, TokenRow, ToolRow,
+    What,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
@@ -318,7 +319,10 @@ async fn sessions_are_listed_newest_first_for_one_repository_or_all() {
     let ids = |rows: Vec<SessionRow>| rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>();
     assert_eq!(ids(directory.sessions(Onlooker::All, None, Archived::Hidden, 10).await.unwrap()), [3, 2, 1]);
     assert_eq!(ids(directory.sessions(Onlooker::All, None, Archived::Hidden, 2).await.unwrap()), [3, 2]);
-    assert_eq!(ids(directory.sessions(Onlooker::All, Some(sample.id), Archived::Hidden, 10).await.unwrap()), [3, 1]);
+    assert_eq!(
+        ids(directory.sessions(Onlooker::All, Some(sample.id), Archived::Hidden, 10).await.unwrap()),
+        [3, 1]
+    );
     assert_eq!(directory.sessions_of_repository_count(sample.id).await.unwrap(), 2);
 }
 
@@ -503,7 +507,8 @@ fn part(kind: PartKind, subject: &str, text: &str) -> Part {
 
 async fn found(directory: &Directory, words: &[&str]) -> Vec<SessionId> {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    let rows = directory.search(SearchQuery { onlooker: Onlooker::All, words, repository: None }).await.unwrap();
+    let rows =
+        directory.search(SearchQuery { onlooker: Onlooker::All, words, repository: None }).await.unwrap();
     let mut ids: Vec<_> = rows.into_iter().map(|row| row.session.id).collect();
     ids.dedup();
     ids
@@ -532,11 +537,16 @@ async fn a_session_is_found_when_each_word_is_somewhere_in_it() {
         // Whatever it finds: it is no error.
         found(&directory, &[hostile]).await;
     }
-    let rows = directory.search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: None }).await.unwrap();
+    let rows = directory
+        .search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: None })
+        .await
+        .unwrap();
     assert_eq!(rows[0].snippet, format!("the {MARK_BEGIN}flaky{MARK_END} test in checkout fails"));
     let elsewhere = Some(RepositoryId::from_parts(1, 9));
-    let rows =
-        directory.search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: elsewhere }).await.unwrap();
+    let rows = directory
+        .search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: elsewhere })
+        .await
+        .unwrap();
     assert_eq!(rows, []);
 }
 
@@ -647,4 +657,6 @@ async fn archived_sessions_are_in_a_list_of_their_own() {
     assert_eq!(ids(Archived::Only).await, [hidden.id]);
     assert_eq!(ids(Archived::Hidden).await, [SessionId::from_parts(1, 2)]);
     assert_eq!(ids(Archived::Shown).await.len(), 2);
+    let open = directory.open_sessions_of(hidden.created_by).await.unwrap();
+    assert_eq!(open, [SessionId::from_parts(1, 2)], "one that is archived takes no place of its maker's");
 }

@@ -74,7 +74,8 @@ impl Inner {
     /// stands on the image of each session that needs it.
     pub(super) async fn images_in_use(&self, repository: RepositoryId) -> Result<HashSet<ImageId>> {
         let mut used = HashSet::new();
-        for row in self.directory.sessions(Onlooker::All, Some(repository), Archived::Shown, u32::MAX).await? {
+        for row in self.directory.sessions(Onlooker::All, Some(repository), Archived::Shown, u32::MAX).await?
+        {
             let state = self.sessions().get(row.id).await?.state().await?;
             used.extend(state.workspace.image);
             used.extend(state.origin.and_then(|origin| origin.image));

@@ -1,6 +1,7 @@
 //! What a fork takes over of its parent's log: the conversation up to and including one ended turn. Pure. Left out is
 //! what belongs to the parent alone: its title, change, sandbox, snapshots, refused connections, services and costs.
 
+use greenroom_domain::event::MarkedFor;
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Entry, Event, PromptId, TurnId};
 use std::collections::HashSet;
@@ -8,9 +9,12 @@ use std::collections::HashSet;
 /// `None`: the log holds no such turn, or it has not ended. The entries may lack coalesced text.
 pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
     let is_end = |entry: &Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
-    let entries = &entries[..=entries.iter().position(is_end)?];
+    let (entries, later) = entries.split_at(entries.iter().position(is_end)? + 1);
     let answered = answered(entries);
-    Some(entries.iter().filter_map(|entry| taken_over(&entry.event, &answered)).collect())
+    // The turn's own mark is made beside its end, and is in its snapshot.
+    let is_its_mark = |entry: &&Entry| matches!(&entry.event, Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. } if *turn == last);
+    let taken = entries.iter().chain(later.iter().filter(is_its_mark));
+    Some(taken.filter_map(|entry| taken_over(&entry.event, &answered)).collect())
 }
 
 /// Prompts that a turn took up: others still waited, or were withdrawn.
@@ -157,6 +161,20 @@ mod tests {
         let events = inherited(&log(), turn(1)).unwrap();
         assert!(!events.contains(&prompt(2)));
         assert!(!events.iter().any(|event| matches!(event, Event::EgressDenied { .. })));
+    }
+
+    #[test]
+    fn the_last_turns_mark_is_taken_over_though_it_follows_the_end_and_no_later_one_is() {
+        let mark = |n: u128| Event::FilesMarked {
+            commit: n.to_string().repeat(40).parse().unwrap(),
+            of: MarkedFor::Turn { turn: turn(n), prompts: vec![] },
+        };
+        let mut log = log();
+        for event in [mark(1), mark(2)] {
+            log.push(Entry { seq: log.len() as u64 + 1, at_ms: 1, epoch: 1, event });
+        }
+        let events = inherited(&log, turn(1)).unwrap();
+        assert!(events.contains(&mark(1)) && !events.contains(&mark(2)), "{events:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::support::{Model, NO_STEPS, Server, bash, both, until};
 use greenroom_domain::SessionId;
 use greenroom_model::testing::Turn;
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 /// Each line with the people who asked for it, as the command line tells it.
 fn told(server: &Server, session: SessionId) -> Vec<(String, String)> {
@@ -27,15 +28,18 @@ fn told(server: &Server, session: SessionId) -> Vec<(String, String)> {
     lines
 }
 
+/// Marks are made beside the work: they may come a moment later.
 fn wait_for(server: &Server, session: SessionId, expected: &[(&str, &str)]) {
     let expected: Vec<_> = expected.iter().map(|(text, who)| ((*text).into(), (*who).into())).collect();
-    let mut last = vec![];
-    let found = || {
-        last = told(server, session);
-        (last == expected).then_some(())
-    };
-    // Marks are made beside the work.
-    until(&format!("blame says {expected:?}"), found);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = told(server, session);
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found:#?}\nand not {expected:#?}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 #[test]

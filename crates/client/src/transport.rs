@@ -46,6 +46,12 @@ impl TokenSource {
     }
 }
 
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSource(…)")
+    }
+}
+
 /// Two sources are the same where they are one.
 impl PartialEq for TokenSource {
     fn eq(&self, other: &Self) -> bool {

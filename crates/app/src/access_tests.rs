@@ -52,6 +52,11 @@ impl Place {
         sessions.into_iter().map(|session| session.id).collect()
     }
 
+    async fn found(&self, by: &Person) -> Vec<SessionId> {
+        let hits = self.app().search(by, "session", None, 10).await.unwrap();
+        hits.into_iter().map(|hit| hit.session.id).collect()
+    }
+
     async fn link(&self, by: &Person, kind: ShareKind, life_s: Option<u64>) -> ShareLinkCreated {
         self.app().create_share_link(by, self.session, CreateShareLink { kind, life_s }).await.unwrap()
     }
@@ -135,6 +140,9 @@ async fn for_who_has_no_part_in_it_a_private_session_is_not_there() {
     assert_eq!(deleted.unwrap_err().code, ErrorCode::SessionUnknown);
     assert_eq!(place.listed(&place.ada).await, [place.session]);
     assert_eq!(place.listed(&place.world.admin).await, [place.session], "an admin sees all");
+    place.world.inner().drain_outbox().await;
+    assert_eq!(place.found(&place.ben).await, [], "nor is it found");
+    assert_eq!(place.found(&place.ada).await, [place.session]);
     all_are(place.looks(&place.world.admin).await, None);
 }
 

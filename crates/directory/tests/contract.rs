@@ -341,7 +341,7 @@ async fn a_private_session_is_listed_for_its_participants_and_who_sees_all() {
         put(&directory, row).await;
     }
     let seen = async |onlooker, repository| {
-        let rows = directory.sessions(onlooker, repository, 10).await.unwrap();
+        let rows = directory.sessions(onlooker, repository, Archived::Hidden, 10).await.unwrap();
         rows.iter().map(|row| row.created_at_ms).collect::<Vec<_>>()
     };
     assert_eq!(seen(Onlooker::All, None).await, [2, 1]);

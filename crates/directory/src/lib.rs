@@ -1,7 +1,7 @@
-//! People, credentials, repositories, models, images and the session index: one database of the installation.
+//! People, credentials, repositories, models, images, the session index, search and figures: one database of the installation.
 //!
-//! Lists and look-ups come from here; what happened inside a session never does: the index is a projection that the
-//! session's outbox feeds. Secrets are kept as digests and password hashes only. Called by `app`; knows no HTTP.
+//! Lists, look-ups, search and figures come from here; what happened inside a session never does: what is here of it is a
+//! projection that the session's outbox feeds. Secrets are kept as digests and password hashes only. Called by `app`; knows no HTTP.
 //!
 //! [`Directory`] is a cloneable handle. One thread writes, two read; see `worker` for what happens under load.
 

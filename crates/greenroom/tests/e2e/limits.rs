@@ -60,7 +60,8 @@ fn a_person_who_asks_too_often_waits_and_others_do_not() {
 #[test]
 fn only_a_trusted_proxy_says_for_which_address_it_asks() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = [("RATE_ADDRESS_PER_MINUTE", "400"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    // Fifteen at once, then one each second.
+    let settings = [("RATE_ADDRESS_PER_MINUTE", "60"), ("TRUSTED_PROXIES", "127.0.0.1")];
     let server = start(&directory.path().join("data"), &settings);
     let url = format!("{}/api/v1/openapi.json", address(&server));
     let http = reqwest::Client::new();
@@ -68,8 +69,9 @@ fn only_a_trusted_proxy_says_for_which_address_it_asks() {
     let (_, refused) = flood(&server, || from("203.0.113.9"));
     assert_wait(&server, refused, "too_many_requests");
     assert_eq!(server.wait(from("203.0.113.10").send()).unwrap().status(), 200);
-    // A client cannot write itself another address.
-    assert_eq!(server.wait(from("203.0.113.10, 203.0.113.9").send()).unwrap().status(), 429);
+    // A client cannot write itself another address: that of the proxy's word has next to nothing left.
+    let (count, _) = flood(&server, || from("203.0.113.11, 203.0.113.9"));
+    assert!(count < 10, "{count} were let through");
 }
 
 #[test]

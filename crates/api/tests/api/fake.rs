@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
 use greenroom_api::{
-    ApiState, BuildFrames, Frames, PreviewStream, SessionsFrames, Settings, UseCases, WebSession,
-    metrics_router, router, serve,
+    ApiState, BuildFrames, Frames, PreviewStream, RateLimits, SessionsFrames, Settings, TrustedProxies,
+    UseCases, WebSession, metrics_router, router, serve,
 };
 use greenroom_app::{
     Archived, BlobFile, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, StatisticsRange,
@@ -580,7 +580,10 @@ pub(crate) fn app() -> TestApp {
     let fake = Arc::new(Fake::default());
     let shutdown = CancellationToken::new();
     let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None, preview_domain: None };
-    let state = ApiState::new(fake.clone(), settings, shutdown.clone()).measured_by(fake.telemetry.clone());
+    // One person plays all the clients of a test.
+    let state = ApiState::new(fake.clone(), settings, shutdown.clone())
+        .limited_by(RateLimits::NONE, TrustedProxies::default())
+        .measured_by(fake.telemetry.clone());
     TestApp { fake, metrics: metrics_router(state.clone()), router: router(state), shutdown }
 }
 

@@ -105,8 +105,10 @@ pub(crate) fn insert_fact(db: &Transaction<'_>, row: &SessionRow, fact: &Fact) -
             Ok(())
         }
         What::TurnEnded { turn, outcome, usage, duration_ms } => {
-            // Nothing was used, or nobody knows the model's price.
-            let cost = (usage.cost_microusd > 0 || usage.total_tokens() == 0).then_some(usage.cost_microusd);
+            // A provider may count no tokens, and nobody may know the model's price.
+            let is_counted = usage.total_tokens() > 0 || usage.requests == 0;
+            let counted = |tokens| is_counted.then(|| signed(tokens));
+            let is_priced = usage.cost_microusd > 0 || usage.requests == 0;
             let sql =
                 "UPDATE statistics SET outcome = ?, duration_ms = ?, input_tokens = ?, output_tokens = ?,
                     cache_read_tokens = ?, cache_write_tokens = ?, cost_microusd = ?
@@ -114,11 +116,11 @@ pub(crate) fn insert_fact(db: &Transaction<'_>, row: &SessionRow, fact: &Fact) -
             db.prepare_cached(sql)?.execute(params![
                 outcome,
                 signed(*duration_ms),
-                signed(usage.input_tokens),
-                signed(usage.output_tokens),
-                signed(usage.cache_read_tokens),
-                signed(usage.cache_write_tokens),
-                cost.map(signed),
+                counted(usage.input_tokens),
+                counted(usage.output_tokens),
+                counted(usage.cache_read_tokens),
+                counted(usage.cache_write_tokens),
+                is_priced.then(|| signed(usage.cost_microusd)),
                 session,
                 turn
             ])?;

@@ -597,7 +597,7 @@ async fn a_session_holds_a_bounded_number_of_parts_the_newest() {
 
 fn facts() -> Vec<Fact> {
     let by = PersonId::from_parts(1, 1);
-    let usage = Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() };
+    let usage = Usage { input_tokens: 10, output_tokens: 5, requests: 1, ..Usage::default() };
     let whats = [
         What::Prompted { prompt: "p".into(), by },
         What::TurnStarted { turn: "t".into(), prompt: Some("p".into()) },
@@ -641,6 +641,34 @@ async fn figures_count_each_event_once_say_what_they_do_not_know_and_outlive_the
     let nothing = directory.statistics(query(0, Grouping::Repository)).await.unwrap();
     assert_eq!(nothing.totals, Figures::default());
     assert_eq!(nothing.groups, []);
+}
+
+#[tokio::test]
+async fn tokens_that_a_provider_does_not_count_are_not_known_and_a_turn_without_a_request_used_none() {
+    let directory = fresh().await;
+    let row = session(1, &repository(1, "sample"));
+    let mut all = facts();
+    let end = |fact: &mut Fact, requests| {
+        if let What::TurnEnded { usage, .. } = &mut fact.what {
+            *usage = Usage { requests, ..Usage::default() };
+        }
+    };
+    all.iter_mut().for_each(|fact| end(fact, 1));
+    directory.project(projection(&row, 0, all.clone(), vec![])).await.unwrap();
+    let day = 24 * 3_600_000;
+    let query = StatisticsQuery {
+        from_ms: day,
+        until_ms: 2 * day,
+        repository: None,
+        person: None,
+        by: Grouping::Day,
+    };
+    let totals = directory.statistics(query.clone()).await.unwrap().totals;
+    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));
+    all.iter_mut().for_each(|fact| end(fact, 0));
+    directory.project(projection(&session(2, &repository(1, "sample")), 0, all, vec![])).await.unwrap();
+    let totals = directory.statistics(query).await.unwrap().totals;
+    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (Some(0), Some(0), 1));
 }
 
 #[tokio::test]

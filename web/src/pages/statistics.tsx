@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { statisticsQuery } from "../api/queries";
 import type { FiguresView, StatisticsBy, StatisticsView } from "../api/types";
-import { cost, count, duration } from "../lib/format";
+import { cost, count, counted, duration } from "../lib/format";
 import { Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
 
 const RANGES = [
@@ -61,10 +61,10 @@ function Totals({ figures }: { figures: FiguresView }) {
   const facts: [string, string, string][] = [
     ["Turns", count(figures.turns), [figures.failed + figures.budget_reached > 0 && `${count(figures.failed + figures.budget_reached)} failed`, figures.stopped > 0 && `${count(figures.stopped)} stopped`].filter(Boolean).join(", ") || "none failed"],
     ["Cost", costText(figures), figures.unpriced_turns > 0 && figures.cost_microusd != null ? `and ${count(figures.unpriced_turns)} turns at an unknown price` : figures.cost_microusd == null ? "no model with a known price" : "of all turns"],
-    ["Tokens", tokensText(figures), "read and written"],
+    ["Tokens", figures.input_tokens == null ? "Not known" : tokensText(figures), figures.input_tokens == null ? "the provider counts none" : "read and written"],
     ["Time", figures.turn_ms == null ? "–" : duration(figures.turn_ms), "of all turns together"],
     ["Changes", count(figures.changes_merged), `merged of ${count(figures.changes_opened)} opened`],
-    ["People", count(figures.people), `in ${count(figures.sessions)} sessions`],
+    ["People", count(figures.people), `in ${counted(figures.sessions, "session")}`],
   ];
   return (
     <dl className="grid grid-cols-2 gap-2.5 sm:grid-cols-3" data-testid="figures">
@@ -103,15 +103,15 @@ function Days({ statistics }: { statistics: StatisticsView }) {
             );
           })}
         </div>
-        <p aria-hidden="true" className="mt-1.5 flex justify-between border-t border-line pt-1.5 text-[12.5px] text-ink-3">
+        <div aria-hidden="true" className="mt-1.5 flex flex-wrap justify-between gap-x-3 border-t border-line pt-1.5 text-[12.5px] text-ink-3">
           <span>{statistics.from}</span>
-          <span>
+          <span className="order-last w-full text-center sm:order-none sm:w-auto">
             <span className="mr-1 inline-block size-2.5 bg-accent" />
             ended well or stopped <span className="ml-2 mr-1 inline-block size-2.5 bg-bad" />
             failed · most {count(most)}
           </span>
           <span>{statistics.to}</span>
-        </p>
+        </div>
       </div>
       <details className="mt-2">
         <summary className="min-h-8 cursor-pointer text-sm text-ink-2">As a table</summary>

@@ -16,7 +16,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Of a log from this entry on.
     pub(super) fn new(row: &SessionRow, after: u64, inherited: Option<TurnId>) -> Self {
-        let whole = |kind, text: &str| put(kind, "", row.head_seq, text);
+        let whole = |kind, text: &str| put(kind, &"", row.head_seq, text);
         let parts = vec![
             whole(PartKind::Title, &row.title),
             whole(PartKind::Repository, row.repository_name.as_str()),
@@ -36,7 +36,7 @@ impl Taken {
     }
 }
 
-fn put(kind: PartKind, subject: impl ToString, seq: u64, text: &str) -> Part {
+fn put(kind: PartKind, subject: &impl ToString, seq: u64, text: &str) -> Part {
     Part::Put { kind, subject: subject.to_string(), seq, text: text.to_owned() }
 }
 

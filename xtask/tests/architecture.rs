@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["domain"]),
     ("session", &["domain"]),
     ("forge", &["domain"]),
+    ("backup", &["domain"]),
     ("sandboxd", &["sandbox", "stage"]),
     ("image", &["domain", "sandbox", "forge"]),
     ("broker", &["domain", "sandbox", "forge"]),
@@ -48,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "greenroom",
         &[
+            "backup",
             "domain",
             "wire",
             "client",

@@ -51,7 +51,8 @@ impl From<Error> for Problem {
             .hint("Send or empty one of the others, or send this one."),
             Error::DiskFull => Self::new(ErrorCode::DiskFull, "The disk of the data directory is full.")
                 .hint("Free some space on it and try again; nothing was changed."),
-            Error::Database(_) => {
+            Error::Database(cause) => {
+                tracing::error!(%cause, "the directory's database failed");
                 Self::new(ErrorCode::Internal, "The installation's database could not be used.")
                     .hint("The server's log says why.")
             }

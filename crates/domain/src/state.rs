@@ -229,10 +229,13 @@ impl SessionState {
         if self.running.is_some() {
             return Ok(vec![accepted]);
         }
+        // What waited before it goes first: between two turns there may be a moment in which none runs.
+        let first =
+            self.queue.iter().find(|queued| !queued.is_held).map_or(ids.prompt, |queued| queued.prompt);
         Ok([
             self.unarchived(asking),
             vec![accepted],
-            start_turn(ids.turn, vec![ids.prompt], asking.model.as_deref()),
+            start_turn(ids.turn, vec![first], asking.model.as_deref()),
         ]
         .concat())
     }

@@ -234,3 +234,13 @@ fn a_session_is_renamed_to_one_line_that_is_not_too_long() {
     assert_eq!(play.code(&rename(&"ä".repeat(81)), 1), ErrorCode::TooLarge);
     play.act(&command(rename(&"ä".repeat(80)), 1)).unwrap();
 }
+
+#[test]
+fn a_prompt_that_comes_between_two_turns_goes_behind_what_waited() {
+    let mut play = Play::after((0..2).map(|_| command(say(Delivery::Queue), 1)).collect());
+    // The turn has ended, and the next one has not begun yet: the disk was full, or the server stopped right then.
+    let _ = play.finish(TurnId::from_parts(1, 99));
+    play.act(&command(say(Delivery::Queue), 2)).unwrap();
+    assert_eq!(play.answered, [prompt_id(0), prompt_id(1)]);
+    assert_eq!(play.order(), [2]);
+}

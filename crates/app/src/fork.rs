@@ -193,7 +193,9 @@ impl Inner {
     /// Waits for the snapshot of the last turn, or takes it when nobody did.
     async fn save_unsaved(self: &Arc<Self>, parent: &SessionHandle, turn: TurnId) {
         let wait = async {
-            drop(self.snapshots.track(parent.id()).turn.lock().await);
+            let track = self.snapshots.track(parent.id());
+            track.wait_for_endings().await;
+            drop(track.turn.lock().await);
             let Ok(state) = parent.state().await else { return };
             let is_current = state.running.is_none() && state.last_turn == Some(turn);
             if !is_current || !self.snapshots.is_changed(parent.id()) {
@@ -215,6 +217,11 @@ impl Inner {
             if let Err(problem) = taken {
                 tracing::warn!(session = %parent.id(), %problem, "no snapshot for a fork");
             }
+        };
+        // A copy that began meanwhile is in the log when its lock is free; `fork` reads the state after that.
+        let wait = async {
+            wait.await;
+            drop(self.snapshots.track(parent.id()).turn.lock().await);
         };
         // Late is late: the files are then those of the newest snapshot, or it is said that there are none.
         let _ = tokio::time::timeout(SNAPSHOT_DEADLINE, wait).await;
@@ -303,40 +310,4 @@ fn files_gone() -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use greenroom_domain::SnapshotId;
-
-    fn turn(n: u128) -> TurnId {
-        TurnId::from_parts(1, n)
-    }
-
-    fn kept(n: u128, of: u128, reason: SnapshotReason) -> SnapshotRef {
-        SnapshotRef { snapshot: SnapshotId::from_parts(1, n), turn: Some(turn(of)), reason, at_ms: 1 }
-    }
-
-    #[test]
-    fn the_snapshot_of_a_turns_own_end_is_preferred_then_the_newest_that_holds_its_work() {
-        let (one, two) = (kept(1, 1, SnapshotReason::Turn), kept(2, 1, SnapshotReason::Exit));
-        let three = kept(3, 3, SnapshotReason::Turn);
-        let all = [one, two, three];
-        let turns = [(turn(1), true), (turn(2), false), (turn(3), true)];
-        assert_eq!(files_after(&turns[..1], &all), Files::Snapshot(one));
-        assert_eq!(files_after(&turns[..2], &all), Files::Snapshot(two));
-        assert_eq!(files_after(&turns, &all), Files::Snapshot(three));
-    }
-
-    #[test]
-    fn work_whose_snapshot_was_dropped_is_gone_and_no_work_needs_none() {
-        let old = kept(1, 1, SnapshotReason::Turn);
-        assert_eq!(files_after(&[(turn(1), true), (turn(2), true)], &[old]), Files::Gone);
-        assert_eq!(files_after(&[(turn(2), false)], &[old]), Files::Unchanged);
-    }
-
-    #[test]
-    fn a_fork_of_a_fork_is_called_a_fork_once() {
-        assert_eq!(fork_title("Fix it"), "Fix it (fork)");
-        assert_eq!(fork_title("Fix it (fork)"), "Fix it (fork)");
-        assert_eq!(fork_title(&"x".repeat(200)).chars().count(), 80);
-    }
-}
+mod tests;

@@ -75,7 +75,9 @@ impl Inner {
         let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
         let (app, session) = (Arc::clone(self), session.clone());
         let begun = self.begin_mark(session.id());
+        let ending = self.snapshots.track(session.id()).begin_ending();
         self.drain.endings.spawn(async move {
+            let _on_its_way = ending;
             // Before the snapshot, so that a fork has it, unless that takes long: the next turn may soon write.
             let marking = app.drain.endings.spawn({
                 let (app, session, sandbox) = (Arc::clone(&app), session.clone(), Arc::clone(&sandbox));

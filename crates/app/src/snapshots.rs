@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::watch;
 use writes::Writes;
 
 /// Snapshots kept of one session where no setting says otherwise.
@@ -48,6 +49,8 @@ pub(crate) struct Track {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Held while it is marked whose work they are.
     pub(crate) marking: Arc<tokio::sync::Mutex<()>>,
+    /// Turns that have ended and whose snapshot is on its way.
+    endings: watch::Sender<usize>,
     noted: Mutex<Noted>,
     /// No sandbox of this process has had the files yet.
     is_untouched: AtomicBool,
@@ -68,10 +71,28 @@ impl Track {
         Self {
             turn: tokio::sync::Mutex::default(),
             marking: Arc::default(),
+            endings: watch::Sender::new(0),
             noted: Mutex::new(noted),
             is_untouched: AtomicBool::new(true),
             journal: Mutex::default(),
         }
+    }
+
+    /// A turn ends: until this is dropped, its snapshot is on its way.
+    pub(crate) fn begin_ending(self: &Arc<Self>) -> Ending {
+        self.endings.send_modify(|count| *count += 1);
+        Ending(Arc::clone(self))
+    }
+
+    /// Waits for the snapshots of all turns that have ended.
+    pub(crate) async fn wait_for_endings(&self) {
+        let mut endings = self.endings.subscribe();
+        let _all = endings.wait_for(|count| *count == 0).await.map(drop);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.endings.receiver_count() > 0
     }
 
     /// Whether the files are as an earlier process left them: true once.
@@ -85,6 +106,16 @@ impl Track {
 
     fn set_changed(&self, is_changed: bool) -> bool {
         std::mem::replace(&mut self.noted().is_changed, is_changed)
+    }
+}
+
+/// A turn that has ended and whose snapshot is on its way.
+#[derive(Debug)]
+pub(crate) struct Ending(Arc<Track>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.endings.send_modify(|count| *count -= 1);
     }
 }
 

@@ -254,8 +254,10 @@ fn a_crash_in_mid_turn_loses_nothing_that_a_finished_call_wrote() {
 #[test]
 fn a_sandbox_that_dies_is_copied_as_it_was_and_the_next_one_has_its_files() {
     let (server, _model) = server();
-    let session = server.ask("sample", "say hello");
+    let session = server.ask("sample", "true");
     server.settled(session);
+    // What is copied after this is copied because of what comes now.
+    saved(&server, session);
     server.exec(session, "echo one > own.txt");
     for pid in crate::crash::stages(server.pid()) {
         let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();

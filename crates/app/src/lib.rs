@@ -214,6 +214,11 @@ impl App {
         }
     }
 
+    /// Counts the sessions that leave memory; ends with the app.
+    pub fn rested(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.sessions().rested()
+    }
+
     pub fn downgrade(&self) -> WeakApp {
         WeakApp { inner: Arc::downgrade(&self.inner) }
     }

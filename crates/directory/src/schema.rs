@@ -29,8 +29,15 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<Connection> {
     // The writer's thread syncs the journal, after as many commits as are at hand.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    wait_for_locks(&mut connection);
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Every transaction asks for the lock at its beginning, where SQLite waits for it: one that had read first would fail at
+/// once. A reader holds the lock for a moment when it meets a header that is just being written.
+fn wait_for_locks(connection: &mut Connection) {
+    connection.set_transaction_behavior(TransactionBehavior::Immediate);
 }
 
 /// The file that committed transactions are in; it stays the same as long as the database is open. What the schema's
@@ -92,6 +99,20 @@ mod tests {
         let path = folder.path().join("greenroom.db");
         open_for_writing(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(open_for_writing(&path), Err(Error::Database(text)) if text.contains("newer")));
+    }
+
+    #[test]
+    fn a_transaction_asks_for_the_lock_before_it_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("greenroom.db");
+        let mut writer = open_for_writing(&path).unwrap();
+        let other = open_for_writing(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        let refused = writer.transaction().map(drop).unwrap_err();
+        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+        other.execute_batch("ROLLBACK").unwrap();
+        writer.transaction().unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod data_dir;
 mod demo;
 mod doctor;
 mod exit;
+mod heap;
 mod output;
 mod render;
 mod scheduled;

@@ -15,6 +15,7 @@ mod egress;
 mod exec;
 mod floor;
 mod handle;
+mod heap;
 mod landlock;
 mod memory;
 mod ports;
@@ -36,6 +37,7 @@ mod zygote;
 
 pub use doctor::{MACHINE_ENTRIES, TRIAL, diagnose};
 pub use floor::floor_exec;
+pub use heap::release_free_heap;
 pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use stock::MAX_BLANKS;
 pub use tools::{HostTools, host_tool_binds};

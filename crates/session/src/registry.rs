@@ -13,7 +13,7 @@ use greenroom_domain::{Entry, Event, Problem, SessionId, SessionState};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Commands that may wait for a session's actor.
@@ -72,6 +72,8 @@ pub(crate) struct Core {
     awake: Mutex<HashMap<SessionId, Arc<Room>>>,
     /// Told when hibernation has something to look at.
     changed: Arc<Notify>,
+    /// How many have left memory since the start.
+    rested: watch::Sender<u64>,
     is_closed: AtomicBool,
 }
 
@@ -93,6 +95,7 @@ impl Registry {
             rooms: Mutex::default(),
             awake: Mutex::default(),
             changed: Arc::clone(&changed),
+            rested: watch::Sender::new(0),
             is_closed: AtomicBool::new(false),
         });
         tokio::spawn(hibernation::run(Arc::downgrade(&core), changed));
@@ -164,6 +167,11 @@ impl Registry {
         lock(&self.core.awake).contains_key(&session)
     }
 
+    /// Counts the sessions that leave memory.
+    pub fn rested(&self) -> watch::Receiver<u64> {
+        self.core.rested.subscribe()
+    }
+
     /// Sessions that are in memory.
     pub fn awake(&self) -> usize {
         lock(&self.core.awake).len()
@@ -208,7 +216,9 @@ impl Core {
     }
 
     pub(crate) fn note_asleep(&self, room: &Arc<Room>) {
-        lock(&self.awake).remove(&room.id);
+        if lock(&self.awake).remove(&room.id).is_some() {
+            self.rested.send_modify(|count| *count += 1);
+        }
     }
 
     /// Takes the session from whoever had it and starts its actor. `is_known`: this process had it before, and published

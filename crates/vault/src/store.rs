@@ -33,6 +33,8 @@ impl Store {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // Where one begins SQLite waits for the lock; where one that has read begins to write it does not.
+        connection.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
         // What is removed is overwritten, not only unlinked.
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         let transaction = connection.transaction()?;

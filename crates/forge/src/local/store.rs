@@ -89,6 +89,8 @@ impl Store {
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // Where one begins SQLite waits for the lock; where one that has read begins to write it does not.
+        connection.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
         migrate(&mut connection)?;
         Ok(Self { connection: Mutex::new(connection) })
     }

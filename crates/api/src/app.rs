@@ -33,6 +33,18 @@ impl UseCases for App {
         App::machine_resources(self, caller).await
     }
 
+    async fn retention(&self, caller: &Person) -> Result<RetentionView> {
+        App::retention(self, caller).await
+    }
+
+    async fn retention_plan(&self, caller: &Person) -> Result<RetentionReport> {
+        App::retention_plan(self, caller).await
+    }
+
+    async fn run_retention(&self, caller: &Person) -> Result<RetentionReport> {
+        App::run_retention(self, caller).await
+    }
+
     async fn metrics(&self, caller: &Person, gauges: Gauges) -> Result<String> {
         App::metrics(self, caller, gauges).await
     }

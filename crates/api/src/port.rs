@@ -18,7 +18,7 @@ use greenroom_wire::{
     EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
     ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
     Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
-    SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress,
+    RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress,
     ShareLinkCreated, ShareLinkView, SignIn, StatisticsView, SubmitCommand, TokenCreated, UseShareLink,
     UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
@@ -68,6 +68,9 @@ pub trait UseCases: Send + Sync + 'static {
     /// The same for a listener that an admin set up for it.
     async fn local_metrics(&self, gauges: Gauges) -> Result<String>;
     async fn machine_resources(&self, caller: &Person) -> Result<MachineResources>;
+    async fn retention(&self, caller: &Person) -> Result<RetentionView>;
+    async fn retention_plan(&self, caller: &Person) -> Result<RetentionReport>;
+    async fn run_retention(&self, caller: &Person) -> Result<RetentionReport>;
 
     /// `not_signed_in` when the secret is not, or no longer, known.
     async fn person_of_cookie(&self, secret: &str) -> Result<Person>;

@@ -15,6 +15,7 @@ mod previews;
 mod queue;
 mod quotas;
 mod repositories;
+mod retention;
 mod search;
 mod session_outbox;
 mod sessions;
@@ -53,6 +54,8 @@ fn plain() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(machine::machine))
         .routes(routes!(machine::resources))
+        .routes(routes!(retention::show))
+        .routes(routes!(retention::plan))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::me))
         .routes(routes!(people::list, people::add))
@@ -112,6 +115,7 @@ fn long() -> Routes {
         .routes(routes!(attachments::stage))
         .routes(routes!(attachments::attach))
         .routes(routes!(images::export))
+        .routes(routes!(retention::run))
         .routes(routes!(exec::exec))
 }
 

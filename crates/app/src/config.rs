@@ -3,6 +3,7 @@
 use crate::{PoolLimits, SandboxPolicies, Trust};
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::Directory;
+use greenroom_domain::RetentionSettings;
 use greenroom_domain::money::Budget;
 use greenroom_forge::Forge;
 use greenroom_model::Provider;
@@ -50,6 +51,8 @@ pub struct AppConfig {
     /// Bytes that the data directory's disk and the volume must have free for the server to be ready.
     pub ready_free_bytes: u64,
     pub image_history: crate::ImageHistory,
+    /// What goes by itself, and when.
+    pub retention: RetentionSettings,
     /// Registries that recipes may name for a base, beside the well-known ones.
     pub image_registries: Vec<greenroom_image::RegistryHost>,
     /// Where people reach this server, for links in answers.

@@ -4,6 +4,8 @@ use crate::{Inner, Result};
 use greenroom_directory::ImageState;
 use greenroom_domain::{ErrorCode, Problem};
 use greenroom_wire::DiskView;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Images of one repository that are counted.
@@ -61,6 +63,21 @@ impl Inner {
             snapshots: snapshots as u64,
         })
     }
+}
+
+/// What a tree takes of the disk, as far as it can be read. Follows no links. Blocking.
+pub(crate) fn tree_bytes(root: &Path) -> u64 {
+    let (mut pending, mut bytes) = (vec![root.to_owned()], 0);
+    while let Some(directory) = pending.pop() {
+        for entry in directory.read_dir().into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => pending.push(entry.path()),
+                Ok(found) => bytes += found.blocks() * 512,
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 fn unmeasured(error: &dyn std::fmt::Display) -> Problem {

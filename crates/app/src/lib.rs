@@ -28,6 +28,7 @@ mod quotas;
 mod readiness;
 mod repositories;
 mod restore;
+mod retention;
 mod rights;
 mod rooms;
 mod search;
@@ -131,6 +132,7 @@ pub(crate) struct Inner {
     pub(crate) drain: drain::Drain,
     findings: readiness::Findings,
     pub(crate) quotas: quotas::QuotaBook,
+    pub(crate) retention: retention::Passes,
     pub(crate) blobs: Blobs,
     sessions: OnceLock<Registry>,
 }
@@ -173,6 +175,7 @@ impl App {
             drain: drain::Drain::default(),
             findings: readiness::Findings::default(),
             quotas,
+            retention: retention::Passes::default(),
             blobs,
             sessions: OnceLock::new(),
             config,
@@ -190,6 +193,7 @@ impl App {
         tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));
         tokio::spawn(Inner::expire_uploads(Arc::downgrade(&app.inner)));
         tokio::spawn(Inner::forget_usage(Arc::downgrade(&app.inner)));
+        tokio::spawn(Inner::keep_retention(Arc::downgrade(&app.inner)));
         app.warm_models().await;
         tokio::spawn(Inner::keep_pool(Arc::downgrade(&app.inner)));
         if let Some(every) = app.inner.config.image_schedule {

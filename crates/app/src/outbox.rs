@@ -101,6 +101,11 @@ impl Outbox {
         self.telling.write().await
     }
 
+    /// Somebody is still to be told of the session.
+    pub(crate) fn is_telling_of(&self, session: SessionId) -> bool {
+        self.lanes.iter().any(|lane| lane.has(session))
+    }
+
     /// What waits for the directory.
     pub(crate) fn waiting_count(&self) -> usize {
         self.lane(Consumer::Directory).len()
@@ -185,7 +190,7 @@ impl Outbox {
 
     /// A row that is not written costs the next start a look at the session's file.
     async fn write_settled(&self, inner: &Inner) {
-        let is_quiet = |session| self.lanes.iter().all(|lane| !lane.has(session));
+        let is_quiet = |session| !self.is_telling_of(session);
         let rows: Vec<_> = {
             let mut resting = lock(&self.resting);
             let quiet: Vec<_> = resting.keys().copied().filter(|session| is_quiet(*session)).collect();

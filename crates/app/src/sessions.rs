@@ -222,23 +222,32 @@ impl App {
         // A copy that is being made is finished first.
         let track = self.inner.snapshots.track(id);
         let _one = track.turn.lock().await;
-        // From here on a start finishes it.
-        let told = self.inner.outbox.telling().await;
-        self.inner.directory.remove_session(id, self.inner.now_ms()).await?;
-        self.inner.session_is_gone(id);
-        self.inner.list_changes.tell(ListChange::Removed { session: id });
-        drop(told);
+        self.inner.part_with(id).await?;
         self.inner.erase(id).await
     }
 }
 
 impl Inner {
+    /// The session's end, durable and told: from here on a start finishes what is left to do.
+    pub(crate) async fn part_with(&self, id: SessionId) -> Result<()> {
+        let _told = self.outbox.telling().await;
+        self.directory.remove_session(id, self.now_ms()).await?;
+        self.session_is_gone(id);
+        self.list_changes.tell(ListChange::Removed { session: id });
+        Ok(())
+    }
+
     /// The log and all files of a session that the directory has parted with.
     pub(crate) async fn erase(&self, id: SessionId) -> Result<()> {
         self.sessions().remove(id).await?;
+        self.forget_session(id);
+        Ok(())
+    }
+
+    /// All but the log of a session that is gone.
+    pub(crate) fn forget_session(&self, id: SessionId) {
         self.memories.forget(id);
         self.discard_files(id);
-        Ok(())
     }
 
     async fn first_events(

@@ -11,18 +11,20 @@ use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::{Directory, ImageRow, ImageState, RepositoryRow};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    CommandId, Entry, ErrorCode, ImageId, Person, RepositoryId, RepositoryName, Role, SessionId,
+    CommandId, Entry, ErrorCode, ImageId, Person, RepositoryId, RepositoryName, RetentionSettings, Role,
+    SessionId,
 };
 use greenroom_forge::LocalForge;
 use greenroom_sandbox::fake::{FakeProvider, Files};
 use greenroom_sandbox::{
     Capabilities, ClaimSpec, ExecSpec, ExitReason, Identity, Result, Sandbox, SandboxProvider, Storage,
 };
-use greenroom_session::{FileSessions, SessionDirectory, SystemClock};
+use greenroom_session::{Clock, FileSessions, SessionDirectory, SystemClock};
 use greenroom_vault::Vault;
 use greenroom_wire::{AddPerson, CreateSession, Exec, PoolView};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -113,11 +115,15 @@ impl SandboxProvider for Gated {
 pub(crate) struct Bounds {
     pub(crate) pool: PoolLimits,
     pub(crate) max_sandboxes: usize,
+    pub(crate) retention: RetentionSettings,
+    /// Where the clock stands until it is set on; `None`: it is the machine's.
+    pub(crate) began_ms: Option<i64>,
 }
 
 impl Bounds {
     pub(crate) fn pool(floor: usize, cap: usize, most: usize) -> Self {
-        Self { pool: PoolLimits { floor, cap, most }, max_sandboxes: 16 }
+        let retention = RetentionSettings::default();
+        Self { pool: PoolLimits { floor, cap, most }, max_sandboxes: 16, retention, began_ms: None }
     }
 
     pub(crate) fn without_pool() -> Self {
@@ -125,8 +131,29 @@ impl Bounds {
     }
 }
 
+/// The machine's, or one that stands still until it is set on.
+#[derive(Debug)]
+pub(crate) struct TestClock(Option<AtomicI64>);
+
+impl TestClock {
+    pub(crate) fn set(&self, now_ms: i64) {
+        self.0.as_ref().unwrap().store(now_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> i64 {
+        self.0.as_ref().map_or_else(|| SystemClock.now_ms(), |now| now.load(Ordering::Relaxed))
+    }
+
+    fn random(&self) -> u128 {
+        SystemClock.random()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) app: App,
+    pub(crate) clock: Arc<TestClock>,
     pub(crate) sandboxes: Arc<Gated>,
     pub(crate) admin: Person,
     pub(crate) data: tempfile::TempDir,
@@ -150,7 +177,8 @@ impl World {
 
     /// The next process over the same data; this one ends where it is.
     pub(crate) async fn crash(self) -> Self {
-        let Self { app, data, bounds, .. } = self;
+        let Self { app, data, mut bounds, clock, .. } = self;
+        bounds.began_ms = bounds.began_ms.map(|_| clock.now_ms());
         let ended = app.downgrade();
         drop(app);
         until("what was running has ended", async || ended.upgrade().is_none()).await;
@@ -170,6 +198,7 @@ impl World {
         telemetry: greenroom_telemetry::Telemetry,
     ) -> Self {
         let sandboxes = Arc::new(Gated::new());
+        let clock = Arc::new(TestClock(bounds.began_ms.map(AtomicI64::new)));
         let config = AppConfig {
             data_dir: data.path().to_owned(),
             budget: Budget::default(),
@@ -194,6 +223,7 @@ impl World {
             image_schedule: None,
             ready_free_bytes: 0,
             image_history: ImageHistory::default(),
+            retention: bounds.retention,
             image_registries: Vec::new(),
             public_url: "http://127.0.0.1".into(),
             runtime_version: RUNTIME.into(),
@@ -205,7 +235,7 @@ impl World {
             sandboxes: Arc::clone(&sandboxes) as Arc<dyn SandboxProvider>,
             storage: Storage::plain(data.path()).unwrap(),
             policies: SandboxPolicies::default(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             telemetry,
         };
         let app = App::start(config, ports).await.unwrap();
@@ -215,7 +245,7 @@ impl World {
         let mut people = app.inner.directory.people().await.unwrap();
         people.retain(|person| person.login.as_str() == "admin");
         let admin = people.remove(0);
-        Self { app, sandboxes, admin, data, bounds }
+        Self { app, clock, sandboxes, admin, data, bounds }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

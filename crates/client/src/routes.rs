@@ -82,6 +82,21 @@ impl Client {
         self.get(&["people", login.as_str(), "quotas"]).await
     }
 
+    /// What is kept for how long, and what went last; for admins, as the two below.
+    pub async fn retention(&self) -> Result<RetentionView, Error> {
+        self.get(&["retention"]).await
+    }
+
+    /// What would go now.
+    pub async fn retention_plan(&self) -> Result<RetentionReport, Error> {
+        self.get(&["retention", "plan"]).await
+    }
+
+    /// Lets go of what is old enough.
+    pub async fn run_retention(&self) -> Result<RetentionReport, Error> {
+        self.answer(self.request(Method::POST, &["retention", "run"])).await
+    }
+
     pub async fn create_token(&self, name: &str, login: Option<LoginName>) -> Result<TokenCreated, Error> {
         self.post(&["tokens"], &CreateToken { name: name.to_owned(), login }).await
     }

@@ -10,7 +10,7 @@ use greenroom_domain::{Consumer, SessionId};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 /// How long it is remembered that a session was deleted: far longer than anything of it can be on its way.
-const REMOVED_KEPT_MS: i64 = 30 * 24 * 3_600_000;
+pub(crate) const REMOVED_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// What one stretch of a session's log says to the directory.
 #[derive(Clone, Debug)]

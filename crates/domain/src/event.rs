@@ -298,7 +298,9 @@ pub enum Event {
     },
     /// Hidden from lists, and its sandbox is let go; everything stays readable.
     SessionArchived {
-        by: PersonId,
+        /// `None`: the installation itself, by its settings for retention.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<PersonId>,
         name: String,
     },
     /// By somebody who wanted it back, or went on with it.

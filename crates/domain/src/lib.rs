@@ -14,6 +14,7 @@ pub mod person;
 pub mod present;
 pub mod problem;
 pub mod quota;
+pub mod retention;
 pub mod state;
 pub mod trace;
 
@@ -27,4 +28,5 @@ pub use name::{BlobDigest, BranchName, CommitHash, ExchangeName, LoginName, Repo
 pub use person::{Author, Person, Role, Via};
 pub use present::Present;
 pub use problem::{ErrorCode, Problem};
+pub use retention::{KeptBy, RetentionSettings};
 pub use state::{Asking, Effect, Ids, STATE_VERSION, SessionState};

@@ -266,7 +266,7 @@ impl SessionState {
             return Err(Problem::new(ErrorCode::SessionBusy, format!("{what} in this session."))
                 .hint("Stop the turn and withdraw what waits, then archive it."));
         }
-        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        let (by, name) = (Some(asking.author.on_behalf_of), asking.author.name.clone());
         Ok((!self.is_archived).then_some(Event::SessionArchived { by, name }).into_iter().collect())
     }
 

@@ -3,6 +3,7 @@
 mod arguments;
 mod backup;
 mod quota;
+mod retention;
 mod sharing;
 
 use crate::bench::Bench;
@@ -12,6 +13,7 @@ pub(crate) use arguments::*;
 pub(crate) use backup::{Backup, BackupPlace};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use quota::{Quota, SetQuota};
+pub(crate) use retention::{Retention, RetentionVerb};
 pub(crate) use sharing::*;
 use std::path::PathBuf;
 
@@ -95,6 +97,8 @@ pub(crate) enum Verb {
     /// What each person may hold and use
     #[command(subcommand, visible_alias = "quotas")]
     Quota(Quota),
+    /// What goes by itself because it is old: how long things are kept, what went, what would
+    Retention(Retention),
     /// Tokens for programs
     #[command(subcommand)]
     Token(Token),

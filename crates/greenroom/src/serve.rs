@@ -88,6 +88,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
             good: settings.images_kept as usize,
             failed_days: settings.failed_builds_kept_days,
         },
+        retention: settings.retention,
         image_registries: settings.image_registries,
         drain: Duration::from_secs(settings.drain_seconds.into()),
         ready_free_bytes: settings.ready_free_bytes,

@@ -9,7 +9,7 @@ use greenroom_broker::registry;
 use greenroom_broker::{Broker, Denial, DenyLog, Outside};
 use greenroom_directory::Directory;
 use greenroom_domain::money::Budget;
-use greenroom_domain::{ErrorCode, Problem};
+use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_forge::{Forge, LocalForge};
 use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
@@ -58,6 +58,7 @@ pub(crate) struct Options {
     pub(crate) attachments: greenroom_app::AttachmentLimits,
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
+    pub(crate) retention: RetentionSettings,
     pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
     /// What a stop gives running turns to finish.
     pub(crate) drain: Duration,
@@ -91,6 +92,7 @@ impl Options {
             attachments: greenroom_app::AttachmentLimits::default(),
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
+            retention: RetentionSettings::default(),
             image_registries: Vec::new(),
             drain: Duration::ZERO,
             ready_free_bytes: 0,
@@ -266,6 +268,7 @@ async fn open_app(
         attachments: options.attachments,
         image_schedule: options.image_schedule,
         image_history: options.image_history,
+        retention: options.retention,
         image_registries: options.image_registries.clone(),
         ready_free_bytes: options.ready_free_bytes,
         provider: options.provider.clone(),

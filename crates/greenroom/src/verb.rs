@@ -13,6 +13,7 @@ mod person;
 mod queue;
 mod quota;
 pub(crate) mod repository;
+mod retention;
 pub(crate) mod run;
 mod search;
 mod secret;
@@ -67,6 +68,7 @@ async fn at_desk(desk: &Desk, verb: Verb) -> Result<Exit, Failure> {
         Verb::Statistics(arguments) => statistics::show(desk, arguments).await,
         Verb::Person(verb) => person::perform(desk, verb).await,
         Verb::Quota(verb) => quota::perform(desk, verb).await,
+        Verb::Retention(arguments) => retention::perform(desk, arguments).await,
         Verb::Token(verb) => person::token(desk, verb).await,
         Verb::SignIn(_)
         | Verb::SignOut

@@ -117,6 +117,12 @@ impl Storage {
         Ok(all)
     }
 
+    /// What the workspace of this name and its snapshots take of the disk; 0 where the file system keeps no count. Blocking.
+    pub fn bytes_of(&self, name: &str) -> u64 {
+        let own = self.inner.driver.used_bytes(&self.workspace(name)).unwrap_or(0);
+        own + self.used_below(&self.snapshots(name)).ok().flatten().unwrap_or(0)
+    }
+
     fn used_below(&self, parent: &Path) -> io::Result<Option<u64>> {
         let mut all = None;
         for entry in parent.read_dir()? {

@@ -146,6 +146,35 @@ impl Registry {
         Ok(())
     }
 
+    /// As `remove`, when `may` says so of the session as it is at its end: nothing comes between its word and the removal.
+    /// `part` is what has to be durable before anything of the session goes. Answers whether it was removed.
+    pub async fn remove_if(
+        &self,
+        session: SessionId,
+        may: impl FnOnce(&SessionState) -> bool + Send + 'static,
+        part: impl Future<Output = Result<(), Problem>>,
+    ) -> Result<bool, Problem> {
+        let room = self.core.room(session);
+        // Whoever wants to send something waits for the seat.
+        let mut seat = room.seat.write().await;
+        let asked = room.ask_in_seat(&self.core, &mut seat, may).await;
+        match asked {
+            Ok(true) => part.await?,
+            Ok(false) => return Ok(false),
+            Err(problem) => {
+                drop(seat);
+                self.core.forget(&room);
+                return Err(problem);
+            }
+        }
+        room.vacate(&mut seat, Seat::Empty).await;
+        self.core.note_asleep(&room);
+        self.core.directory.remove(session).await.map_err(problem_of_log)?;
+        *seat = Seat::Removed;
+        lock(&self.core.rooms).remove(&session);
+        Ok(true)
+    }
+
     /// Closes every session; none is opened any more.
     pub async fn close(&self) {
         self.core.is_closed.store(true, Ordering::Release);

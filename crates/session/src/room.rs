@@ -3,11 +3,11 @@
 
 use crate::handle::{gone, problem_of_log};
 use crate::log::CommitLog;
-use crate::message::Message;
+use crate::message::{Look, Message};
 use crate::registry::Core;
 use crate::running_output::RunningOutput;
 use crate::subscription::Feed;
-use greenroom_domain::{ErrorCode, Problem, SessionId};
+use greenroom_domain::{ErrorCode, Problem, SessionId, SessionState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
@@ -92,16 +92,37 @@ impl Room {
             return Ok(awake);
         }
         let mut seat = self.seat.write().await;
-        if seat.living().is_none() {
-            if matches!(*seat, Seat::Removed) {
-                return Err(problem_of_log(crate::LogError::Missing));
-            }
-            let core = self.core.upgrade().ok_or_else(gone)?;
-            let is_known = matches!(*seat, Seat::Asleep { .. });
-            let awake = core.open(self, is_known).await?;
-            self.take_seat(&core, &mut seat, awake);
-        }
+        let core = self.core.upgrade().ok_or_else(gone)?;
+        self.wake(&core, &mut seat).await?;
         RwLockReadGuard::try_map(seat.downgrade(), Seat::living).map_err(|_| gone())
+    }
+
+    async fn wake(self: &Arc<Self>, core: &Core, seat: &mut Seat) -> Result<(), Problem> {
+        if seat.living().is_some() {
+            return Ok(());
+        }
+        if matches!(*seat, Seat::Removed) {
+            return Err(problem_of_log(crate::LogError::Missing));
+        }
+        let is_known = matches!(*seat, Seat::Asleep { .. });
+        let awake = core.open(self, is_known).await?;
+        self.take_seat(core, seat, awake);
+        Ok(())
+    }
+
+    /// For whoever holds the seat: what the state says, after everything that was sent before.
+    pub(crate) async fn ask_in_seat<T: Send + 'static>(
+        self: &Arc<Self>,
+        core: &Core,
+        seat: &mut Seat,
+        look: impl FnOnce(&SessionState) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.wake(core, seat).await?;
+        let mailbox = seat.living().ok_or_else(gone)?.mailbox.clone();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let look = Look(Box::new(move |state| drop(reply.send(look(state)))));
+        mailbox.send(Message::Look(look)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
     }
 
     /// What a viewer begins with who has the entries up to `after`. Somebody who has all there is wakes nobody.

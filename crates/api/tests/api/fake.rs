@@ -170,6 +170,15 @@ impl UseCases for Fake {
     async fn machine(&self, _: &Person) -> Result<Machine> {
         Ok(Machine { mode: "fake".into(), capabilities: vec![] })
     }
+    async fn retention(&self, _: &Person) -> Result<RetentionView> {
+        unused()
+    }
+    async fn retention_plan(&self, _: &Person) -> Result<RetentionReport> {
+        unused()
+    }
+    async fn run_retention(&self, _: &Person) -> Result<RetentionReport> {
+        unused()
+    }
     async fn machine_resources(&self, _: &Person) -> Result<MachineResources> {
         unused()
     }

@@ -44,6 +44,28 @@ impl Inner {
         self.remove_unused_layers(self.now_ms() - LAYER_GRACE_MS).await
     }
 
+    /// Failed builds that were kept for as long as they are, and the bytes of their logs. Also of repositories that are
+    /// not built any more, which `prune_images` does not come by.
+    pub(crate) async fn old_failed_builds(&self) -> Result<(Vec<ImageId>, u64)> {
+        let mut old = vec![];
+        for repository in self.directory.repositories().await? {
+            let rows = self.directory.images(repository.id, ROWS).await?;
+            let (history, now) = (self.config.image_history, self.now_ms());
+            old.extend(rows.iter().filter(|row| is_old_failure(row, history, now)).map(|row| row.id));
+        }
+        let layers = self.images.layers.clone();
+        let directories: Vec<_> = old.iter().map(|image| layers.image_directory(*image)).collect();
+        let work = move || directories.iter().map(|directory| crate::disk::tree_bytes(directory)).sum();
+        let bytes = tokio::task::spawn_blocking(work).await.map_err(|error| internal(&error))?;
+        Ok((old, bytes))
+    }
+
+    pub(crate) async fn remove_failed_builds(&self, images: Vec<ImageId>) -> Result<()> {
+        let _one = self.images.removal.lock().await;
+        self.images.uses.begin_removal();
+        self.remove_images(images).await
+    }
+
     /// With a repository that no session stands on.
     pub(crate) async fn forget_images(&self, repository: RepositoryId) -> Result<()> {
         let _one = self.images.removal.lock().await;
@@ -125,7 +147,6 @@ fn superfluous(
     history: ImageHistory,
     now_ms: i64,
 ) -> Vec<ImageId> {
-    let failed_ms = i64::from(history.failed_days) * DAY_MS;
     let mut good = 0;
     let mut is_kept = |row: &ImageRow| match row.state {
         ImageState::Building => true,
@@ -133,9 +154,14 @@ fn superfluous(
             good += 1;
             good <= history.good.max(1) || used.contains(&row.id)
         }
-        ImageState::Failed => now_ms - row.finished_at_ms.unwrap_or(row.started_at_ms) <= failed_ms,
+        ImageState::Failed => !is_old_failure(row, history, now_ms),
     };
     rows.iter().filter(|row| !is_kept(row)).map(|row| row.id).collect()
+}
+
+fn is_old_failure(row: &ImageRow, history: ImageHistory, now_ms: i64) -> bool {
+    let failed_ms = i64::from(history.failed_days) * DAY_MS;
+    row.state == ImageState::Failed && now_ms - row.finished_at_ms.unwrap_or(row.started_at_ms) > failed_ms
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::{PreviewDomain, RateLimits};
 use greenroom_app::{AttachmentLimits, PoolLimits};
 use greenroom_domain::money::Budget;
-use greenroom_domain::{ErrorCode, Problem};
+use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_image::RegistryHost;
 use greenroom_sandboxd::DEFAULT_DISK;
 use greenroom_session::Hibernation;
@@ -93,6 +93,8 @@ pub(crate) struct Layer {
     #[command(flatten)]
     pub(crate) backup: BackupLayer,
     #[command(flatten)]
+    pub(crate) retention: RetentionLayer,
+    #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
 
@@ -152,6 +154,28 @@ pub(crate) struct BackupLayer {
     /// Backups kept; older ones are removed
     #[arg(id = "backup_keep", long = "backup-keep", value_name = "N")]
     pub(crate) keep: Option<NonZeroU32>,
+}
+
+/// What goes by itself. 0 days: it is kept for ever.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionLayer {
+    /// Days without anything new after which a session is archived; 0 archives none
+    #[arg(id = "retention_archive_idle_days", long = "retention-archive-idle-days", value_name = "DAYS")]
+    archive_idle_days: Option<u32>,
+    /// Days after which an archived session in which nothing new happened is deleted with everything that belongs to it; 0 deletes none
+    #[arg(
+        id = "retention_delete_archived_days",
+        long = "retention-delete-archived-days",
+        value_name = "DAYS"
+    )]
+    delete_archived_days: Option<u32>,
+    /// Days that the rows are kept which figures are added up from; 0 keeps them for ever
+    #[arg(id = "retention_statistics_days", long = "retention-statistics-days", value_name = "DAYS")]
+    statistics_days: Option<u32>,
+    /// Days that share links are shown which expired or were revoked; 0 keeps them for ever
+    #[arg(id = "retention_share_links_days", long = "retention-share-links-days", value_name = "DAYS")]
+    share_links_days: Option<u32>,
 }
 
 /// Hard limits of one turn where a session sets none.
@@ -214,6 +238,7 @@ impl Layer {
                 person_per_minute: Some(RateLimits::default().person_per_minute),
                 address_per_minute: Some(RateLimits::default().address_per_minute),
             },
+            retention: RetentionLayer::of(RetentionSettings::default()),
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -276,6 +301,7 @@ impl Layer {
                 person_per_minute: self.rate.person_per_minute.or(other.rate.person_per_minute),
                 address_per_minute: self.rate.address_per_minute.or(other.rate.address_per_minute),
             },
+            retention: self.retention.or(&other.retention),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),
@@ -306,6 +332,37 @@ impl PoolLayer {
     }
 }
 
+impl RetentionLayer {
+    fn of(settings: RetentionSettings) -> Self {
+        let RetentionSettings { archive_idle_days, delete_archived_days, statistics_days, share_links_days } =
+            settings;
+        Self {
+            archive_idle_days: Some(archive_idle_days),
+            delete_archived_days: Some(delete_archived_days),
+            statistics_days: Some(statistics_days),
+            share_links_days: Some(share_links_days),
+        }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        Self {
+            archive_idle_days: self.archive_idle_days.or(other.archive_idle_days),
+            delete_archived_days: self.delete_archived_days.or(other.delete_archived_days),
+            statistics_days: self.statistics_days.or(other.statistics_days),
+            share_links_days: self.share_links_days.or(other.share_links_days),
+        }
+    }
+
+    pub(crate) fn complete(&self) -> Option<RetentionSettings> {
+        Some(RetentionSettings {
+            archive_idle_days: self.archive_idle_days?,
+            delete_archived_days: self.delete_archived_days?,
+            statistics_days: self.statistics_days?,
+            share_links_days: self.share_links_days?,
+        })
+    }
+}
+
 impl BudgetLayer {
     pub(crate) fn complete(&self) -> Option<Budget> {
         Some(Budget {
@@ -332,7 +389,7 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "pool", "rate", "backup", "budget"]
+        let table = ["log", "pool", "rate", "backup", "retention", "budget"]
             .into_iter()
             .find(|table| id.starts_with(&format!("{table}_")));
         Setting {

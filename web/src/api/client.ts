@@ -32,6 +32,7 @@ import type {
   Quotas,
   QuotasView,
   QuotaUsage,
+  RetentionView,
   ReadPosition,
   Receipt,
   RepositoryView,
@@ -167,6 +168,7 @@ export const api = {
 
   people: (signal?: AbortSignal) => get<Person[]>("/people", signal),
   addPerson: (body: { login: string; name: string; email: string; role: Role }) => post<PersonAdded>("/people", body),
+  retention: (signal?: AbortSignal) => get<RetentionView>("/retention", signal),
   quotas: (signal?: AbortSignal) => get<QuotasView>("/quotas", signal),
   quotaUsage: (login: string, signal?: AbortSignal) => get<QuotaUsage>(`/people/${encodeURIComponent(login)}/quotas`, signal),
   /** In place of what was set, for one person or for everyone. */

@@ -48,6 +48,7 @@ export const imageContentsQuery = (id: string) =>
 export const egressQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "egress"], queryFn: ({ signal }) => api.egress(name, signal) });
 export const secretsQuery = (name: string) => queryOptions({ queryKey: ["repositories", name, "secrets"], queryFn: ({ signal }) => api.secrets(name, signal) });
 export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: ({ signal }) => api.models(signal) });
+export const retentionQuery = queryOptions({ queryKey: ["retention"], queryFn: ({ signal }) => api.retention(signal) });
 export const quotasQuery = queryOptions({ queryKey: ["quotas"], queryFn: ({ signal }) => api.quotas(signal) });
 export const quotaUsageQuery = (login: string) =>
   queryOptions({ queryKey: ["quota-usage", login], queryFn: ({ signal }) => api.quotaUsage(login, signal) });

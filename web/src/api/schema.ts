@@ -668,6 +668,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what is kept for how long
+         * @description And what the last pass did. For admins.
+         */
+        get: operations["retention"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/retention/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what would go now
+         * @description Changes nothing. For admins.
+         */
+        get: operations["retention_plan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/retention/run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let go of what is old enough, now
+         * @description After the pass that runs, if one does. It goes on when the caller goes away. For admins.
+         */
+        post: operations["run_retention"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/search": {
         parameters: {
             query?: never;
@@ -2196,7 +2256,7 @@ export interface components {
             /** @enum {string} */
             type: "turn_interrupted";
         } | {
-            by: components["schemas"]["PersonId"];
+            by?: components["schemas"]["PersonId"] | null;
             name: string;
             /** @enum {string} */
             type: "session_archived";
@@ -2501,6 +2561,16 @@ export interface components {
         ImportImage: {
             /** @description A directory of the server's `<data>/exchange`. */
             from: components["schemas"]["ExchangeName"];
+        };
+        /**
+         * @description Why a session stays that is old enough to go.
+         * @enum {string}
+         */
+        KeptBy: "turn" | "queue" | "change" | "viewer" | "sandbox" | "delivery" | "draft" | "use";
+        KeptSessions: {
+            by: components["schemas"]["KeptBy"];
+            /** Format: int64 */
+            sessions: number;
         };
         LayerView: {
             /**
@@ -2870,6 +2940,87 @@ export interface components {
          * @enum {string}
          */
         ResumeReason: "too_slow" | "stopping";
+        /** @description What a pass did; what it would have done, of a plan. A report that is kept names no session. */
+        RetentionReport: {
+            archived: components["schemas"]["RetiredSessions"];
+            /** Format: int64 */
+            at_ms: number;
+            deleted: components["schemas"]["RetiredSessions"];
+            /**
+             * Format: int64
+             * @description Those that are old enough to go and could not be dealt with; the server's log says why.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description With their logs.
+             */
+            failed_builds: number;
+            /** Format: int64 */
+            failed_builds_bytes: number;
+            /** @description `false`: the pass reached its bound, or the server's stop, and the next goes on soon. */
+            is_complete: boolean;
+            /** @description Nothing was done. */
+            is_plan: boolean;
+            /** @description Old enough to go, and kept. */
+            kept: components["schemas"]["KeptSessions"][];
+            rows: components["schemas"]["RetiredRows"][];
+        };
+        /** @description In days; 0: for ever. */
+        RetentionSettings: {
+            /**
+             * Format: int32
+             * @description Without anything new in a session, before it is archived.
+             */
+            archive_idle_days: number;
+            /**
+             * Format: int32
+             * @description Without anything new in an archived session, before it is deleted.
+             */
+            delete_archived_days: number;
+            /**
+             * Format: int32
+             * @description Share links that expired or were revoked.
+             */
+            share_links_days: number;
+            /**
+             * Format: int32
+             * @description Rows that the figures are added up from.
+             */
+            statistics_days: number;
+        };
+        RetentionView: {
+            last?: components["schemas"]["RetentionReport"] | null;
+            settings: components["schemas"]["RetentionSettings"];
+        };
+        RetiredRows: {
+            kind: components["schemas"]["RowKind"];
+            /** Format: int64 */
+            rows: number;
+        };
+        RetiredSession: {
+            /** Format: int64 */
+            bytes: number;
+            repository: components["schemas"]["RepositoryName"];
+            /**
+             * Format: int64
+             * @description When something last happened in it.
+             */
+            rests_since_ms: number;
+            session: components["schemas"]["SessionId"];
+            title: string;
+        };
+        RetiredSessions: {
+            /**
+             * Format: int64
+             * @description Of logs, attached files, workspaces and snapshots, as far as this machine counts them. Archiving frees nothing.
+             */
+            bytes: number;
+            /** @description Longest at rest first, at most 200; of a plan only. */
+            listed?: components["schemas"]["RetiredSession"][];
+            /** Format: int64 */
+            sessions: number;
+        };
         /**
          * @description What can be asked of a session.
          * @enum {string}
@@ -2880,6 +3031,8 @@ export interface components {
          * @enum {string}
          */
         Role: "viewer" | "member" | "admin";
+        /** @enum {string} */
+        RowKind: "statistics" | "share_links" | "sign_ins" | "leftovers";
         /** @enum {string} */
         SandboxPhase: "waiting_for_image" | "claiming" | "restoring" | "syncing" | "ready" | "stopped" | "lost" | "failed";
         /**
@@ -7530,6 +7683,255 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    retention: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    retention_plan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionReport"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    run_retention: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionReport"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_allowed` */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -26,6 +26,7 @@ mod preview;
 mod queue;
 mod real_repositories;
 mod restart;
+mod retention;
 mod sharing;
 mod stop;
 mod support;

@@ -293,6 +293,10 @@ const routes = [
   ["POST", "/sign-in/link", (r) => ((r.cookie = "ada"), { person: ada })],
   ["POST", "/sign-out", (r) => ((r.cookie = ""), undefined)],
   ["GET", "/machine", () => ({ mode: "root", capabilities: [{ name: "user namespaces", is_available: true, detail: "Sandboxes have their own users." }, { name: "memory limit", is_available: false, detail: "Control groups cannot be written here; a watchdog ends what grows too large.", remedy: "systemd-run --user --scope -p Delegate=yes greenroom serve" }] })],
+  ["GET", "/retention", () => ({
+    settings: { archive_idle_days: 30, delete_archived_days: 0, statistics_days: 730, share_links_days: 30 },
+    last: { at_ms: Date.now() - 3_600_000, is_plan: false, is_complete: true, archived: { sessions: 3, bytes: 0 }, deleted: { sessions: 0, bytes: 0 }, kept: [{ by: "change", sessions: 2 }], failed: 0, rows: [{ kind: "sign_ins", rows: 4 }], failed_builds: 1, failed_builds_bytes: 4096 },
+  })],
   ["GET", "/machine/resources", () => ({
     sandboxes: 5, most_sandboxes: 16, blanks: 3, blanks_wanted: 4,
     pools: [

@@ -179,7 +179,20 @@ it("the machine's page shows what sandboxes hold, and a viewer may look", async 
   await viewer.getByTestId("disk").getByText("Free").waitFor();
   await viewer.getByTestId("pools").getByText("market").waitFor();
   await viewer.getByTestId("capabilities").getByRole("listitem").first().waitFor();
+  expect(await viewer.getByTestId("retention").count(), "what goes by itself is for admins").toBe(0);
   await shoot(viewer, "machine");
+});
+
+it("an admin sees what goes by itself and what went last", async () => {
+  const root = await person("Rhea Rowe", { role: "admin" });
+  await root.goto("/settings/machine");
+  const retention = root.getByTestId("retention");
+  await retention.getByText("Archived sessions").waitFor();
+  expect(await retention.getByRole("listitem").allInnerTexts()).toContainEqual(expect.stringMatching(/Rows of statistics\s+removed after 730 days/));
+  await root.request.post(`${served.origin}/api/v1/retention/run`, { headers: { origin: served.origin, "x-greenroom": "1" } });
+  await root.reload();
+  await retention.getByText("Last pass just now").waitFor();
+  await shoot(root, "machine-admin");
 });
 
 it("an admin allows a host and takes it back", async () => {

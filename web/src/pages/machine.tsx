@@ -2,15 +2,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
-import { machineQuery, machineResourcesQuery } from "../api/queries";
-import type { CapabilityView, DiskView, MachineResources, PoolView } from "../api/types";
-import { bytes, counted as amount, poolCost, poolText } from "../lib/format";
+import { machineQuery, machineResourcesQuery, meQuery, retentionQuery } from "../api/queries";
+import type { CapabilityView, DiskView, MachineResources, PoolView, RetentionReport, RetentionView } from "../api/types";
+import { ago, bytes, counted as amount, poolCost, poolText } from "../lib/format";
 import { CopyButton, Empty, ErrorBox, Loading, useTitle, withCode } from "../ui/basics";
 import { Icon } from "../ui/icon";
 
 export function MachinePage() {
   useTitle("Machine");
   const resources = useQuery(machineResourcesQuery);
+  const { data: me } = useQuery(meQuery);
   return (
     <div className="mx-auto max-w-4xl px-4 py-6 lg:px-8 lg:py-10">
       <Link to="/settings" className="mb-2 inline-flex min-h-10 items-center text-sm text-ink-2 hover:underline">
@@ -27,6 +28,7 @@ export function MachinePage() {
             <Pools pools={resources.data.pools} />
           </>
         )}
+        {me?.person.role === "admin" && <Retention />}
         <Capabilities />
       </div>
     </div>
@@ -135,6 +137,57 @@ function PoolRow({ pool }: { pool: PoolView }) {
       </span>
     </li>
   );
+}
+
+/** For administrators: what goes by itself, and what the last pass did. */
+function Retention() {
+  const { data, error } = useQuery(retentionQuery);
+  return (
+    <Part title="Retention">
+      <ErrorBox error={error} />
+      {data && (
+        <div className="card px-4 py-3.5" data-testid="retention">
+          <ul className="grid gap-x-6 gap-y-1 text-[13.5px] sm:grid-cols-2">
+            {kept(data).map(([what, after]) => (
+              <li key={what} className="flex justify-between gap-3">
+                <span className="text-ink-2">{what}</span>
+                <span>{after}</span>
+              </li>
+            ))}
+          </ul>
+          <p className="mt-2.5 text-[13.5px] text-ink-2">{data.last ? lastPass(data.last) : "No pass was made yet: the first begins a minute after the server’s start."}</p>
+          <p className="mt-1.5 text-[13.5px] text-ink-2">{withCode("How long things are kept is set by `retention.*` in the server’s settings. `greenroom retention --dry-run` says what would go.")}</p>
+        </div>
+      )}
+    </Part>
+  );
+}
+
+function kept({ settings }: RetentionView): [string, string][] {
+  const after = (days: number, then: string) => (days === 0 ? "kept" : `${then} after ${amount(days, "day")}`);
+  return [
+    ["Sessions at rest", after(settings.archive_idle_days, "archived")],
+    ["Archived sessions", after(settings.delete_archived_days, "deleted")],
+    ["Rows of statistics", after(settings.statistics_days, "removed")],
+    ["Share links that ended", after(settings.share_links_days, "removed")],
+  ];
+}
+
+function lastPass(last: RetentionReport): string {
+  const rows = last.rows.reduce((sum, one) => sum + one.rows, 0);
+  const stayed = last.kept.reduce((sum, one) => sum + one.sessions, 0);
+  const did = [
+    last.archived.sessions > 0 && `${amount(last.archived.sessions, "session")} archived`,
+    last.deleted.sessions > 0 && `${amount(last.deleted.sessions, "session")} deleted (${bytes(last.deleted.bytes)})`,
+    rows > 0 && `${amount(rows, "row")} removed`,
+    last.failed_builds > 0 && `${amount(last.failed_builds, "failed build")} removed`,
+  ].filter((part) => part !== false);
+  const notes = [
+    stayed > 0 && `${amount(stayed, "session")} stayed because somebody needs ${stayed === 1 ? "it" : "them"}.`,
+    last.failed > 0 && `${amount(last.failed, "session")} could not be dealt with; the server’s log says why.`,
+    !last.is_complete && "There is more; the next pass goes on with it.",
+  ].filter((part) => part !== false);
+  return [`Last pass ${ago(last.at_ms, Date.now())}: ${did.length === 0 ? "nothing was old enough" : did.join(", ")}.`, ...notes].join(" ");
 }
 
 function Capabilities() {

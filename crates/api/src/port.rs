@@ -18,9 +18,9 @@ use greenroom_wire::{
     EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
     ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
     Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
-    RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView, SessionsFrame, SetEgress,
-    ShareLinkCreated, ShareLinkView, SignIn, StatisticsView, SubmitCommand, TokenCreated, UseShareLink,
-    UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView,
+    SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView, SubmitCommand,
+    TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

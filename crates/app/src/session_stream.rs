@@ -82,10 +82,15 @@ impl FrameStream {
     pub async fn next(&mut self) -> Option<Result<SharedFrame>> {
         loop {
             if let Some(frame) = self.waiting.pop_front() {
+                if self.waiting.is_empty() {
+                    // A quiet stream holds no room for frames.
+                    self.waiting = VecDeque::new();
+                }
                 return Some(Ok(frame.into()));
             }
             if self.must_read_own {
-                if let Err(problem) = self.read_own().await {
+                // Seldom, and large: no part of every stream's own size.
+                if let Err(problem) = Box::pin(self.read_own()).await {
                     return Some(Err(problem));
                 }
                 continue;

@@ -4,6 +4,16 @@
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Processors that share one heap: few enough that threads seldom wait for one another.
+const PROCESSORS_EACH: usize = 4;
+
+/// Before the runtime's threads are started.
+pub(crate) fn bound() {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let heaps = processors.div_ceil(PROCESSORS_EACH);
+    greenroom_sandboxd::bound_heaps(u16::try_from(heaps).unwrap_or(u16::MAX));
+}
+
 /// Sessions that leave in one go are waited for.
 const PAUSE: Duration = Duration::from_secs(1);
 

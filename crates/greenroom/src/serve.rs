@@ -15,6 +15,7 @@ use url::Url;
 pub(crate) fn serve(data: Option<&Path>, flags: ServeFlags, out: Output) -> Result<Exit, Failure> {
     let settings = Settings::load(data, flags)?;
     log_to_stderr(settings.log_format, &settings.log_filter);
+    crate::heap::bound();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run(options(settings)?, out));
     // Nothing is waited for any more: what a thread still does would be cut off by a crash as well.

@@ -37,7 +37,7 @@ mod zygote;
 
 pub use doctor::{MACHINE_ENTRIES, TRIAL, diagnose};
 pub use floor::floor_exec;
-pub use heap::release_free_heap;
+pub use heap::{bound_heaps, release_free_heap};
 pub use provider::{DEFAULT_BLANKS, LocalProvider, LocalSettings, Mode};
 pub use stock::MAX_BLANKS;
 pub use tools::{HostTools, host_tool_binds};

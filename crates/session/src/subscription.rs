@@ -154,7 +154,9 @@ impl Subscription {
             return Ok(Live::Opening(Arc::new(opening)).into());
         }
         if self.page.is_empty() && self.sent_seq < self.head_seq {
-            self.page = self.session.entries_shown(self.sent_seq, self.text_after, PAGE).await?.into();
+            let read = self.session.entries_shown(self.sent_seq, self.text_after, PAGE);
+            // Not needed once it is live: no part of every stream's own size.
+            self.page = Box::pin(read).await?.into();
         }
         let next = self.page.front().map(|entry| entry.seq).filter(|seq| *seq <= self.head_seq);
         let due = next.unwrap_or(self.head_seq + 1);

@@ -151,7 +151,7 @@ fn may_approve(caller: &Person, change: &Change) -> Permission {
         () if change.state != ChangeState::Open => refused("The change is not open any more."),
         () if caller.role < Role::Member => refused("Only members approve."),
         () if is_prompter => {
-            refused("Your own prompts produced this change: another person must approve it.")
+            refused("Your own work is in this change: another person must approve it.")
         }
         () if has_approved => refused("You have approved it."),
         () => Permission { is_allowed: true, reason: None },
@@ -165,7 +165,7 @@ fn may_merge(caller: &Person, change: &Change) -> Permission {
         () if change.state != ChangeState::Open => refused("The change is not open any more."),
         () if caller.role < Role::Member => refused("Only members merge."),
         () if missing > 0 => {
-            refused(&format!("{missing} more approval is needed, by someone who did not prompt it."))
+            refused(&format!("{missing} more approval is needed, by someone who did not work on it."))
         }
         () => Permission { is_allowed: true, reason: None },
     }

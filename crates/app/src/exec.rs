@@ -1,5 +1,6 @@
 //! Commands in a session's sandbox: those a person runs, those the app itself needs, and the diff of the working tree.
 
+use crate::access::asking_of;
 use crate::{App, Inner, Result};
 use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason, Sandbox};
@@ -38,6 +39,9 @@ impl App {
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
         let handle = self.open(caller, Right::Prompt, id).await?;
         self.inner.may_begin()?;
+        // Before the command: whoever may have written the files is known, whatever comes of it.
+        let asking = asking_of(caller);
+        handle.decide(move |state| state.decide_run(&asking)).await?;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
         let run = Shell {

@@ -26,7 +26,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 /// A session's push may bring this much.
 const PUSH_LIMIT_BYTES: u64 = 200 * 1024 * 1024;
 
-/// What is granted to one sandbox. A session's people are asked for at each request: a new prompter may commit at once.
+/// What is granted to one sandbox. A session's people are asked for at each request: who has just come may commit at once, and is
+/// recorded with the push.
 #[derive(Clone, Debug)]
 struct Grant {
     generation: u64,
@@ -87,6 +88,7 @@ impl SandboxPolicies {
                 repository: origin.repository,
                 branch: origin.branch.clone(),
                 emails: vec![],
+                people: vec![],
                 size_limit_bytes: PUSH_LIMIT_BYTES,
             }),
             allow,
@@ -211,7 +213,8 @@ impl PolicySource for SandboxPolicies {
         let mut grant = self.get(origin)?;
         if let (Some(push), Some(session)) = (&mut grant.policy.push, &grant.session) {
             let state = session.state().await.ok()?;
-            push.emails = state.prompters.iter().map(|author| author.email.clone()).collect();
+            push.emails = state.contributors().map(|author| author.email.clone()).collect();
+            push.people = state.contributors().map(|author| author.on_behalf_of).collect();
         }
         let additions = self.additions(grant.repository);
         let chosen = additions.injections.iter().filter(|one| is_chosen(one, &grant.secrets)).cloned();

@@ -16,8 +16,8 @@ use greenroom_agent::{
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
-    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, PersonId,
-    Problem, SessionId, SessionState,
+    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, Problem,
+    SessionId, SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
@@ -461,7 +461,7 @@ impl Changes for Ports {
                 branch: origin.branch.clone(),
                 base: origin.base_branch.clone(),
                 author: self.author.clone(),
-                prompters: prompters(&state),
+                prompters: state.contributors().map(|author| author.on_behalf_of).collect(),
                 at_ms: self.app.now_ms(),
             })
             .await;
@@ -559,16 +559,12 @@ git diff --cached --quiet || printf '%s' "$CHANGE_MESSAGE" | git commit -q --no-
 git push -q origin "+HEAD:refs/heads/$CHANGE_BRANCH"
 "#;
 
-/// The commit's message; others whose prompts contributed are named as co-authors.
+/// The commit's message; others whose work it may hold are named as co-authors.
 fn message_of(title: &str, body: &str, author: &Author, state: &SessionState) -> String {
-    let others = state.prompters.iter().filter(|other| other.on_behalf_of != author.on_behalf_of);
+    let others = state.contributors().filter(|other| other.on_behalf_of != author.on_behalf_of);
     let trailers: Vec<_> =
         others.map(|other| format!("Co-authored-by: {} <{}>", other.name, other.email)).collect();
     let parts = [title.to_owned(), body.to_owned(), trailers.join("\n")];
     parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
         + "\n"
-}
-
-fn prompters(state: &SessionState) -> Vec<PersonId> {
-    state.prompters.iter().map(|author| author.on_behalf_of).collect()
 }

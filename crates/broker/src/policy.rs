@@ -2,7 +2,7 @@
 
 use crate::{host::AllowRule, inject::Injection};
 use async_trait::async_trait;
-use greenroom_domain::{BranchName, RepositoryId, RepositoryName, SessionId};
+use greenroom_domain::{BranchName, PersonId, RepositoryId, RepositoryName, SessionId};
 use greenroom_sandbox::Origin;
 use std::sync::Arc;
 
@@ -39,8 +39,10 @@ pub struct PushGrant {
     pub session: SessionId,
     pub repository: RepositoryId,
     pub branch: BranchName,
-    /// Who prompted so far: authors and committers of what is pushed.
+    /// Of `people`: authors and committers of what is pushed.
     pub emails: Vec<String>,
+    /// Who prompted or ran commands so far: none of them approves what is pushed.
+    pub people: Vec<PersonId>,
     pub size_limit_bytes: u64,
 }
 

@@ -53,7 +53,7 @@ async fn a_push_that_the_session_may_not_make_is_refused_in_words() {
     let tree = tree(&world, "tree");
     git_as("mallory@example.com", &tree, &["commit", "-q", "--allow-empty", "-m", "x"]).await;
     let (ok, said) = git(&tree, &["-c", &option, "push", "origin", "HEAD:greenroom/one"]).await;
-    assert!(!ok && said.contains("who did not prompt this session"), "{said}");
+    assert!(!ok && said.contains("who neither prompted this session"), "{said}");
     let (ok, said) = git(&tree, &["-c", &option, "push", "origin", "HEAD:main"]).await;
     assert!(!ok && said.contains("this session may push only its own branch, greenroom/one"), "{said}");
 }

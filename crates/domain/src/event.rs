@@ -227,6 +227,11 @@ pub enum Event {
         commit: CommitHash,
         of: MarkedFor,
     },
+    /// Somebody who had not prompted here is about to run a command in the sandbox: from here on its files may hold their
+    /// work. Once for each person, before their first command runs.
+    CommandsBegun {
+        by: Author,
+    },
     /// Made room for others; nothing can be forked from it any more.
     SnapshotDropped {
         snapshot: SnapshotId,

@@ -4,7 +4,7 @@
 mod participants;
 mod queue;
 
-use crate::access::{Access, SessionRole};
+use crate::access::{Access, Right, SessionRole};
 use crate::attachment::ATTACHMENTS_LIMIT;
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
@@ -156,6 +156,8 @@ pub struct SessionState {
     pub running: Option<RunningTurn>,
     /// Everyone whose prompt was answered, in order of first appearance.
     pub prompters: Vec<Author>,
+    /// Those who ran commands in the sandbox without having prompted before, in order of first appearance.
+    pub runners: Vec<Author>,
     pub usage: Usage,
     pub last_outcome: Option<TurnOutcome>,
     /// The last turn that ended.
@@ -417,6 +419,10 @@ impl SessionState {
                 marks.push(commit.clone());
                 vec![]
             }
+            Event::CommandsBegun { by } => {
+                self.runners.push(by.clone());
+                vec![]
+            }
             Event::ChangeOpened { change, number, .. } => {
                 self.change = Some(OpenedChange { change: *change, number: *number, is_merged: false });
                 vec![Effect::PublishSummary]
@@ -448,6 +454,20 @@ impl SessionState {
                 vec![]
             }
         }
+    }
+
+    /// Everyone whose work the session's files may hold: who prompted, and who ran commands. Each once.
+    pub fn contributors(&self) -> impl Iterator<Item = &Author> {
+        let has_prompted = |of: &Author| self.prompters.iter().any(|one| one.on_behalf_of == of.on_behalf_of);
+        self.prompters.iter().chain(self.runners.iter().filter(move |runner| !has_prompted(runner)))
+    }
+
+    /// The asking person is about to run a command in the sandbox. Empty when it is known that files may be theirs.
+    pub fn decide_run(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
+        let person = asking.author.on_behalf_of;
+        self.require(person, asking.role, Right::Prompt)?;
+        let is_known = self.contributors().any(|known| known.on_behalf_of == person);
+        Ok((!is_known).then(|| Event::CommandsBegun { by: asking.author.clone() }).into_iter().collect())
     }
 
     fn note_prompters(&mut self, prompts: &[QueuedPrompt]) {

@@ -106,6 +106,23 @@ fn a_prompt_during_a_turn_waits_and_becomes_the_next_turn() {
 }
 
 #[test]
+fn who_runs_a_command_is_named_once_and_only_when_no_prompt_of_theirs_did() {
+    let mut log = Log::new();
+    log.command(&prompt("one"), 1, 1).unwrap();
+    assert_eq!(log.state.decide_run(&asking(1)), Ok(vec![]));
+    let events = log.state.decide_run(&asking(2)).unwrap();
+    assert!(matches!(events.as_slice(), [Event::CommandsBegun { by }] if *by == asking(2).author));
+    log.append(events);
+    assert_eq!(log.state.decide_run(&asking(2)), Ok(vec![]));
+    let people: Vec<_> = log.state.contributors().map(|author| author.on_behalf_of).collect();
+    assert_eq!(people, [asking(1).author.on_behalf_of, asking(2).author.on_behalf_of]);
+    // Who prompts later is one person still.
+    log.append(vec![finished(ids(1).turn)]);
+    log.command(&prompt("two"), 2, 2).unwrap();
+    assert_eq!(log.state.contributors().count(), 2);
+}
+
+#[test]
 fn only_its_author_or_an_admin_changes_a_waiting_prompt() {
     let mut log = Log::new();
     log.command(&prompt("one"), 1, 1).unwrap();

@@ -107,8 +107,15 @@ pub enum GitService {
 pub enum PushPolicy {
     /// A person with write access: any branch but forced updates of the default branch.
     Person(PersonId),
-    /// A sandbox: exactly one branch; authors and committers of new commits are among `emails`.
-    Session { session: SessionId, branch: BranchName, emails: Vec<String>, size_limit_bytes: u64 },
+    /// A sandbox: exactly one branch; authors and committers of new commits are among `emails`. What it holds may be the
+    /// work of all these `people`, whoever's name the commits carry.
+    Session {
+        session: SessionId,
+        branch: BranchName,
+        emails: Vec<String>,
+        people: Vec<PersonId>,
+        size_limit_bytes: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -229,6 +229,30 @@ async fn a_merge_that_a_crash_interrupted_is_finished_by_the_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_worked_in_a_session_may_not_approve_what_it_pushes_from_then_on() {
+    let world = World::new().await;
+    let (ann, bob, cem) = (person(1, "ann"), person(2, "bob"), person(3, "cem"));
+    let tree = world.pushed_branch("greenroom/one", "a.txt", "a").await;
+    let change = world.forge.open_change(proposal(1, "greenroom/one", &ann)).await.unwrap();
+    // What Bob looked at then was not his.
+    world.approve(change.id, &bob, 1).await.unwrap();
+    let mut policy = session_policy("greenroom/one", &["ann@example.com"]);
+    if let PushPolicy::Session { people, .. } = &mut policy {
+        *people = vec![ann.id, bob.id];
+    }
+    world.server.allow(Some(policy));
+    commit_file(&tree, "b.txt", "b").await;
+    git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
+    assert_eq!(code(&world.approve(change.id, &bob, 2).await.unwrap_err()), ErrorCode::SelfApproval);
+    assert_eq!(
+        code(&world.forge.merge(change.id, &ann, 3).await.unwrap_err()),
+        ErrorCode::ApprovalMissing
+    );
+    world.approve(change.id, &cem, 4).await.unwrap();
+    world.forge.merge(change.id, &ann, 5).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_pushes_to_the_branch_may_not_approve_it() {
     let world = World::new().await;
     let (ann, bob, cem) = (person(1, "ann"), person(2, "bob"), person(3, "cem"));

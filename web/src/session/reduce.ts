@@ -189,6 +189,8 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
     case "queue_released":
       holdQueue(draft, false);
       return draft.put(notice(base, "info", `${event.name} released what was held back.`));
+    case "commands_begun":
+      return draft.put(notice(base, "info", `${event.by.name} runs commands in the sandbox.`));
     case "files_marked":
       // For `blame`, which asks the server.
       return;

@@ -67,7 +67,7 @@ pub(super) async fn diff(
 
 /// Approve a change
 ///
-/// The commit that was looked at, and no later one. Nobody approves a change that their own prompts produced.
+/// The commit that was looked at, and no later one. Nobody approves a change that holds their own work.
 #[utoipa::path(post, path = "/changes/{id}/approve", operation_id = "approve_change", tag = "changes",
     params(("id" = ChangeId, Path)), request_body = ApproveChange,
     responses(

@@ -13,7 +13,9 @@ pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
     let answered = answered(entries);
     // The turn's own mark is made beside its end, and is in its snapshot.
     let is_its_mark = |entry: &&Entry| matches!(&entry.event, Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. } if *turn == last);
-    let taken = entries.iter().chain(later.iter().filter(is_its_mark));
+    // Whoever ran commands since may be in the snapshot too: it can be newer than the turn's end.
+    let is_of_files = |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
+    let taken = entries.iter().chain(later.iter().filter(is_of_files));
     Some(taken.filter_map(|entry| taken_over(&entry.event, &answered)).collect())
 }
 
@@ -46,6 +48,7 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         | Event::TodoChanged { .. }
         | Event::ArtifactPublished { .. }
         | Event::FilesMarked { .. }
+        | Event::CommandsBegun { .. }
         | Event::TurnInterrupted { .. } => Some(event.clone()),
         Event::AssistantMessage { turn, content, blocks, raw, stop_reason, model, .. } => {
             Some(Event::AssistantMessage {
@@ -175,6 +178,18 @@ mod tests {
         }
         let events = inherited(&log, turn(1)).unwrap();
         assert!(events.contains(&mark(1)) && !events.contains(&mark(2)), "{events:?}");
+    }
+
+    #[test]
+    fn whoever_ran_commands_up_to_the_fork_counts_in_it_also_after_its_turn() {
+        let runs = |n| Event::CommandsBegun { by: author(n) };
+        let mut log = log();
+        log.insert(1, Entry { seq: 0, at_ms: 1, epoch: 1, event: runs(7) });
+        log.push(Entry { seq: 0, at_ms: 1, epoch: 1, event: runs(8) });
+        let state = state_of(inherited(&log, turn(1)).unwrap());
+        assert_eq!(state.runners, [author(7), author(8)]);
+        let people: Vec<_> = state.contributors().map(|author| author.name.as_str()).collect();
+        assert_eq!(people, ["P1", "P7", "P8"]);
     }
 
     #[test]

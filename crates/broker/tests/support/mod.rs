@@ -114,6 +114,7 @@ impl World {
                 repository: repository_id(1),
                 branch: "greenroom/one".parse().unwrap(),
                 emails: vec!["ann@example.com".into()],
+                people: vec![],
                 size_limit_bytes: 50_000_000,
             }),
             allow: rules.to_vec(),

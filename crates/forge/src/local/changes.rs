@@ -116,7 +116,7 @@ impl LocalForge {
         }
         if is_prompter(&change, by.id) {
             let words =
-                format!("Change #{} comes from your own prompts, so you cannot approve it.", change.number);
+                format!("Change #{} holds your own work, so you cannot approve it.", change.number);
             return Err(Error::Refused(
                 Problem::new(ErrorCode::SelfApproval, words)
                     .hint("Ask somebody else on the team to review it."),
@@ -365,7 +365,7 @@ fn is_prompter(change: &Change, person: PersonId) -> bool {
     change.author.on_behalf_of == person || change.prompters.contains(&person)
 }
 
-/// Of the head, by different people who have not prompted (also not since they approved).
+/// Of the head, by different people who have not worked on it (also not since they approved).
 fn approvals_that_count(change: &Change) -> usize {
     let current = change.approvals.iter().filter(|approval| approval.commit == change.head);
     current.map(|approval| approval.by).filter(|by| !is_prompter(change, *by)).collect::<BTreeSet<_>>().len()
@@ -402,8 +402,8 @@ fn approval_missing(change: &Change, approvals: usize) -> Error {
         change.number, change.required_approvals
     );
     let hint = match stale {
-        true => "It changed after it was approved. Ask somebody who did not prompt it to look at it again.",
-        false => "Ask somebody who did not prompt it to approve it.",
+        true => "It changed after it was approved. Ask somebody who did not work on it to look at it again.",
+        false => "Ask somebody who did not work on it to approve it.",
     };
     Error::Refused(Problem::new(ErrorCode::ApprovalMissing, words).hint(hint))
 }

@@ -169,9 +169,9 @@ async fn check_people(
 
 fn wrong_person(commit: &str, email: &str, emails: &[String]) -> Refusal {
     let short = commit.get(..10).unwrap_or(commit);
-    let reason = format!("commit {short} is by {email:?}, who did not prompt this session");
+    let reason = format!("commit {short} is by {email:?}, who neither prompted this session nor ran commands in it");
     Refusal::new(reason).hint(format!(
-        "Authors and committers must be people who prompted: {}.\nMake the commits again, for example with: \
+        "Authors and committers must be people who did: {}.\nMake the commits again, for example with: \
          git rebase --root --exec 'git commit --amend --no-edit --reset-author' (or --onto the base branch)",
         emails.join(", ")
     ))
@@ -200,6 +200,7 @@ mod tests {
             session: SessionId::from_parts(1, 1),
             branch: "greenroom/a".parse().unwrap(),
             emails: vec!["ann@example.com".into()],
+            people: vec![],
             size_limit_bytes: 1,
         }
     }

@@ -196,18 +196,22 @@ async fn take_in(
     }
     let _held = target.lock.lock().await;
     check_old_values(target.repository, &request.updates).await?;
-    record_pusher(target, &request.updates).await?;
+    record_pushers(target, &request.updates).await?;
     quarantine.migrate()?;
     update_references(target.repository, &request.updates).await
 }
 
-/// Before the references move: nobody may approve what they pushed themselves, whatever a crash leaves.
-async fn record_pusher(target: &Target<'_>, updates: &[RefUpdate]) -> Result<()> {
-    let PushPolicy::Person(person) = target.policy else { return Ok(()) };
+/// Before the references move: nobody may approve what they pushed themselves, or had a session push, whatever a crash
+/// leaves.
+async fn record_pushers(target: &Target<'_>, updates: &[RefUpdate]) -> Result<()> {
+    let people = match &target.policy {
+        PushPolicy::Person(person) => vec![*person],
+        PushPolicy::Session { people, .. } => people.clone(),
+    };
     let branch = |update: &RefUpdate| update.name.strip_prefix("refs/heads/")?.parse::<BranchName>().ok();
     let branches: Vec<BranchName> = updates.iter().filter_map(branch).collect();
     let id = target.id;
-    target.forge.store(move |store| store.add_pusher(id, &branches, person)).await
+    target.forge.store(move |store| store.add_pushers(id, &branches, &people)).await
 }
 
 fn size_limit(policy: &PushPolicy) -> u64 {

@@ -191,12 +191,12 @@ impl Store {
         Ok(())
     }
 
-    /// Somebody pushes to branches with their own hands, which makes them a prompter of what these propose.
-    pub(crate) fn add_pusher(
+    /// What these people did is pushed to the branches, which makes them prompters of what these propose.
+    pub(crate) fn add_pushers(
         &self,
         id: RepositoryId,
         branches: &[BranchName],
-        person: PersonId,
+        people: &[PersonId],
     ) -> Result<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -204,10 +204,12 @@ impl Store {
             "INSERT INTO pusher (repository, branch, person) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let prompter = "INSERT INTO prompter (change, person) SELECT id, ?3 FROM change \
             WHERE repository = ?1 AND branch = ?2 AND state = 'open' ON CONFLICT DO NOTHING";
-        let (id, person) = (id.to_string(), person.to_string());
-        for branch in branches {
-            transaction.execute(pusher, params![id, branch.as_str(), person])?;
-            transaction.execute(prompter, params![id, branch.as_str(), person])?;
+        let id = id.to_string();
+        for person in people.iter().map(PersonId::to_string) {
+            for branch in branches {
+                transaction.execute(pusher, params![id, branch.as_str(), person])?;
+                transaction.execute(prompter, params![id, branch.as_str(), person])?;
+            }
         }
         transaction.commit()?;
         Ok(())

@@ -70,6 +70,7 @@ pub fn session_policy(branch: &str, emails: &[&str]) -> PushPolicy {
         session: session_id(),
         branch: branch.parse().unwrap(),
         emails: emails.iter().map(|email| (*email).to_owned()).collect(),
+        people: vec![],
         size_limit_bytes: 200_000_000,
     }
 }

@@ -288,7 +288,7 @@ pub(crate) enum Change {
         #[arg(long)]
         diff: bool,
     },
-    /// Approve a change as it is; not one that your own prompts produced
+    /// Approve a change as it is; not one that holds your own work
     Approve {
         /// REPOSITORY#NUMBER, or chg_…
         change: ChangeName,

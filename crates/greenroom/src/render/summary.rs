@@ -98,6 +98,9 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         Event::QueueReleased { name, .. } => {
             paint(DIM, format!("{} released the prompts that were held back.", one_line(name, 60)))
         }
+        Event::CommandsBegun { by } => {
+            paint(DIM, format!("{} runs commands in the sandbox.", one_line(&by.name, 60)))
+        }
         Event::TodoChanged { items, .. } => todo(items),
         Event::ArtifactPublished { file, title, .. } => {
             let about = format!("{title} ({}, {} bytes)", file.name, file.bytes);

@@ -27,6 +27,7 @@ mod queue;
 mod real_repositories;
 mod restart;
 mod retention;
+mod self_approval;
 mod sharing;
 mod stop;
 mod support;

@@ -98,7 +98,6 @@ impl Place {
         let code = |problem: Problem| problem.code;
         let exec = Exec { command: "true".into(), timeout_ms: None };
         let draft = WriteDraft { text: "x".into(), revision: 0 };
-        let link = CreateShareLink { kind: ShareKind::View, life_s: None };
         let bytes: crate::Upload = Box::new(&b"x"[..]);
         vec![
             ("rename", self.command(by, Command::Rename { title: "Other".into() }).await.err().map(code)),
@@ -107,6 +106,14 @@ impl Place {
             ("typing", app.say_typing(by, id, ClientKind::Web, true).await.err().map(code)),
             ("draft", app.draft(by, Some(id), None).await.err().map(code)),
             ("write_draft", app.write_draft(by, Some(id), None, draft).await.err().map(code)),
+        ]
+    }
+
+    async fn shares(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
+        let (app, id) = (self.app(), self.session);
+        let code = |problem: Problem| problem.code;
+        let link = CreateShareLink { kind: ShareKind::View, life_s: None };
+        vec![
             ("share", app.create_share_link(by, id, link).await.err().map(code)),
             ("links", app.share_links(by, id).await.err().map(code)),
         ]
@@ -135,6 +142,7 @@ async fn for_who_has_no_part_in_it_a_private_session_is_not_there() {
     let unknown = Some(ErrorCode::SessionUnknown);
     all_are(place.looks(&place.ben).await, unknown);
     all_are(place.steers(&place.ben).await, unknown);
+    all_are(place.shares(&place.ben).await, unknown);
     assert_eq!(place.fork(&place.ben).await, unknown);
     let deleted = place.app().delete_session(&place.ben, place.session).await;
     assert_eq!(deleted.unwrap_err().code, ErrorCode::SessionUnknown);
@@ -153,6 +161,7 @@ async fn a_viewer_of_a_session_looks_and_steers_nothing() {
     assert_eq!(place.follow(&place.ben, &link).await, Ok(vec![Right::View]));
     all_are(place.looks(&place.ben).await, None);
     all_are(place.steers(&place.ben).await, Some(ErrorCode::NotAllowed));
+    all_are(place.shares(&place.ben).await, Some(ErrorCode::NotAllowed));
     assert_eq!(place.fork(&place.ben).await, Some(ErrorCode::NotAllowed));
     assert_eq!(place.command(&place.ben, prompt()).await.unwrap_err().code, ErrorCode::NotAllowed);
     until("it is on the list", async || place.listed(&place.ben).await == [place.session]).await;
@@ -177,6 +186,31 @@ async fn whoever_takes_part_by_a_link_prompts_and_is_out_when_it_is_revoked() {
     assert_eq!(place.follow(&place.ben, &link).await, Err(ErrorCode::ShareLinkUnknown));
     assert_eq!(place.state_of(&link).await, (ShareLinkState::Revoked, 0));
     place.app().revoke_share_link(&place.ada, place.session, link.link.id).await.expect("again is no error");
+}
+
+#[tokio::test]
+async fn nobody_stays_by_a_link_of_their_own_or_anothers_making_when_theirs_is_revoked() {
+    let place = Place::private().await;
+    let cid = place.world.member("cid").await;
+    let first = place.link(&place.ada, ShareKind::TakePart, None).await;
+    // Links of a time when they might share: the session was open, or an owner had let them.
+    place.command(&place.ada, Command::SetTeamAccess { access: TeamAccess::Contribute }).await.unwrap();
+    let bens = place.link(&place.ben, ShareKind::TakePart, None).await;
+    let cids = place.link(&cid, ShareKind::TakePart, None).await;
+    place.command(&place.ada, Command::SetTeamAccess { access: TeamAccess::None }).await.unwrap();
+    place.follow(&place.ben, &first).await.unwrap();
+    place.follow(&cid, &first).await.unwrap();
+    for by in [&place.ben, &cid] {
+        all_are(place.shares(by).await, Some(ErrorCode::NotAllowed));
+        for link in [&bens, &cids] {
+            assert_eq!(place.follow(by, link).await, Err(ErrorCode::ShareLinkUnknown));
+            assert_eq!(place.state_of(link).await, (ShareLinkState::Disowned, 0));
+        }
+    }
+    place.app().revoke_share_link(&place.ada, place.session, first.link.id).await.unwrap();
+    for by in [&place.ben, &cid] {
+        all_are(place.looks(by).await, Some(ErrorCode::SessionUnknown));
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ pub const PARTICIPANTS_LIMIT: usize = 200;
 pub enum SessionRole {
     /// Looks.
     Viewer,
-    /// Prompts, stops, runs commands, shares.
+    /// Prompts, stops, runs commands; shares, unless they are here by a link only.
     Contributor,
     /// Also decides who takes part, and deletes.
     Owner,
@@ -73,7 +73,7 @@ pub enum Right {
     View,
     /// Prompt, and everything else that steers the work: the queue, stops, commands, files, the title.
     Prompt,
-    /// Make links that let others in.
+    /// Make links that let others in. Nobody has it by a link: else it would outlive that one by another of one's own.
     Share,
     /// Decide who takes part and what the session is open for; delete it.
     Manage,
@@ -144,7 +144,14 @@ impl Access {
     }
 
     pub fn may(&self, person: PersonId, installation: Role, right: Right) -> bool {
-        self.role_of(person, installation).is_some_and(|role| role >= right.role())
+        let role = match right {
+            Right::Share => {
+                let given = self.participant(person).and_then(|participant| participant.given);
+                role_in(self.team, given, installation)
+            }
+            Right::View | Right::Prompt | Right::Manage => self.role_of(person, installation),
+        };
+        role.is_some_and(|role| role >= right.role())
     }
 
     pub fn rights(&self, person: PersonId, installation: Role) -> Vec<Right> {

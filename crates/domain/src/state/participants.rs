@@ -10,7 +10,7 @@ impl SessionState {
     /// The one rule that every use of a session asks.
     pub fn require(&self, person: PersonId, installation: Role, right: Right) -> Result<(), Problem> {
         match self.access.role_of(person, installation) {
-            Some(role) if role >= right.role() => Ok(()),
+            Some(_) if self.access.may(person, installation, right) => Ok(()),
             Some(_) => Err(self.refusal(installation, right)),
             None => Err(Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
                 .hint("List sessions with `greenroom session list`; a private one is only there for its participants.")),
@@ -24,7 +24,7 @@ impl SessionState {
         }
         let message = match right {
             Right::View | Right::Prompt => "You can look at this session, but not take part in it.",
-            Right::Share => "Only who takes part in this session can share it.",
+            Right::Share => "Only who takes part in this session, and not just by a link, can share it.",
             Right::Manage => "Only an owner of this session or an admin can do this.",
         };
         let owners = self.access.participants.iter().filter(|of| of.role() == SessionRole::Owner);

@@ -205,6 +205,25 @@ fn a_link_gives_its_kind_and_its_end_takes_just_that() {
 }
 
 #[test]
+fn who_is_here_by_a_link_only_lets_nobody_in() {
+    let mut play = Play::new(TeamAccess::None);
+    let may_share = |play: &Play, n| play.state.access.may(id(n), role_of(n), Right::Share);
+    play.join(2, link(1), ShareKind::TakePart).unwrap();
+    assert!(!may_share(&play, 2));
+    let refused = play.state.require(id(2), Role::Member, Right::Share).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotAllowed);
+    play.prompt(2).unwrap();
+    assert!(!may_share(&play, 2), "also after a prompt");
+    play.command(1, Command::SetTeamAccess { access: TeamAccess::Contribute }).unwrap();
+    assert!(may_share(&play, 2), "where everyone may, they may");
+    play.command(1, Command::SetTeamAccess { access: TeamAccess::View }).unwrap();
+    assert!(!may_share(&play, 2));
+    play.set(1, 2, SessionRole::Contributor).unwrap();
+    assert!(may_share(&play, 2), "it was given to them");
+    assert!(may_share(&play, ADMIN) && may_share(&play, 1) && !may_share(&play, 3));
+}
+
+#[test]
 fn who_was_given_a_role_keeps_it_when_links_end_and_links_give_them_no_more() {
     let mut play = Play::new(TeamAccess::None);
     play.join(2, link(1), ShareKind::TakePart).unwrap();

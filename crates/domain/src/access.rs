@@ -7,7 +7,8 @@ use crate::{PersonId, Role, ShareLinkId, TurnId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Participants of a session, and those who were removed from it and may not come back by a link.
+/// Participants of a session; and of those who were removed from it or left it, whom it remembers what they may come
+/// back as.
 pub const PARTICIPANTS_LIMIT: usize = 200;
 
 /// What a participant may do in one session. Each role includes the ones before it.
@@ -127,8 +128,10 @@ pub struct Access {
     pub team: TeamAccess,
     /// In order of their coming.
     pub participants: Vec<Participant>,
-    /// Removed by somebody else: a link does not bring them back.
+    /// Removed by somebody else: only who may manage the session brings them back, neither a link nor a prompt does.
     pub(crate) barred: Vec<PersonId>,
+    /// Were given less than a contributor's role, and left: coming back by themselves gives them no more.
+    pub(crate) capped: Vec<(PersonId, SessionRole)>,
     /// A fork's log begins with what people said elsewhere, up to this turn: that makes nobody a participant.
     pub(crate) inherits_until: Option<TurnId>,
 }
@@ -136,6 +139,12 @@ pub struct Access {
 impl Access {
     pub fn participant(&self, person: PersonId) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.person == person)
+    }
+
+    /// What this person may come to have by their own doing, where `role` is what it would give.
+    pub(crate) fn within_cap(&self, person: PersonId, role: SessionRole) -> SessionRole {
+        let cap = self.capped.iter().find(|(capped, _)| *capped == person);
+        cap.map_or(role, |(_, cap)| role.min(*cap))
     }
 
     /// `None`: for this person there is no such session.

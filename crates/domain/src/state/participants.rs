@@ -105,6 +105,7 @@ impl SessionState {
                 .hint("Ask one of its owners to add you again."));
         }
         let role = if asking.role == Role::Viewer { SessionRole::Viewer } else { kind.role() };
+        let role = self.access.within_cap(person, role);
         match self.access.participant(person) {
             Some(known) if known.given.is_some() || known.links.contains(&(link, role)) => Ok(vec![]),
             Some(known) if known.role() >= role && known.links.len() >= LINKS_OF_ONE => Ok(vec![]),
@@ -163,6 +164,15 @@ impl SessionState {
 /// Links by which one person may be here at once.
 const LINKS_OF_ONE: usize = 8;
 
+/// In place of what is known of the same person; the oldest gives way.
+fn remember<T>(known: &mut Vec<T>, new: T, is_of_them: impl Fn(&T) -> bool) {
+    known.retain(|one| !is_of_them(one));
+    if known.len() >= PARTICIPANTS_LIMIT {
+        known.remove(0);
+    }
+    known.push(new);
+}
+
 fn changed(
     person: PersonId,
     name: &str,
@@ -176,18 +186,16 @@ fn changed(
 
 impl Access {
     /// Whoever makes the session owns it; whoever prompts takes part from then on, with the role they have if they have one.
+    /// An owner's word stands: who was removed does not come back by it, and who left as less than this is no more.
     pub(super) fn note(&mut self, author: &Author, role: SessionRole) {
         let person = author.on_behalf_of;
         let is_here = author.via == Via::Person && self.inherits_until.is_none();
-        if !is_here || self.participant(person).is_some() || self.participants.len() >= PARTICIPANTS_LIMIT {
+        let is_out = self.participant(person).is_some() || self.barred.contains(&person);
+        if !is_here || is_out || self.participants.len() >= PARTICIPANTS_LIMIT {
             return;
         }
-        self.put(Participant { person, name: author.name.clone(), given: Some(role), links: vec![] });
-    }
-
-    fn put(&mut self, participant: Participant) {
-        self.barred.retain(|barred| *barred != participant.person);
-        self.participants.push(participant);
+        let given = Some(self.within_cap(person, role));
+        self.participants.push(Participant { person, name: author.name.clone(), given, links: vec![] });
     }
 
     fn change(
@@ -199,14 +207,22 @@ impl Access {
         by: PersonId,
     ) {
         let Some(role) = role else {
+            let given = self.participant(person).and_then(|of| of.given);
             self.participants.retain(|of| of.person != person);
             if by != person {
-                self.bar(person);
+                remember(&mut self.barred, person, |barred| *barred == person);
+            } else if let Some(given) = given.filter(|given| *given < SessionRole::Contributor) {
+                remember(&mut self.capped, (person, given), |(capped, _)| *capped == person);
             }
             return;
         };
         if self.participant(person).is_none() {
-            self.put(Participant { person, name: name.to_owned(), given: None, links: vec![] });
+            let name = name.to_owned();
+            self.participants.push(Participant { person, name, given: None, links: vec![] });
+        }
+        if link.is_none() {
+            self.barred.retain(|barred| *barred != person);
+            self.capped.retain(|(capped, _)| *capped != person);
         }
         let Some(known) = self.participants.iter_mut().find(|of| of.person == person) else { return };
         match link {
@@ -223,13 +239,6 @@ impl Access {
                 known.links.clear();
             }
         }
-    }
-
-    fn bar(&mut self, person: PersonId) {
-        if self.barred.len() >= PARTICIPANTS_LIMIT {
-            self.barred.remove(0);
-        }
-        self.barred.push(person);
     }
 
     fn drop_link(&mut self, link: ShareLinkId) {

@@ -6,6 +6,7 @@ use crate::money::Budget;
 use crate::state::{Ids, Subject};
 use crate::{Delivery, PersonId, PromptId, RepositoryId, SessionId, TurnId};
 use proptest::prelude::*;
+use std::collections::HashMap;
 
 const ADMIN: u128 = 9;
 /// A viewer of the installation.
@@ -235,6 +236,40 @@ fn who_was_given_a_role_keeps_it_when_links_end_and_links_give_them_no_more() {
 }
 
 #[test]
+fn an_owners_word_is_not_undone_by_leaving_and_coming_again() {
+    let mut play = Play::new(TeamAccess::None);
+    play.join(2, link(1), ShareKind::TakePart).unwrap();
+    play.set(1, 2, SessionRole::Viewer).unwrap();
+    play.remove(2, 2).unwrap();
+    play.join(2, link(1), ShareKind::TakePart).unwrap();
+    assert_eq!(play.role(2), Some(SessionRole::Viewer));
+    play.remove(2, 2).unwrap();
+    play.command(1, Command::SetTeamAccess { access: TeamAccess::Contribute }).unwrap();
+    play.prompt(2).unwrap();
+    play.command(1, Command::SetTeamAccess { access: TeamAccess::None }).unwrap();
+    assert_eq!(play.role(2), Some(SessionRole::Viewer), "nor by a prompt while it was open");
+    play.remove(2, 2).unwrap();
+    play.set(1, 2, SessionRole::Contributor).unwrap();
+    play.remove(2, 2).unwrap();
+    play.join(2, link(1), ShareKind::TakePart).unwrap();
+    assert_eq!(play.role(2), Some(SessionRole::Contributor), "the last word counts");
+}
+
+#[test]
+fn who_was_removed_does_not_come_back_by_a_prompt_while_the_session_is_open() {
+    let mut play = Play::new(TeamAccess::Contribute);
+    play.prompt(2).unwrap();
+    play.remove(1, 2).unwrap();
+    play.prompt(2).unwrap();
+    assert!(play.state.access.participant(id(2)).is_none());
+    assert_eq!(play.join(2, link(1), ShareKind::TakePart), Err(ErrorCode::NotAllowed));
+    play.command(1, Command::SetTeamAccess { access: TeamAccess::None }).unwrap();
+    assert_eq!(play.role(2), None);
+    play.set(1, 2, SessionRole::Contributor).unwrap();
+    assert_eq!(play.role(2), Some(SessionRole::Contributor));
+}
+
+#[test]
 fn a_viewer_of_the_installation_only_looks_whatever_a_session_says() {
     let mut play = Play::new(TeamAccess::None);
     assert_eq!(play.set(1, GUEST, SessionRole::Contributor), Err(ErrorCode::NotAllowed));
@@ -311,6 +346,8 @@ proptest! {
         acts in proptest::collection::vec(any_act(), 1..60)
     ) {
         let mut play = Play::new(TeamAccess::None);
+        // What somebody who may manage the session last said of each: a role, or that they are out.
+        let mut words: HashMap<u128, Option<SessionRole>> = HashMap::new();
         for act in &acts {
             let before = play.state.clone();
             let roles: Vec<_> = (1..=ADMIN).map(|n| play.role(n)).collect();
@@ -325,8 +362,15 @@ proptest! {
                     (1, Ok(0))
                 }
             };
-            if done.is_err() {
-                prop_assert_eq!(&play.state, &before, "a refusal changes nothing");
+            match act {
+                _ if done.is_err() => prop_assert_eq!(&play.state, &before, "a refusal changes nothing"),
+                Act::Set(_, whom, role) => drop(words.insert(*whom, Some(*role))),
+                Act::Remove(by, whom) if by != whom => drop(words.insert(*whom, None)),
+                _ => {}
+            }
+            for (whom, word) in &words {
+                let role = play.state.access.participant(id(*whom)).map(Participant::role);
+                prop_assert!(role <= *word, "{:?}: {} is {:?}, and the word was {:?}", act, whom, role, word);
             }
             let owners = play.state.access.participants.iter().filter(|of| of.role() == SessionRole::Owner);
             prop_assert!(owners.count() > 0, "{:?}", act);

@@ -73,6 +73,7 @@ impl App {
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {}
             Err(problem) => return Err(problem),
         }
+        self.inner.not_deleted(session).await?;
         let parent = self.open(caller, Right::Prompt, id).await?;
         let has_prompt = body.prompt.is_some();
         let fork = self.inner.fork(caller, &parent, session, body).await?;

@@ -49,7 +49,10 @@ impl App {
                 match self.inner.sessions().get(known).await {
                     Ok(handle) => return self.inner.session_view(caller, &handle).await,
                     // The first attempt ended before the session was made: this one makes it.
-                    Err(problem) if problem.code == ErrorCode::SessionUnknown => known,
+                    Err(problem) if problem.code == ErrorCode::SessionUnknown => {
+                        self.inner.not_deleted(known).await?;
+                        known
+                    }
                     Err(problem) => return Err(problem),
                 }
             }
@@ -235,6 +238,12 @@ impl Inner {
         self.session_is_gone(id);
         self.list_changes.tell(ListChange::Removed { session: id });
         Ok(())
+    }
+
+    /// For a repeated key: a session that was deleted is not made anew. No list would have it, and the next start would erase
+    /// it as left over.
+    pub(crate) async fn not_deleted(&self, id: SessionId) -> Result<()> {
+        if self.directory.is_removed(id).await? { Err(unknown_session()) } else { Ok(()) }
     }
 
     /// The log and all files of a session that the directory has parted with.

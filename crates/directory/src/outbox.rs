@@ -7,7 +7,7 @@ use crate::sessions::insert_session;
 use crate::statistics::insert_fact;
 use crate::{Directory, Fact, Part, Result, SessionRow};
 use greenroom_domain::{Consumer, SessionId};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 /// How long it is remembered that a session was deleted: far longer than anything of it can be on its way.
 pub(crate) const REMOVED_KEPT_MS: i64 = 30 * 24 * 3_600_000;
@@ -194,6 +194,11 @@ impl Directory {
         .await
     }
 
+    /// Whether it was deleted, as far as that is remembered.
+    pub async fn is_removed(&self, session: SessionId) -> Result<bool> {
+        self.read(move |db| is_removed(db, session)).await
+    }
+
     /// Those whose deletion is remembered; old ones are forgotten.
     pub async fn removed_sessions(&self, now_ms: i64) -> Result<Vec<SessionId>> {
         self.write(move |db| {
@@ -204,12 +209,12 @@ impl Directory {
     }
 }
 
-fn is_removed(db: &Transaction<'_>, session: SessionId) -> Result<bool> {
+fn is_removed(db: &Connection, session: SessionId) -> Result<bool> {
     let mut query = db.prepare_cached("SELECT 1 FROM removed WHERE session = ?")?;
     Ok(query.exists([session.to_string()])?)
 }
 
-fn cursor_of(db: &rusqlite::Connection, session: SessionId, consumer: Consumer) -> Result<u64> {
+fn cursor_of(db: &Connection, session: SessionId, consumer: Consumer) -> Result<u64> {
     let mut query = db.prepare_cached("SELECT seq FROM cursors WHERE session = ? AND consumer = ?")?;
     let seq = query
         .query_row(params![session.to_string(), as_word(consumer)?], |row| unsigned(row, "seq"))

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{Bounds, World, until};
 use greenroom_domain::SnapshotId;
+use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::TurnOutcome;
 
 fn turn(n: u128) -> TurnId {
@@ -91,4 +92,43 @@ async fn a_fork_waits_for_the_snapshot_of_a_turn_that_has_just_ended() {
     drop(ending);
     let made = asked.await.unwrap().unwrap();
     assert_eq!(made.forked_from.unwrap().snapshot, Some(place.snapshot));
+}
+
+/// A turn that ended and changed nothing, so that the session can be forked.
+async fn end_a_turn(world: &World, session: SessionId) {
+    let handle = world.inner().sessions().get(session).await.unwrap();
+    let outcome = TurnOutcome::Completed;
+    let ended = Event::TurnFinished { turn: turn(1), outcome, usage: Default::default(), duration_ms: 1 };
+    handle.record(vec![Event::TurnStarted { turn: turn(1), prompts: vec![] }, ended]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repeated_key_does_not_bring_back_what_was_deleted() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let ada = world.member("ada").await;
+    let create = || greenroom_wire::CreateSession {
+        repository: row.name.clone(),
+        prompt: None,
+        attachments: vec![],
+        title: None,
+        model: None,
+        base_branch: None,
+        budget: None,
+        team_access: Default::default(),
+    };
+    let made_by: CommandId = "made".parse().unwrap();
+    let session = world.app.create_session(&ada, &made_by, create()).await.unwrap().id;
+    assert_eq!(world.app.create_session(&ada, &made_by, create()).await.unwrap().id, session);
+    end_a_turn(&world, session).await;
+    let body = || ForkSession { turn: Some(turn(1)), title: None, prompt: None };
+    let forked_by: CommandId = "forked".parse().unwrap();
+    let fork = world.app.fork_session(&ada, &forked_by, session, body()).await.unwrap().id;
+    world.app.delete_session(&ada, fork).await.unwrap();
+    let again = world.app.fork_session(&ada, &forked_by, session, body()).await;
+    assert_eq!(again.unwrap_err(), unknown_session());
+    world.app.delete_session(&ada, session).await.unwrap();
+    let again = world.app.create_session(&ada, &made_by, create()).await;
+    assert_eq!(again.unwrap_err(), unknown_session());
+    assert!(!world.inner().has_log(session) && !world.inner().has_log(fork));
 }

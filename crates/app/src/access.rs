@@ -5,12 +5,11 @@
 //! revoked, and as long as its maker may share the session.
 
 use crate::secrets::{digest, new_secret};
-use crate::sessions::unknown_session;
 use crate::{App, Inner, Result};
-use greenroom_directory::{Onlooker, ShareLinkRow};
-use greenroom_domain::access::role_in;
+use greenroom_directory::{Onlooker, SessionRow, ShareLinkRow};
+use greenroom_domain::access::{role_in, unknown_session};
 use greenroom_domain::state::Subject;
-use greenroom_domain::{Asking, Command, ErrorCode, Person, Problem, Right, Role, SessionId, ShareLinkId};
+use greenroom_domain::{Asking, Command, ErrorCode, Person, Problem, Right, Role, SessionId, SessionRole, ShareLinkId};
 use greenroom_session::SessionHandle;
 use greenroom_wire::{
     CreateShareLink, ParticipantView, SessionPeople, SessionView, ShareLinkCreated, ShareLinkState,
@@ -27,6 +26,12 @@ const SECRET_LIMIT: usize = 200;
 impl App {
     /// The session, for who has this right in it: every use of a session comes by here.
     pub(crate) async fn open(&self, caller: &Person, right: Right, id: SessionId) -> Result<SessionHandle> {
+        // Who has no part in one that sleeps does not wake it either.
+        if let Some(row) = self.inner.line_of_sleeping(id).await?
+            && role_by_line(&row, caller).is_none()
+        {
+            return Err(unknown_session());
+        }
         let handle = self.inner.session_handle(id).await?;
         let (person, role) = (caller.id, caller.role);
         handle.look(move |state| state.require(person, role, right)).await??;
@@ -39,15 +44,10 @@ impl App {
         if !self.inner.has_log(id) {
             return Err(unknown_session());
         }
-        // The line of one that is awake may be a moment behind.
-        if !self.inner.sessions().is_awake(id)
-            && let Some(row) = self.inner.directory.session(id).await?
+        if let Some(row) = self.inner.line_of_sleeping(id).await?
+            && role_by_line(&row, caller).is_some_and(|role| role >= right.role())
         {
-            let own = row.participants.iter().find(|(person, _)| *person == caller.id).map(|(_, role)| *role);
-            let role = role_in(row.team_access, own, caller.role);
-            if role.is_some_and(|role| role >= right.role()) {
-                return Ok(());
-            }
+            return Ok(());
         }
         self.open(caller, right, id).await.map(drop)
     }
@@ -194,6 +194,15 @@ impl App {
 }
 
 impl Inner {
+    /// The session's line in the index where it says what the session would: nothing happens in one that sleeps, and the
+    /// index was told all that did.
+    async fn line_of_sleeping(&self, id: SessionId) -> Result<Option<SessionRow>> {
+        if self.sessions().is_awake(id) || self.outbox.is_telling_of(id) {
+            return Ok(None);
+        }
+        Ok(self.directory.session(id).await?)
+    }
+
     /// Without asking who it is for.
     pub(crate) async fn session_handle(&self, id: SessionId) -> Result<SessionHandle> {
         self.sessions().get(id).await.map_err(|problem| match problem.code {
@@ -216,6 +225,12 @@ pub(crate) fn asking_of(caller: &Person) -> Asking {
 
 pub(crate) fn onlooker(caller: &Person) -> Onlooker {
     if caller.role == Role::Admin { Onlooker::All } else { Onlooker::Person(caller.id) }
+}
+
+/// What a link alone gives is not told apart there: not for the right to share.
+fn role_by_line(row: &SessionRow, caller: &Person) -> Option<SessionRole> {
+    let own = row.participants.iter().find(|(person, _)| *person == caller.id).map(|(_, role)| *role);
+    role_in(row.team_access, own, caller.role)
 }
 
 fn view(row: &ShareLinkRow) -> ShareLinkView {

@@ -39,9 +39,13 @@ impl Place {
     }
 
     async fn command(&self, by: &Person, command: Command) -> Result<(), Problem> {
+        self.command_in(by, self.session, command).await
+    }
+
+    async fn command_in(&self, by: &Person, id: SessionId, command: Command) -> Result<(), Problem> {
         let key = format!("key-{:032x}", self.world.inner().id_parts().1).parse().unwrap();
         let body = SubmitCommand { key, command };
-        match self.app().submit_command(by, self.session, body).await?.problem {
+        match self.app().submit_command(by, id, body).await?.problem {
             Some(problem) => Err(problem),
             None => Ok(()),
         }
@@ -75,55 +79,96 @@ impl Place {
 
     /// Every use of a session that only looks, by name.
     async fn looks(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
-        let (app, id) = (self.app(), self.session);
-        let code = |problem: Problem| problem.code;
+        codes(self.looks_at(by, self.session).await)
+    }
+
+    async fn looks_at(&self, by: &Person, id: SessionId) -> Uses {
+        let app = self.app();
         vec![
-            ("session", app.session(by, id).await.err().map(code)),
-            ("people", app.session_people(by, id).await.err().map(code)),
-            ("queue", app.queue(by, id).await.err().map(code)),
-            ("entries", app.entries(by, id, 0, 10).await.err().map(code)),
-            ("entries_before", app.entries_before(by, id, 9, 10).await.err().map(code)),
-            ("subscribe", app.subscribe(by, id, 0, None, ClientKind::Api).await.err().map(code)),
-            ("trace", app.session_trace(by, id, None).await.err().map(code)),
-            ("artifacts", app.artifacts(by, id).await.err().map(code)),
-            ("environment", app.session_environment(by, id).await.err().map(code)),
-            ("presence", app.presence(by, id).await.err().map(code)),
-            ("mark_read", app.mark_read(by, id, 1).await.err().map(code)),
+            ("session", app.session(by, id).await.err()),
+            ("people", app.session_people(by, id).await.err()),
+            ("queue", app.queue(by, id).await.err()),
+            ("entries", app.entries(by, id, 0, 10).await.err()),
+            ("entries_before", app.entries_before(by, id, 9, 10).await.err()),
+            ("subscribe", app.subscribe(by, id, 0, None, ClientKind::Api).await.err()),
+            ("trace", app.session_trace(by, id, None).await.err()),
+            ("artifacts", app.artifacts(by, id).await.err()),
+            ("environment", app.session_environment(by, id).await.err()),
+            ("presence", app.presence(by, id).await.err()),
+            ("mark_read", app.mark_read(by, id, 1).await.err()),
         ]
     }
 
     /// Every use that steers the work.
     async fn steers(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
-        let (app, id) = (self.app(), self.session);
-        let code = |problem: Problem| problem.code;
+        codes(self.steers_in(by, self.session).await)
+    }
+
+    async fn steers_in(&self, by: &Person, id: SessionId) -> Uses {
+        let app = self.app();
         let exec = Exec { command: "true".into(), timeout_ms: None };
         let draft = WriteDraft { text: "x".into(), revision: 0 };
         let bytes: crate::Upload = Box::new(&b"x"[..]);
+        let rename = Command::Rename { title: "Other".into() };
         vec![
-            ("rename", self.command(by, Command::Rename { title: "Other".into() }).await.err().map(code)),
-            ("exec", app.exec(by, id, exec).await.err().map(code)),
-            ("attach", app.attach(by, Some(id), "a.txt", Some(1), bytes).await.err().map(code)),
-            ("typing", app.say_typing(by, id, ClientKind::Web, true).await.err().map(code)),
-            ("draft", app.draft(by, Some(id), None).await.err().map(code)),
-            ("write_draft", app.write_draft(by, Some(id), None, draft).await.err().map(code)),
+            ("rename", self.command_in(by, id, rename).await.err()),
+            ("exec", app.exec(by, id, exec).await.err()),
+            ("attach", app.attach(by, Some(id), "a.txt", Some(1), bytes).await.err()),
+            ("typing", app.say_typing(by, id, ClientKind::Web, true).await.err()),
+            ("draft", app.draft(by, Some(id), None).await.err()),
+            ("write_draft", app.write_draft(by, Some(id), None, draft).await.err()),
         ]
     }
 
     async fn shares(&self, by: &Person) -> Vec<(&'static str, Option<ErrorCode>)> {
-        let (app, id) = (self.app(), self.session);
-        let code = |problem: Problem| problem.code;
+        codes(self.shares_of(by, self.session).await)
+    }
+
+    async fn shares_of(&self, by: &Person, id: SessionId) -> Uses {
+        let app = self.app();
         let link = CreateShareLink { kind: ShareKind::View, life_s: None };
         vec![
-            ("share", app.create_share_link(by, id, link).await.err().map(code)),
-            ("links", app.share_links(by, id).await.err().map(code)),
+            ("share", app.create_share_link(by, id, link).await.err()),
+            ("links", app.share_links(by, id).await.err()),
         ]
     }
 
+    /// Every use by somebody who may do none of them.
+    async fn refusals(&self, by: &Person, id: SessionId) -> Uses {
+        let app = self.app();
+        let leave = Command::RemoveParticipant { person: by.id };
+        let close = Command::SetTeamAccess { access: TeamAccess::None };
+        let others = vec![
+            ("leave", self.command_in(by, id, leave).await.err()),
+            ("close", self.command_in(by, id, close).await.err()),
+            ("revoke", app.revoke_share_link(by, id, greenroom_domain::ShareLinkId::from_parts(1, 1)).await.err()),
+            ("diff", app.session_diff(by, id).await.err()),
+            ("blame", app.session_blame(by, id, "a.txt").await.err()),
+            ("preview", app.preview(by, id, 80).await.err()),
+            ("outbox", app.session_outbox(by, id).await.err()),
+            ("fork", self.fork_of(by, id).await.err()),
+            ("delete", app.delete_session(by, id).await.err()),
+        ];
+        let (looks, steers) = (self.looks_at(by, id).await, self.steers_in(by, id).await);
+        [looks, steers, self.shares_of(by, id).await, others].concat()
+    }
+
     async fn fork(&self, by: &Person) -> Option<ErrorCode> {
+        self.fork_of(by, self.session).await.err().map(|problem| problem.code)
+    }
+
+    async fn fork_of(&self, by: &Person, id: SessionId) -> Result<SessionId, Problem> {
         let body = ForkSession { turn: None, title: None, prompt: None };
         let key = format!("fork-{:032x}", self.world.inner().id_parts().1).parse().unwrap();
-        self.app().fork_session(by, &key, self.session, body).await.err().map(|problem| problem.code)
+        self.app().fork_session(by, &key, id, body).await.map(|fork| fork.id)
     }
+}
+
+/// By name, with the refusals.
+type Uses = Vec<(&'static str, Option<Problem>)>;
+
+fn codes(uses: Uses) -> Vec<(&'static str, Option<ErrorCode>)> {
+    uses.into_iter().map(|(name, problem)| (name, problem.map(|problem| problem.code))).collect()
 }
 
 fn all_are(uses: Vec<(&'static str, Option<ErrorCode>)>, expected: Option<ErrorCode>) {
@@ -152,6 +197,23 @@ async fn for_who_has_no_part_in_it_a_private_session_is_not_there() {
     assert_eq!(place.found(&place.ben).await, [], "nor is it found");
     assert_eq!(place.found(&place.ada).await, [place.session]);
     all_are(place.looks(&place.world.admin).await, None);
+}
+
+#[tokio::test]
+async fn a_private_session_is_answered_as_one_that_never_was_and_is_not_woken_for_it() {
+    let mut place = Place::private().await;
+    let never = SessionId::from_parts(1, 1);
+    for is_asleep in [false, true] {
+        if is_asleep {
+            place.world = place.world.restart().await;
+        }
+        assert_ne!(place.world.inner().sessions().is_awake(place.session), is_asleep);
+        let unknown = place.refusals(&place.ben, never).await;
+        assert_eq!(place.refusals(&place.ben, place.session).await, unknown);
+        assert!(unknown.iter().all(|(_, problem)| *problem == unknown[0].1 && problem.is_some()), "{unknown:#?}");
+        assert_ne!(place.world.inner().sessions().is_awake(place.session), is_asleep);
+    }
+    assert_eq!(place.app().session(&place.ada, place.session).await.unwrap().id, place.session);
 }
 
 #[tokio::test]

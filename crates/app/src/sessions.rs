@@ -6,6 +6,7 @@ use crate::session_list::ListChange;
 use crate::timeline::Arrival;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::{Archived, Remembered, SessionRow, SessionStatus as IndexStatus};
+use greenroom_domain::access::unknown_session;
 use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
@@ -116,7 +117,7 @@ impl App {
     }
 
     pub async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
-        let handle = self.inner.session_handle(id).await?;
+        let handle = self.open(caller, Right::View, id).await?;
         self.inner.session_view(caller, &handle).await
     }
 
@@ -424,11 +425,6 @@ fn status_view(status: IndexStatus) -> SessionStatus {
         IndexStatus::Running => SessionStatus::Running,
         IndexStatus::Failed => SessionStatus::Failed,
     }
-}
-
-pub(crate) fn unknown_session() -> Problem {
-    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
-        .hint("List sessions with `greenroom session list`.")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use greenroom_agent::ports::{Artifacts, Changes, Hands, Log, OpenedChange};
 use greenroom_agent::{
     Finished, Instructions, Material, Port, Reading, Said, Skill, Speakers, TurnContext, TurnEnded, Used,
 };
+use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
@@ -182,9 +183,9 @@ impl TurnRunner {
 
     async fn work(&self, used: Used) -> Result<Option<Finished>> {
         let app = &self.app;
-        let origin = self.state.origin.as_ref().ok_or_else(no_session)?;
+        let origin = self.state.origin.as_ref().ok_or_else(unknown_session)?;
         let provider = app.provider(origin.model.clone()).await?;
-        let author = self.author().ok_or_else(no_session)?;
+        let author = self.author().ok_or_else(unknown_session)?;
         let memory = self.memory().await?;
         let entries = match &self.conversation {
             Some(entries) => entries.clone(),
@@ -255,7 +256,7 @@ impl TurnRunner {
 
 impl Inner {
     async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
-        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let (mut services, mut ports) = (vec![], vec![]);
         let manifest = match state.workspace.image.or(origin.image) {
             Some(image) => self.manifest_if_known(image).await?,
@@ -286,10 +287,6 @@ impl Inner {
         let skills = found.skills.into_iter().map(skill).collect();
         Ok(Instructions { agents_md: found.agents_md, skills, services, ports })
     }
-}
-
-fn no_session() -> Problem {
-    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
 }
 
 /// Starts the sandbox as soon as the request has left, so that the two do not compete for the processor; at once when the
@@ -438,7 +435,7 @@ impl Hands for Ports {
 impl Changes for Ports {
     async fn open_change(&self, title: &str, body: &str) -> Result<OpenedChange> {
         let state = self.turn.session().state().await?;
-        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let before = state.change.as_ref().map(|change| change.change);
         self.publish_branch(&state, title, body).await?;
         let head = self.app.forge.branch_head(origin.repository, &origin.branch).await?.ok_or_else(|| {
@@ -520,7 +517,7 @@ impl Ports {
 
     /// Commits what is left in the working tree and pushes the session's branch through the broker.
     async fn publish_branch(&self, state: &SessionState, title: &str, body: &str) -> Result<CommitHash> {
-        let origin = state.origin.as_ref().ok_or_else(no_session)?;
+        let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let base = state.workspace.base_commit.clone().ok_or_else(|| {
             Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
                 .hint("Try again shortly.")

@@ -3,7 +3,7 @@
 //! session's openness or their own role, is more. The installation's roles are the frame: its viewers only look, wherever;
 //! its admins may do everything.
 
-use crate::{PersonId, Role, ShareLinkId, TurnId};
+use crate::{ErrorCode, PersonId, Problem, Role, ShareLinkId, TurnId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -101,6 +101,13 @@ pub fn role_in(team: TeamAccess, own: Option<SessionRole>, installation: Role) -
         Role::Member => given,
         Role::Viewer => given.map(|_| SessionRole::Viewer),
     }
+}
+
+/// The one answer for a session that never was, that was deleted, and that the asking person has no part in: nobody learns
+/// which of them it is.
+pub fn unknown_session() -> Problem {
+    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
+        .hint("List sessions with `greenroom session list`; a private one is only there for its participants.")
 }
 
 /// Somebody who takes part in a session, or was let in to look.

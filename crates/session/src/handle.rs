@@ -163,7 +163,7 @@ pub(crate) fn problem_of_log(error: LogError) -> Problem {
                 .hint("Free some space on the data directory's disk and send it again.")
         }
         LogError::Repeated => Problem::new(ErrorCode::KeyReused, "This idempotency key was used before."),
-        LogError::Missing => Problem::new(ErrorCode::SessionUnknown, "There is no such session."),
+        LogError::Missing => greenroom_domain::access::unknown_session(),
         LogError::Fenced { .. } => {
             Problem::new(ErrorCode::Fenced, "Another server has taken over this session.")
                 .hint("Connect again.")

@@ -2,12 +2,13 @@
 
 use super::reader::Reader;
 use super::sync::{Landing, SyncTo};
-use super::words::{phase, problem_of_sandbox, unknown_session};
+use super::words::{phase, problem_of_sandbox};
 use super::{Begun, IMAGE_DEADLINE, Ready, Slot, Stages};
 use crate::images::ImageUse;
 use crate::restore::Files;
 use crate::services::Services;
 use crate::{Inner, Result};
+use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{SandboxPhase, SandboxStart};
 use greenroom_domain::state::Origin;
 use greenroom_domain::{CommitHash, ErrorCode, Event, Problem, SessionState};

@@ -38,10 +38,6 @@ pub(crate) fn phase(state: SandboxPhase, image: Option<ImageId>) -> Event {
     Event::SandboxChanged { state, image, commit: None, problem: None }
 }
 
-pub(crate) fn unknown_session() -> Problem {
-    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
-}
-
 // Taken by value so that it can stand in `map_err`.
 #[allow(clippy::needless_pass_by_value)]
 /// The same in words for a person.

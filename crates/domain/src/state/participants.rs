@@ -3,6 +3,7 @@
 
 use super::{Asking, SessionState};
 use crate::access::{Access, PARTICIPANTS_LIMIT, Participant, Right, SessionRole, ShareKind, TeamAccess};
+use crate::access::unknown_session;
 use crate::event::Event;
 use crate::{Author, Command, ErrorCode, PersonId, Problem, Role, ShareLinkId, Via};
 
@@ -12,8 +13,7 @@ impl SessionState {
         match self.access.role_of(person, installation) {
             Some(_) if self.access.may(person, installation, right) => Ok(()),
             Some(_) => Err(self.refusal(installation, right)),
-            None => Err(Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
-                .hint("List sessions with `greenroom session list`; a private one is only there for its participants.")),
+            None => Err(unknown_session()),
         }
     }
 

@@ -230,6 +230,34 @@ async fn a_viewer_of_a_session_looks_and_steers_nothing() {
 }
 
 #[tokio::test]
+async fn who_may_only_look_leaves_no_receipt_and_what_they_did_before_is_answered_as_it_was() {
+    let place = Place::private().await;
+    let role = SessionRole::Viewer;
+    place.command(&place.ada, Command::SetParticipant { person: place.ben.id, role }).await.unwrap();
+    let cid = place.world.member("cid").await;
+    let submit = async |by: &Person, key: &str, command: Command| {
+        let body = SubmitCommand { key: key.parse().unwrap(), command };
+        place.app().submit_command(by, place.session, body).await.map(|receipt| receipt.problem.map(|p| p.code))
+    };
+    let open = |access| Command::SetTeamAccess { access };
+    let refused = Ok(Some(ErrorCode::NotAllowed));
+    assert_eq!(submit(&place.ben, "k", open(TeamAccess::View)).await, refused);
+    // Kept, it would be another body with the same key.
+    assert_eq!(submit(&place.ben, "k", open(TeamAccess::Contribute)).await, refused);
+    let member = |person, role| Command::SetParticipant { person, role };
+    assert_eq!(submit(&place.ben, "k", member(place.ben.id, SessionRole::Owner)).await, refused);
+    assert_eq!(submit(&place.ada, "k", open(TeamAccess::View)).await, Ok(None));
+    // Not a participant, but let in to look: there is nothing to leave, and nothing is written of it.
+    let leave = Command::RemoveParticipant { person: cid.id };
+    assert_eq!(submit(&cid, "l", leave).await, Ok(Some(ErrorCode::PersonUnknown)));
+    assert_eq!(submit(&cid, "l", open(TeamAccess::None)).await, refused);
+    // Who left is answered the same when they ask again.
+    let leave = Command::RemoveParticipant { person: place.ben.id };
+    assert_eq!(submit(&place.ben, "m", leave.clone()).await, Ok(None));
+    assert_eq!(submit(&place.ben, "m", leave).await, Ok(None));
+}
+
+#[tokio::test]
 async fn whoever_takes_part_by_a_link_prompts_and_is_out_when_it_is_revoked() {
     let place = Place::private().await;
     let link = place.link(&place.ada, ShareKind::TakePart, None).await;

@@ -15,7 +15,7 @@ use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
     Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem, PromptId,
-    SessionState, TurnId,
+    Right, SessionState, TurnId,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -288,11 +288,25 @@ impl SessionActor {
             seq: (!events.is_empty()).then_some(last),
             problem,
         };
+        let (person, role) = (asking.author.on_behalf_of, asking.role);
+        if receipt.problem.is_some() && !self.state.access.may(person, role, Right::Prompt) {
+            return self.refused(&key, receipt).await;
+        }
         match self.commit(events, Durability::Synced, Some(receipt.clone())).await {
             Ok(()) => Ok(receipt),
             // The common way asks the log once: a key that is known is found out by the append.
             Err(LogError::Repeated) => self.known_receipt(&key, digest).await,
             Err(error) => Err(problem_of_log(error)),
+        }
+    }
+
+    /// Who may only look writes nothing, not even a receipt: receipts are bounded, and theirs would take the place of others'.
+    /// What they did while they might is answered as it was.
+    async fn refused(&self, key: &CommandId, refusal: StoredReceipt) -> Result<StoredReceipt, Problem> {
+        match self.log.receipt(key.as_str()).await.map_err(problem_of_log)? {
+            Some(known) if known.digest == refusal.digest => Ok(known),
+            Some(_) => Err(key_reused()),
+            None => Ok(refusal),
         }
     }
 

@@ -49,6 +49,10 @@ impl App {
         let (at, random) = self.inner.id_parts();
         let fresh = SessionId::from_parts(at, random);
         let scope = format!("fork-session/{}", caller.id);
+        // Who may not fork it leaves nothing behind; a key that is known is answered also when the parent is gone.
+        if !self.inner.directory.is_remembered(scope.clone(), key.as_str().to_owned()).await? {
+            self.open(caller, Right::Prompt, id).await?;
+        }
         let remembered = self
             .inner
             .directory
@@ -67,7 +71,25 @@ impl App {
         };
         // The same key twice at once makes one session.
         let track = self.inner.snapshots.track(session);
-        let _one = track.turn.lock().await;
+        let made = {
+            let _one = track.turn.lock().await;
+            Box::pin(self.fork_once(caller, key, id, body, session, arrived)).await
+        };
+        if made.is_err() {
+            self.inner.snapshots.let_go(session, track);
+        }
+        made
+    }
+
+    async fn fork_once(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        id: SessionId,
+        body: ForkSession,
+        session: SessionId,
+        arrived: crate::timeline::Arrival,
+    ) -> Result<SessionView> {
         match self.inner.sessions().get(session).await {
             Ok(handle) => return self.inner.session_view(caller, &handle).await,
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {}

@@ -130,6 +130,20 @@ impl Snapshots {
         Arc::clone(tracks.entry(session).or_insert_with(|| Arc::new(Track::new())))
     }
 
+    /// Nothing came of the session: unless somebody else waits for it, it is not known any more.
+    pub(crate) fn let_go(&self, session: SessionId, track: Arc<Track>) {
+        let mut tracks = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        // This caller's and the map's.
+        if Arc::strong_count(&track) == 2 {
+            tracks.remove(&session);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known(&self) -> usize {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn forget(&self, session: SessionId) {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }

@@ -37,7 +37,7 @@ pub use models::ModelRow;
 pub use outbox::{Projected, Projection, SettledRow};
 pub use quotas::Counted;
 pub use reads::{ReadRow, ReaderRow};
-pub use remembered::{REMEMBERED_LIMIT, Remembered};
+pub use remembered::{REMEMBERED_LIMIT, Remembered, SCOPE_LIMIT};
 pub use repositories::RepositoryRow;
 pub use retention::Expiring;
 pub use search::{MARK_BEGIN, MARK_END, Part, PartKind, SearchQuery, SearchRow, WORDS};

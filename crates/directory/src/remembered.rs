@@ -6,6 +6,8 @@ use rusqlite::{Transaction, params};
 
 /// How many keys are kept; the oldest are forgotten first.
 pub const REMEMBERED_LIMIT: u64 = 100_000;
+/// Of one scope, which is one person's: nobody makes the keys of others be forgotten.
+pub const SCOPE_LIMIT: u64 = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remembered {
@@ -18,6 +20,15 @@ pub enum Remembered {
 }
 
 impl Directory {
+    /// Whether the key is known, without remembering it.
+    pub async fn is_remembered(&self, scope: String, key: String) -> Result<bool> {
+        self.read(move |db| {
+            let sql = "SELECT 1 FROM remembered WHERE scope = ? AND key = ?";
+            Ok(db.prepare_cached(sql)?.exists([scope, key])?)
+        })
+        .await
+    }
+
     /// Looks and remembers in one step: of any number of callers one gets `New`.
     pub async fn remember(
         &self,
@@ -39,6 +50,9 @@ impl Directory {
             )?;
             let forgotten = transaction.last_insert_rowid().saturating_sub(signed(REMEMBERED_LIMIT));
             transaction.execute("DELETE FROM remembered WHERE position <= ?", [forgotten])?;
+            let beyond = "DELETE FROM remembered WHERE scope = ?1 AND position <= (SELECT position FROM remembered \
+                WHERE scope = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)";
+            transaction.execute(beyond, params![scope, signed(SCOPE_LIMIT)])?;
             transaction.commit()?;
             Ok(Remembered::New)
         })

@@ -402,6 +402,23 @@ async fn running_sessions_are_found_after_a_restart_and_removed_ones_are_not() {
 }
 
 #[tokio::test]
+async fn the_keys_of_one_scope_are_bounded_and_push_out_no_others() {
+    let directory = fresh().await;
+    let remember = async |scope: &str, key: String| {
+        directory.remember(scope.into(), key, [1; 32], "made".into(), 1).await.unwrap()
+    };
+    remember("bob", "first".into()).await;
+    for n in 0..=greenroom_directory::SCOPE_LIMIT {
+        remember("ada", format!("key {n}")).await;
+    }
+    let knows = async |scope: &str, key: &str| {
+        directory.is_remembered(scope.into(), key.into()).await.unwrap()
+    };
+    assert!(!knows("ada", "key 0").await && knows("ada", "key 1").await);
+    assert!(knows("bob", "first").await);
+}
+
+#[tokio::test]
 async fn a_key_leads_to_its_first_result_and_is_refused_with_another_body() {
     let directory = fresh().await;
     let remember = |scope: &str, digest: u8, result: &str| {

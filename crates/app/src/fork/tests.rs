@@ -132,3 +132,32 @@ async fn a_repeated_key_does_not_bring_back_what_was_deleted() {
     assert_eq!(again.unwrap_err(), unknown_session());
     assert!(!world.inner().has_log(session) && !world.inner().has_log(fork));
 }
+
+#[tokio::test]
+async fn a_fork_that_is_refused_leaves_nothing_behind() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let (ada, ben) = (world.member("ada").await, world.member("ben").await);
+    let session = world.session(&ada, &row).await;
+    end_a_turn(&world, session).await;
+    let close = greenroom_wire::SubmitCommand {
+        key: "close".parse().unwrap(),
+        command: Command::SetTeamAccess { access: greenroom_domain::TeamAccess::None },
+    };
+    world.app.submit_command(&ada, session, close).await.unwrap();
+    let snapshots = &world.inner().snapshots;
+    snapshots.track(session);
+    let known = snapshots.known();
+    let key: CommandId = "ben".parse().unwrap();
+    let body = |turn| ForkSession { turn: Some(turn), title: None, prompt: None };
+    let refused = world.app.fork_session(&ben, &key, session, body(turn(1))).await;
+    assert_eq!(refused.unwrap_err(), unknown_session());
+    let directory = &world.inner().directory;
+    let scope = format!("fork-session/{}", ben.id);
+    assert!(!directory.is_remembered(scope, "ben".into()).await.unwrap());
+    assert_eq!(snapshots.known(), known);
+    // Whoever may, and names a turn that is none.
+    let refused = world.app.fork_session(&ada, &key, session, body(turn(9))).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::TurnUnknown);
+    assert_eq!(snapshots.known(), known);
+}

@@ -11,7 +11,8 @@ use greenroom_domain::attachment::{ATTACHMENTS_LIMIT, file_name};
 use greenroom_domain::{
     Attachment, AttachmentRef, BlobDigest, Entry, ErrorCode, Event, Person, Problem, Right, Role, SessionId,
 };
-use greenroom_session::{BlobError, Shelf};
+use greenroom_directory::Counted;
+use greenroom_session::{BlobError, Received, Shelf};
 use greenroom_wire::ArtifactView;
 use std::fs::File;
 use std::sync::Weak;
@@ -75,10 +76,15 @@ impl App {
         if !self.inner.blobs.has_room(shelf, expected, limits.session).await.map_err(problem_of_blob)? {
             return Err(problem_of_blob(BlobError::Full));
         }
-        let kept = self.inner.keep(shelf, name, upload).await?;
-        // More came than was said: it lies there as what nobody's prompt names.
-        self.inner.admit_file(caller.id, session, kept.digest.clone(), kept.bytes).await?;
-        Ok(kept)
+        // More may have come than was said: what counts is what is there, before anything can name it.
+        let received = self.inner.receive(upload).await?;
+        let (digest, bytes) = (received.digest.clone(), received.bytes);
+        let counted = self.inner.admit_file(caller.id, session, digest.clone(), bytes).await?;
+        let kept = self.inner.keep_received(shelf, name, received).await;
+        if kept.is_err() && counted == Counted::New {
+            self.inner.directory.uncount_file(caller.id, session, digest).await?;
+        }
+        kept
     }
 
     /// A file of the session.
@@ -110,10 +116,19 @@ impl Inner {
         name: &str,
         bytes: impl AsyncRead + Send + Unpin,
     ) -> Result<Attachment> {
-        let limits = self.config.attachments;
-        let received = self.blobs.receive(bytes, limits.file).await.map_err(problem_of_blob)?;
+        let received = self.receive(bytes).await?;
+        self.keep_received(shelf, name, received).await
+    }
+
+    /// On no shelf yet: gone with the answer.
+    async fn receive(&self, bytes: impl AsyncRead + Send + Unpin) -> Result<Received> {
+        self.blobs.receive(bytes, self.config.attachments.file).await.map_err(problem_of_blob)
+    }
+
+    async fn keep_received(&self, shelf: Shelf, name: &str, received: Received) -> Result<Attachment> {
         let digest = received.digest.clone();
-        self.blobs.keep(received, shelf, limits.session).await.map_err(problem_of_blob)?;
+        let most = self.config.attachments.session;
+        self.blobs.keep(received, shelf, most).await.map_err(problem_of_blob)?;
         self.described(shelf, AttachmentRef { digest, name: name.to_owned() }).await
     }
 

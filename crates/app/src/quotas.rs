@@ -6,7 +6,10 @@ use crate::{App, Inner, Result, require};
 use greenroom_directory::{Counted, Directory};
 use greenroom_domain::money::Budget;
 use greenroom_domain::quota::{QuotaKind, Quotas, check, free_at_ms, reached, since_ms};
-use greenroom_domain::{BlobDigest, Event, LoginName, Person, PersonId, Role, SessionId, TurnId};
+use greenroom_domain::{
+    BlobDigest, Command, Event, LoginName, Person, PersonId, Problem, Role, SessionId, SessionState, TurnId,
+};
+use greenroom_session::SessionHandle;
 use greenroom_wire::{PersonQuotas, QuotaUsage, QuotaUse, QuotasView};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,7 +178,31 @@ impl Inner {
         Ok(())
     }
 
-    /// It was not made, or is deleted.
+    /// A command that brings an archived session back: it is one more of whoever made it, whoever gives the command.
+    /// Answers whether it is.
+    pub(crate) async fn admit_return(
+        &self,
+        caller: PersonId,
+        handle: &SessionHandle,
+        command: &Command,
+    ) -> Result<bool> {
+        if !matches!(command, Command::Unarchive {} | Command::Prompt { .. }) {
+            return Ok(false);
+        }
+        let archived = |state: &SessionState| state.origin.as_ref().filter(|_| state.is_archived).cloned();
+        let Some(origin) = handle.look(archived).await? else { return Ok(false) };
+        let whose = origin.author.on_behalf_of;
+        self.admit_session(whose, handle.id()).await.map_err(|problem| match whose == caller {
+            true => problem,
+            false => {
+                let message = format!("{} made this session, and has as many open ones as they may.", origin.author.name);
+                Problem { message, ..problem }
+            }
+        })?;
+        Ok(true)
+    }
+
+    /// It was not made, is archived, or deleted.
     pub(crate) fn session_is_gone(&self, session: SessionId) {
         self.quotas.fresh().remove(&session);
     }
@@ -215,10 +242,10 @@ impl Inner {
         session: Option<SessionId>,
         digest: BlobDigest,
         bytes: u64,
-    ) -> Result<()> {
+    ) -> Result<Counted> {
         let most = self.quotas.bound(person, QuotaKind::StoredBytes);
         match self.directory.count_file(person, session, digest, bytes, self.now_ms(), most).await? {
-            Counted::New | Counted::Known => Ok(()),
+            counted @ (Counted::New | Counted::Known) => Ok(counted),
             Counted::Refused { used } => {
                 Err(reached(QuotaKind::StoredBytes, used, most.unwrap_or(used), self.now_ms()))
             }

@@ -153,9 +153,15 @@ impl App {
             Command::Prompt { text, .. } => Some(text.clone()),
             _ => None,
         };
+        let comes_back = self.inner.admit_return(caller.id, &handle, &body.command).await?;
         let counted = match prompt {
             Some(_) => {
-                Some(self.inner.admit_prompt(caller.id, &format!("{id}/{}", body.key.as_str())).await?)
+                let admitted = self.inner.admit_prompt(caller.id, &format!("{id}/{}", body.key.as_str())).await;
+                Some(admitted.inspect_err(|_| {
+                    if comes_back {
+                        self.inner.session_is_gone(id);
+                    }
+                })?)
             }
             None => None,
         };
@@ -169,6 +175,7 @@ impl App {
         };
         let stored = handle.command(body.key.clone(), body.command, asking).await;
         if is_archiving && matches!(stored, Ok(StoredReceipt { problem: None, .. })) {
+            self.inner.session_is_gone(id);
             self.inner.end_sandbox(&handle, Ending::Parked, "the session was archived").await;
         }
         if let (Ok(StoredReceipt { problem: None, .. }), Some(consumer)) = (&stored, retried) {
@@ -181,6 +188,9 @@ impl App {
             }
             Ok(_) if prompt.is_some() => self.inner.telemetry.prompt_accepted(),
             Ok(_) => {}
+        }
+        if comes_back && is_refused {
+            self.inner.session_is_gone(id);
         }
         match counted {
             Some(counted) if is_refused => counted.refused().await,

@@ -5,6 +5,7 @@
 use super::*;
 use crate::testing::{Bounds, World};
 use greenroom_directory::RepositoryRow;
+use greenroom_domain::quota::{QuotaLimit, Quotas};
 use greenroom_domain::{Command, CommandId};
 use greenroom_wire::{CreateSession, ForkSession, SubmitCommand};
 use std::io::Read;
@@ -168,4 +169,72 @@ async fn a_sandbox_is_given_each_file_once_and_keeps_what_was_changed_there() {
         world.inner().place(session, &sandbox, &files, &placed).await;
         assert_eq!(sandbox.read_file(&path, 0, 100).await.unwrap().bytes, b"changed");
     }
+}
+
+async fn stored(world: &World, by: &Person) -> u64 {
+    world.inner().directory.stored_bytes(by.id).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_comes_unannounced_counts_before_anything_can_name_it() {
+    let (world, row) = world().await;
+    let ada = world.member("ada").await;
+    let session = world.session(&ada, &row).await;
+    let quotas = Quotas { stored_bytes: Some(QuotaLimit::AtMost(10)), ..Quotas::default() };
+    world.app.set_quotas(&world.admin, None, quotas).await.unwrap();
+    let attach = async |bytes: &[u8]| world.app.attach(&ada, Some(session), "a.bin", None, upload(bytes)).await;
+    attach(b"12345678").await.unwrap();
+    assert_eq!(attach(b"others 8").await.unwrap_err().code, ErrorCode::PersonQuotaReached);
+    let digest = {
+        use sha2::{Digest, Sha256};
+        let hex: String = Sha256::digest(b"others 8").iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::from_value(serde_json::Value::String(hex)).unwrap()
+    };
+    let named = AttachmentRef { digest, name: "a.bin".into() };
+    let refused = world.app.submit_command(&ada, session, prompt(1, vec![named])).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::AttachmentUnknown);
+    assert_eq!(stored(&world, &ada).await, 8);
+    attach(b"12345678").await.expect("the same again is no more");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_its_session_does_not_count() {
+    let (world, row) = world().await;
+    let ada = world.member("ada").await;
+    let session = world.session(&ada, &row).await;
+    let attach = async |n: u8| {
+        world.app.attach(&ada, Some(session), "a.bin", None, upload(&[n; 900])).await.map_err(|p| p.code)
+    };
+    for n in 1..=3 {
+        attach(n).await.unwrap();
+    }
+    assert_eq!(attach(4).await.unwrap_err(), ErrorCode::QuotaReached);
+    assert_eq!(stored(&world, &ada).await, 2700);
+}
+
+#[tokio::test]
+async fn a_session_that_comes_back_counts_again_for_whoever_made_it() {
+    let (world, row) = world().await;
+    let (ada, ben) = (world.member("ada").await, world.member("ben").await);
+    let quotas = Quotas { sessions: Some(QuotaLimit::AtMost(1)), ..Quotas::default() };
+    world.app.set_quotas(&world.admin, None, quotas).await.unwrap();
+    let first = world.session(&ada, &row).await;
+    let submit = async |by: &Person, session, n: usize, command| {
+        let stored = world.app.submit_command(by, session, SubmitCommand { key: key(n), command }).await?;
+        world.inner().drain_outbox().await;
+        stored.problem.map_or(Ok(()), Err)
+    };
+    submit(&ada, first, 1, Command::Archive {}).await.unwrap();
+    let second = world.session(&ada, &row).await;
+    let refused = submit(&ada, first, 2, Command::Unarchive {}).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::PersonQuotaReached);
+    assert!(refused.message.starts_with("You have"), "{refused}");
+    let said = || prompt(3, vec![]).command;
+    let refused = submit(&ben, first, 3, said()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::PersonQuotaReached);
+    assert!(refused.message.starts_with("ada made this session"), "{refused}");
+    submit(&ada, second, 4, Command::Archive {}).await.unwrap();
+    submit(&ben, first, 5, said()).await.expect("there is room");
+    let refused = submit(&ada, second, 6, Command::Unarchive {}).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::PersonQuotaReached);
 }

@@ -1,15 +1,19 @@
 //! Commands in a session's sandbox: those a person runs, those the app itself needs, and the diff of the working tree.
 
 use crate::access::asking_of;
-use crate::{App, Inner, Result};
+use crate::{App, Inner, Result, RightsChanges};
+use greenroom_domain::access::unknown_session;
 use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 use greenroom_sandbox::{ExecEvent, ExecSpec, ExitReason, Sandbox};
 use greenroom_session::SessionHandle;
 use greenroom_wire::{Exec, ExecResult, FileDiffView};
 use std::sync::Arc;
+use std::time::Duration;
 
 const EXEC_DEADLINE_MS: u64 = 120_000;
 const EXEC_DEADLINE_LIMIT_MS: u64 = 600_000;
+/// Between asking a command to end and ending it.
+const GRACE_MS: u64 = 2000;
 const EXEC_OUTPUT_LIMIT: u64 = 1024 * 1024;
 const DIFF_LIMIT: u64 = 8 * 1024 * 1024;
 
@@ -35,8 +39,10 @@ fn split_diff(output: &str) -> Option<(&str, &str)> {
 }
 
 impl App {
-    /// Runs a command in the session's sandbox in the caller's name.
+    /// Runs a command in the session's sandbox in the caller's name. It ends, without an answer, when they may not go on.
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
+        // From before they are asked for: what changes after that is told.
+        let changes = self.inner.rights.changes();
         let handle = self.open(caller, Right::Prompt, id).await?;
         self.inner.may_begin()?;
         // Before the command: whoever may have written the files is known, whatever comes of it.
@@ -50,10 +56,42 @@ impl App {
             timeout_ms,
             output_limit: EXEC_OUTPUT_LIMIT,
         };
-        let result = self.inner.run_in_session(&handle, run).await;
+        let result = self.inner.run_until(&handle, run, self.loss(caller, id, changes)).await;
         self.inner.person_wrote(&handle);
         self.inner.mark_command(&handle, caller);
-        result
+        match self.refusal(caller, id).await {
+            Some(refusal) => Err(refusal),
+            None => result,
+        }
+    }
+
+    /// Ends with the refusal when the caller may not run commands there any more.
+    async fn loss(&self, caller: &Person, id: SessionId, mut changes: RightsChanges) -> Problem {
+        loop {
+            changes.concerning(Some(caller.id), Some(id)).await;
+            if let Some(refusal) = self.refusal(caller, id).await {
+                return refusal;
+            }
+        }
+    }
+
+    /// Why the caller, as they are now, may not run commands there. What cannot be found out takes nothing from anybody.
+    async fn refusal(&self, caller: &Person, id: SessionId) -> Option<Problem> {
+        let asked = match self.inner.directory.person(caller.id).await {
+            Ok(Some(now)) => self.open(&now, Right::Prompt, id).await.map(drop),
+            Ok(None) => Err(unknown_session()),
+            Err(error) => Err(error.into()),
+        };
+        match asked {
+            Err(problem) if matches!(problem.code, ErrorCode::SessionUnknown | ErrorCode::NotAllowed) => {
+                Some(problem)
+            }
+            Err(problem) => {
+                tracing::warn!(session = %id, %problem, "who runs a command could not be checked again");
+                None
+            }
+            Ok(()) => None,
+        }
     }
 
     /// The working tree against the commit the session began at, new files included.
@@ -96,7 +134,31 @@ impl Inner {
         self.run_in(&sandbox, run).await
     }
 
+    /// As `run_in_session`, unless `over` ends first, with the reason: then the command and all that it started is ended.
+    async fn run_until(
+        self: &Arc<Self>,
+        handle: &SessionHandle,
+        run: Shell<'_>,
+        over: impl Future<Output = Problem>,
+    ) -> Result<ExecResult> {
+        let mut over = std::pin::pin!(over);
+        let sandbox = tokio::select! {
+            sandbox = self.ensure_sandbox(handle) => sandbox?,
+            reason = &mut over => return Err(reason),
+        };
+        self.run_unless(&sandbox, run, over).await
+    }
+
     pub(crate) async fn run_in(&self, sandbox: &Arc<dyn Sandbox>, run: Shell<'_>) -> Result<ExecResult> {
+        self.run_unless(sandbox, run, std::future::pending()).await
+    }
+
+    async fn run_unless(
+        &self,
+        sandbox: &Arc<dyn Sandbox>,
+        run: Shell<'_>,
+        over: impl Future<Output = Problem>,
+    ) -> Result<ExecResult> {
         let (_, random) = self.id_parts();
         let call = format!("exec-{random:032x}");
         let spec = ExecSpec {
@@ -112,10 +174,18 @@ impl Inner {
         let mut events = sandbox.exec(spec).await.map_err(crate::workspaces::problem_of_sandbox)?;
         let mut output = vec![];
         let mut exit = None;
-        while let Some(event) = events.recv().await {
-            match event {
-                ExecEvent::Output { bytes, .. } => output.extend(bytes),
-                ExecEvent::Exit(done) => exit = Some(done),
+        let mut over = std::pin::pin!(over);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(ExecEvent::Output { bytes, .. }) => output.extend(bytes),
+                    Some(ExecEvent::Exit(done)) => exit = Some(done),
+                    None => break,
+                },
+                reason = &mut over => {
+                    end(sandbox, &call).await;
+                    return Err(reason);
+                }
             }
         }
         let exit = exit.ok_or_else(|| {
@@ -134,6 +204,19 @@ impl Inner {
             is_truncated: exit.is_truncated,
             duration_ms: exit.duration_ms,
         })
+    }
+}
+
+/// Nobody waits for what it prints any more.
+async fn end(sandbox: &Arc<dyn Sandbox>, call: &str) {
+    let ended = async {
+        sandbox.cancel(call, GRACE_MS).await?;
+        sandbox.acknowledge(call).await
+    };
+    match tokio::time::timeout(Duration::from_millis(GRACE_MS * 5), ended).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(call, %error, "a person's command could not be ended"),
+        Err(_) => tracing::warn!(call, "ending a person's command took too long"),
     }
 }
 

@@ -1,10 +1,11 @@
 //! A private session and the links to it, as the command line and an open stream meet them.
 
-use crate::support::{NO_STEPS, Server, assert_problem, both, problem_of};
+use crate::support::{NO_STEPS, Server, assert_problem, both, problem_of, until};
 use futures::StreamExt;
 use greenroom_domain::{ErrorCode, SessionId};
-use greenroom_wire::Frame;
+use greenroom_wire::{Exec, Frame};
 use serde_json::json;
+use std::time::Duration;
 
 struct Place {
     server: Server,
@@ -94,4 +95,25 @@ fn a_stream_that_is_open_ends_with_the_reason_when_its_link_is_revoked() {
     assert!(reason.message.contains("take no part in it any more"), "{reason:?}");
     let Some(Err(error)) = end else { panic!("{end:?}") };
     assert_eq!(error.code(), ErrorCode::SessionUnknown, "{error}");
+}
+
+#[test]
+fn a_command_that_runs_ends_unanswered_when_its_person_is_removed() {
+    let place = Place::private();
+    let (server, session) = (&place.server, place.session.as_str());
+    let id: SessionId = session.parse().unwrap();
+    server.json_as(&place.ada, &["session", "people", "set", session, "ben", "contributor"]);
+    let command = "cat /etc/hostname; echo begun > /tmp/begun; sleep 1000";
+    let ben = server.client_as(&place.ben);
+    let body = Exec { command: command.to_owned(), timeout_ms: Some(600_000) };
+    let running = server.runtime().spawn(async move { ben.exec(id, &body).await });
+    until("the command runs", || (server.exec(id, "cat /tmp/begun").output == "begun\n").then_some(()));
+    server.json_as(&place.ada, &["session", "people", "remove", session, "ben"]);
+    let answer = server.wait(async { tokio::time::timeout(Duration::from_secs(60), running).await });
+    let refused = answer.expect("it is not waited for").unwrap().unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::SessionUnknown);
+    until("nothing of it runs", || {
+        let shown = server.exec(id, "grep -lz '^sleep$' /proc/[0-9]*/cmdline || echo none sleeps").output;
+        (shown == "none sleeps\n").then_some(())
+    });
 }

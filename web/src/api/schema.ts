@@ -73,7 +73,7 @@ export interface paths {
         put?: never;
         /**
          * Approve a change
-         * @description The commit that was looked at, and no later one. Nobody approves a change that their own prompts produced.
+         * @description The commit that was looked at, and no later one. Nobody approves a change that holds their own work.
          */
         post: operations["approve_change"];
         delete?: never;
@@ -2178,6 +2178,10 @@ export interface components {
             of: components["schemas"]["MarkedFor"];
             /** @enum {string} */
             type: "files_marked";
+        } | {
+            by: components["schemas"]["Author"];
+            /** @enum {string} */
+            type: "commands_begun";
         } | {
             snapshot: components["schemas"]["SnapshotId"];
             /** @enum {string} */

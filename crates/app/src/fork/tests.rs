@@ -94,12 +94,12 @@ async fn a_fork_waits_for_the_snapshot_of_a_turn_that_has_just_ended() {
     assert_eq!(made.forked_from.unwrap().snapshot, Some(place.snapshot));
 }
 
-/// A turn that ended and changed nothing, so that the session can be forked.
+/// A turn that ended and changed nothing, so that the session can be forked. It never began, so that nothing runs it.
 async fn end_a_turn(world: &World, session: SessionId) {
     let handle = world.inner().sessions().get(session).await.unwrap();
     let outcome = TurnOutcome::Completed;
     let ended = Event::TurnFinished { turn: turn(1), outcome, usage: Default::default(), duration_ms: 1 };
-    handle.record(vec![Event::TurnStarted { turn: turn(1), prompts: vec![] }, ended]).await.unwrap();
+    handle.record(vec![ended]).await.unwrap();
 }
 
 #[tokio::test]

@@ -186,7 +186,7 @@ impl Inner {
         let bytes = self.bytes_of_session(id).await?;
         // A copy that is being made is finished first.
         let track = self.snapshots.track(id);
-        let _one = track.turn.lock().await;
+        let one = track.turn.lock().await;
         let (say, said) = tokio::sync::oneshot::channel();
         let app = Arc::clone(self);
         let may = move |state: &SessionState| {
@@ -198,7 +198,8 @@ impl Inner {
             kept.is_none()
         };
         if self.sessions().remove_if(id, may, self.part_with(id)).await? {
-            self.forget_session(id);
+            drop(one);
+            self.forget_session(id).await;
             tracing::info!(session = %id, "an archived session was deleted");
             return Ok(Retired::Gone { bytes });
         }

@@ -18,9 +18,11 @@ use greenroom_wire::{
     ChangeRef, ChangeStatus, CreateSession, EntryPage, Receipt, SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 pub(crate) const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
+const DELETED: &str = "the session was deleted";
 
 impl App {
     /// Makes a session, with its first prompt where given. The key makes a repetition answer the same session.
@@ -232,10 +234,7 @@ impl App {
     /// Ends the sandbox and removes the log and everything that belongs to it.
     pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
         let handle = self.open(caller, Right::Manage, id).await?;
-        self.inner.end_sandbox(&handle, Ending::Deleted, "the session was deleted").await;
-        // A copy that is being made is finished first.
-        let track = self.inner.snapshots.track(id);
-        let _one = track.turn.lock().await;
+        self.inner.end_sandbox(&handle, Ending::Deleted, DELETED).await;
         self.inner.part_with(id).await?;
         self.inner.erase(id).await
     }
@@ -258,14 +257,23 @@ impl Inner {
     }
 
     /// The log and all files of a session that the directory has parted with.
-    pub(crate) async fn erase(&self, id: SessionId) -> Result<()> {
-        self.sessions().remove(id).await?;
-        self.forget_session(id);
+    pub(crate) async fn erase(self: &Arc<Self>, id: SessionId) -> Result<()> {
+        let track = self.snapshots.track(id);
+        {
+            // A copy that is being made is finished first; after this none begins.
+            let _one = track.turn.lock().await;
+            self.sessions().remove(id).await?;
+        }
+        self.forget_session(id).await;
         Ok(())
     }
 
-    /// All but the log of a session that is gone.
-    pub(crate) fn forget_session(&self, id: SessionId) {
+    /// All but the log of a session that is gone. Not while its files' lock is held: the claim of a sandbox waits for it, one
+    /// that a call of its turn began before the log went.
+    pub(crate) async fn forget_session(&self, id: SessionId) {
+        self.end_orphan(id, DELETED).await;
+        let track = self.snapshots.track(id);
+        let _one = track.turn.lock().await;
         self.memories.forget(id);
         self.discard_files(id);
     }

@@ -144,6 +144,16 @@ impl Workspaces {
         self.with(|entries| entries.get(&session).map(|entry| entry.last_used))
     }
 
+    /// Nobody wants the session's sandbox: where it is still being made, that need not go on. Answers its generation, and
+    /// when it was last used.
+    fn give_up(&self, session: SessionId) -> Option<(SandboxWatch, u64, Instant)> {
+        self.with(|entries| {
+            let entry = entries.get(&session)?;
+            entry.give_up.cancel();
+            Some((SandboxWatch { slot: entry.slot.subscribe() }, entry.generation, entry.last_used))
+        })
+    }
+
     /// Takes the entry away if it is still of this generation.
     fn forget(&self, session: SessionId, generation: u64) -> Option<Entry> {
         self.with(|entries| take(entries, session, generation))
@@ -242,13 +252,7 @@ impl Inner {
     /// that somebody begins to use meanwhile stays.
     pub(crate) async fn end_sandbox(self: &Arc<Self>, handle: &SessionHandle, ending: Ending, reason: &str) {
         let session = handle.id();
-        let begun = self.workspaces.with(|entries| {
-            entries.get(&session).map(|entry| {
-                entry.give_up.cancel();
-                (SandboxWatch { slot: entry.slot.subscribe() }, entry.generation, entry.last_used)
-            })
-        });
-        let Some((begun, generation, last_used)) = begun else { return };
+        let Some((begun, generation, last_used)) = self.workspaces.give_up(session) else { return };
         let ready = begun.ready().await.ok();
         if let Some(ready) = &ready {
             self.before_sandbox_ends(handle, &ready.sandbox, ending).await;
@@ -260,17 +264,44 @@ impl Inner {
             // Somebody else ended it, or it ended by itself; whoever saw that first keeps its files and tells.
             return self.workspaces.wait_for_the_last_one(session).await;
         };
+        if self.put_down(session, generation, &entry, ready, reason).await {
+            // The end is a fact whether or not the session can still note it.
+            let _ = handle.record(vec![phase(SandboxPhase::Stopped, None)]).await;
+        }
+        self.pool.wake();
+    }
+
+    /// Ends what a session that is gone left behind: nobody keeps its files, and nobody is told.
+    pub(crate) async fn end_orphan(&self, session: SessionId, reason: &str) {
+        let Some((begun, generation, _)) = self.workspaces.give_up(session) else { return };
+        let ready = begun.ready().await.ok();
+        match self.workspaces.end(session, generation) {
+            Some((entry, _ending)) => {
+                self.put_down(session, generation, &entry, ready, reason).await;
+                self.pool.wake();
+            }
+            None => self.workspaces.wait_for_the_last_one(session).await,
+        }
+    }
+
+    /// Whether there was a sandbox to end.
+    async fn put_down(
+        &self,
+        session: SessionId,
+        generation: u64,
+        entry: &Entry,
+        ready: Option<Ready>,
+        reason: &str,
+    ) -> bool {
         let problem = Problem::new(ErrorCode::SandboxLost, format!("The sandbox was ended: {reason}."));
         entry.slot.send_replace(Slot::Failed(problem));
         self.policies.revoke(&session.to_string(), generation);
-        let Some(ready) = ready else { return };
+        let Some(ready) = ready else { return false };
         ready.services.stop();
         if let Err(error) = ready.sandbox.destroy().await {
             tracing::warn!(%session, %error, "a sandbox did not end in order");
         }
-        // The end is a fact whether or not the session can still note it.
-        let _ = handle.record(vec![phase(SandboxPhase::Stopped, None)]).await;
-        self.pool.wake();
+        true
     }
 
     async fn start(self: Arc<Self>, handle: SessionHandle, begun: Begun) {

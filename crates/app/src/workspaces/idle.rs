@@ -56,12 +56,9 @@ impl Inner {
         }
         self.pool_yields(0);
         for candidate in self.workspaces.oldest_beyond(most, session) {
-            let Ok(handle) = self.sessions().get(candidate).await else { continue };
-            if handle.state().await.is_ok_and(|state| state.running.is_none()) {
-                self.end_sandbox(&handle, Ending::Parked, "another session needed its place").await;
-                if self.workspaces.count() <= most {
-                    return Ok(());
-                }
+            self.end_unused(candidate, "another session needed its place").await;
+            if self.workspaces.count() <= most {
+                return Ok(());
             }
         }
         Err(Problem::new(ErrorCode::SessionBusy, format!("All {most} sandboxes of this server are at work."))
@@ -75,13 +72,28 @@ impl Inner {
         loop {
             tokio::time::sleep(IDLE_SWEEP).await;
             let Some(inner) = inner.upgrade() else { return };
-            for session in inner.workspaces.idle(Instant::now()) {
-                let Ok(handle) = inner.sessions().get(session).await else { continue };
-                let is_running = handle.state().await.is_ok_and(|state| state.running.is_some());
-                if !is_running {
-                    inner.end_sandbox(&handle, Ending::Parked, "nobody used it for a while").await;
-                }
-            }
+            inner.end_idle(Instant::now()).await;
+        }
+    }
+
+    pub(super) async fn end_idle(self: &Arc<Self>, now: Instant) {
+        for session in self.workspaces.idle(now) {
+            self.end_unused(session, "nobody used it for a while").await;
+        }
+    }
+
+    /// Ends the session's sandbox unless a turn runs in it; also when the session itself is gone.
+    async fn end_unused(self: &Arc<Self>, session: SessionId, reason: &str) {
+        let found = async {
+            let handle = self.sessions().get(session).await?;
+            let is_running = handle.state().await?.running.is_some();
+            Ok((handle, is_running))
+        };
+        match found.await {
+            Ok((_, true)) => {}
+            Ok((handle, false)) => self.end_sandbox(&handle, Ending::Parked, reason).await,
+            Err(Problem { code: ErrorCode::SessionUnknown, .. }) => self.end_orphan(session, reason).await,
+            Err(problem) => tracing::warn!(%session, %problem, "nobody knows whether its sandbox is used"),
         }
     }
 }

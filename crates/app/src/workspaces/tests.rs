@@ -69,3 +69,58 @@ async fn a_shutdown_loses_no_sandbox() {
     assert_eq!(world.inner().workspaces.count(), 0);
     assert_eq!(ends(&world, handle.id()).await, []);
 }
+
+/// How many sandboxes there are, and how many have a place.
+async fn counts(world: &World) -> (usize, usize) {
+    let alive = greenroom_sandbox::SandboxProvider::list(world.sandboxes.as_ref()).await.unwrap();
+    (alive.len(), world.inner().workspaces.count())
+}
+
+#[tokio::test]
+async fn a_sandbox_that_came_while_its_session_was_deleted_ends_with_it() {
+    let world = World::start(Bounds::without_pool()).await;
+    let (handle, _) = with_sandbox(&world).await;
+    let workspace = world.inner().storage.workspace(&handle.id().to_string());
+    assert!(workspace.exists());
+    // As when a call of its turn began it after the deletion had ended the one before.
+    world.inner().erase(handle.id()).await.unwrap();
+    assert_eq!(counts(&world).await, (0, 0));
+    assert!(!workspace.exists());
+}
+
+#[tokio::test]
+async fn a_deletion_and_a_call_that_begins_a_sandbox_meanwhile_do_not_wait_for_each_other() {
+    let world = World::start(Bounds::without_pool()).await;
+    let (handle, _) = with_sandbox(&world).await;
+    let track = world.inner().snapshots.track(handle.id());
+    let copying = track.turn.lock().await;
+    let mut deletion = std::pin::pin!(world.app.delete_session(&world.admin, handle.id()));
+    until("the first sandbox is ended", async || {
+        assert!(futures::poll!(&mut deletion).is_pending(), "it waits for the copy");
+        counts(&world).await == (0, 0)
+    })
+    .await;
+    let mut second = std::pin::pin!(world.inner().ensure_sandbox(&handle));
+    assert!(futures::poll!(&mut second).is_pending());
+    assert_eq!(counts(&world).await, (0, 1));
+    drop(copying);
+    let (deleted, second) = tokio::join!(deletion, second);
+    deleted.unwrap();
+    assert!(second.is_err(), "there is no session to have it");
+    until("nothing is left of it", async || counts(&world).await == (0, 0)).await;
+    assert!(!world.inner().storage.workspace(&handle.id().to_string()).exists());
+}
+
+#[tokio::test]
+async fn what_a_session_that_is_gone_left_behind_gives_its_place_back() {
+    let world = World::start(Bounds { max_sandboxes: 1, ..Bounds::without_pool() }).await;
+    let (handle, _) = with_sandbox(&world).await;
+    world.inner().sessions().remove(handle.id()).await.unwrap();
+    let row = world.inner().repository_row(&"sample".parse().unwrap()).await.unwrap();
+    let next = world.session(&world.admin, &row).await;
+    world.use_sandbox(&world.admin, next).await;
+    assert_eq!(counts(&world).await, (1, 1));
+    world.inner().sessions().remove(next).await.unwrap();
+    world.inner().end_idle(Instant::now() + Duration::from_secs(3600)).await;
+    assert_eq!(counts(&world).await, (0, 0));
+}

@@ -33,7 +33,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    open.spawn(answer(stream, Peer(peer.ip()), router.clone(), shutdown.clone(), permit));
+                    let answering = Answering { router: router.clone(), open: open.clone(), shutdown: shutdown.clone() };
+                    open.spawn(answering.run(stream, Peer(peer.ip()), permit));
                 }
                 Err(error) => pause(&error).await,
             },
@@ -47,35 +48,41 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     Ok(())
 }
 
-async fn answer(
-    stream: TcpStream,
-    peer: Peer,
+/// What a connection is answered with.
+struct Answering {
     router: Router,
+    /// For what goes on when its client has left.
+    open: TaskTracker,
     shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
-) {
-    // Deltas are small and must not wait for one another.
-    let _as_it_is = stream.set_nodelay(true);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.clone().call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+}
+
+impl Answering {
+    async fn run(self, stream: TcpStream, peer: Peer, _permit: OwnedSemaphorePermit) {
+        let Self { router, open, shutdown } = self;
+        // Deltas are small and must not wait for one another.
+        let _as_it_is = stream.set_nodelay(true);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(open.clone());
+            router.clone().call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_buf_size(HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
     }
 }
 

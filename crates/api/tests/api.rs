@@ -14,6 +14,8 @@ mod fake;
 mod frames;
 #[path = "api/git.rs"]
 mod git;
+#[path = "api/going_on.rs"]
+mod going_on;
 #[path = "api/hooks.rs"]
 mod hooks;
 #[path = "api/inside.rs"]

@@ -11,6 +11,7 @@ use http::Method;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// Counts what each person has in flight. Holds an entry only for people who have something.
@@ -66,22 +67,32 @@ impl Drop for Slot {
 
 pub(crate) async fn in_flight(
     State(state): State<ApiState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = request.extensions().get::<Caller>().ok_or_else(not_signed_in)?;
-    let _slot = state.requests.enter(caller.person.id)?;
-    Ok(next.run(request).await)
+    let slot = Arc::new(state.requests.enter(caller.person.id)?);
+    request.extensions_mut().insert(Arc::clone(&slot));
+    let response = next.run(request).await;
+    drop(slot);
+    Ok(response)
 }
 
-/// What changes something runs to its end even when the client leaves or the time is over: it is never cut in half.
-pub(crate) async fn deadline(time: Duration, request: Request, next: Next) -> Result<Response, ApiError> {
+/// What changes something runs to its end even when the client leaves or the time is over: it is never cut in half. So
+/// long it keeps its slot, and a server that stops waits for it as it does for connections.
+pub(crate) async fn deadline(time: Duration, mut request: Request, next: Next) -> Result<Response, ApiError> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         let answer = tokio::time::timeout(time, next.run(request)).await;
         return answer.map_err(|_| too_slow(time, "Try again in a moment.").into());
     }
+    let slot = request.extensions_mut().remove::<Arc<Slot>>();
+    let open = request.extensions().get::<TaskTracker>().cloned().unwrap_or_default();
     let work = greenroom_telemetry::request::scope_of(next.run(request)).in_current_span();
-    let work = tokio::spawn(work);
+    let work = open.spawn(async move {
+        let response = work.await;
+        drop(slot);
+        response
+    });
     match tokio::time::timeout(time, work).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(_)) => Err(panicked().into()),

@@ -27,6 +27,7 @@ const TEXT_BYTES: usize = 256 * 1024;
 pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    answers: usize,
     is_live: bool,
     /// The last entry that was handed on.
     sent_seq: u64,
@@ -156,7 +157,12 @@ impl Outbox {
         Pushed::Waits
     }
 
-    /// A frame of this connection. Bounded by what the connection accepts at a time.
+    /// Frames of this connection that wait.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// A frame of this connection. Beyond the bounds: whoever answers looks at [`Self::answers`] before it takes on more.
     pub(super) fn answer(&mut self, frame: Frame) {
         let frame = SharedFrame::from(frame);
         self.add(Waiting { name: frame.kind.name(), kind: Kind::Answer, written: frame.written });
@@ -187,6 +193,7 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Sent> {
         let waiting = self.waiting.pop_front()?;
         self.bytes -= waiting.size();
+        self.answers -= usize::from(matches!(waiting.kind, Kind::Answer));
         let Waiting { name, kind, written } = waiting;
         let (seq, written) = match kind {
             Kind::Ping => return Some(Sent::Ping),
@@ -208,12 +215,14 @@ impl Outbox {
 
     fn add(&mut self, waiting: Waiting) {
         self.bytes += waiting.size();
+        self.answers += usize::from(matches!(waiting.kind, Kind::Answer));
         self.waiting.push_back(waiting);
     }
 
     fn keep(&mut self, wanted: impl Fn(&Waiting) -> bool) {
         self.waiting.retain(wanted);
         self.bytes = self.waiting.iter().map(Waiting::size).sum();
+        self.answers = self.waiting.iter().filter(|waiting| matches!(waiting.kind, Kind::Answer)).count();
     }
 }
 

@@ -50,6 +50,8 @@ const GATHERED: usize = 4 * 1024;
 const BAD_FRAMES: u32 = 20;
 /// Commands that may wait; then nothing more is read until one is done.
 const COMMANDS: usize = 16;
+/// Answers that may wait for a client that does not take them; then nothing more is read from it.
+const ANSWERS: usize = 64;
 
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
@@ -163,7 +165,7 @@ impl Connection {
                 Some(checked) = standing.next() => self.recheck(checked)?,
                 () = &mut greeting, if self.frames.is_none() => self.must_have_greeted(greeting.as_mut())?,
                 _ = ping.tick() => self.keep_alive()?,
-                message = source.next(), if self.commands.len() < COMMANDS => self.receive(message).await?,
+                message = source.next(), if self.may_read() => self.receive(message).await?,
                 receipt = finished(&mut self.running) => self.command_done(receipt),
                 said = self.saying.next() => self.said(said),
                 frame = next_frame(&mut self.frames), if may_take => self.forward_all(frame)?,
@@ -212,6 +214,10 @@ impl Connection {
         }
         self.outbox.ping();
         Ok(())
+    }
+
+    fn may_read(&self) -> bool {
+        self.commands.len() < COMMANDS && self.outbox.answers() < ANSWERS
     }
 
     async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Step {

@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -52,6 +53,9 @@ pub(crate) struct Fake {
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
     lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
     pub(crate) commands: AtomicU64,
+    /// Commands that have begun, and whether they wait then.
+    pub(crate) begun: AtomicU64,
+    pub(crate) is_held: watch::Sender<bool>,
     pub(crate) telemetry: Telemetry,
     pub(crate) received: Mutex<Vec<u8>>,
 }
@@ -396,6 +400,9 @@ impl UseCases for Fake {
         Ok(())
     }
     async fn submit_command(&self, caller: &Person, _: SessionId, body: SubmitCommand) -> Result<Receipt> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let mut held = self.is_held.subscribe();
+        held.wait_for(|is_held| !is_held).await.expect("the fake is there");
         if caller.role == Role::Viewer {
             return Err(problem(ErrorCode::NotAllowed));
         }
@@ -586,12 +593,16 @@ pub(crate) struct TestApp {
 }
 
 pub(crate) fn app() -> TestApp {
+    // One person plays all the clients of a test.
+    app_limited_by(RateLimits::NONE)
+}
+
+fn app_limited_by(rates: RateLimits) -> TestApp {
     let fake = Arc::new(Fake::default());
     let shutdown = CancellationToken::new();
     let settings = Settings { listen: HOST.parse().unwrap(), public_origin: None, preview_domain: None };
-    // One person plays all the clients of a test.
     let state = ApiState::new(fake.clone(), settings, shutdown.clone())
-        .limited_by(RateLimits::NONE, TrustedProxies::default())
+        .limited_by(rates, TrustedProxies::default())
         .measured_by(fake.telemetry.clone());
     TestApp { fake, metrics: metrics_router(state.clone()), router: router(state), shutdown }
 }
@@ -635,9 +646,18 @@ pub(crate) struct TestServer {
 }
 
 pub(crate) async fn server() -> TestServer {
+    server_of(app()).await.0
+}
+
+pub(crate) async fn server_limited_by(rates: RateLimits) -> TestServer {
+    server_of(app_limited_by(rates)).await.0
+}
+
+/// And what ends with it.
+pub(crate) async fn server_of(app: TestApp) -> (TestServer, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let TestApp { fake, router, shutdown, .. } = app();
-    tokio::spawn(serve(listener, router, shutdown.clone()));
-    TestServer { fake, address, shutdown: shutdown.clone(), _stop: shutdown.drop_guard() }
+    let TestApp { fake, router, shutdown, .. } = app;
+    let serving = tokio::spawn(serve(listener, router, shutdown.clone()));
+    (TestServer { fake, address, shutdown: shutdown.clone(), _stop: shutdown.drop_guard() }, serving)
 }

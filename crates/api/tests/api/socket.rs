@@ -1,9 +1,11 @@
 //! The WebSocket of a session, over a real connection.
 
-use crate::fake::{BEARER, PAST, TestServer, entry, server};
+use crate::fake::{BEARER, PAST, TestServer, entry, server, server_limited_by};
 use futures::{SinkExt, StreamExt};
 use greenroom_domain::ErrorCode;
 use greenroom_wire::Frame;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -408,4 +410,44 @@ async fn a_window_that_is_asked_for_in_hello_is_what_the_session_is_read_by() {
     client.send(r#"{"type":"hello","protocol":1,"after_seq":0,"window":1}"#).await;
     assert!(matches!(client.frame().await, Frame::Hello { .. }));
     assert_eq!(client.frame().await, entry(PAST));
+}
+
+/// Every one of its frames is refused, and no refusal is taken: what it sends waits in the end where it is.
+#[tokio::test]
+async fn a_client_that_sends_and_does_not_read_is_read_no_further() {
+    const FRAMES: u64 = 100_000;
+    let rates = greenroom_api::RateLimits { person_per_minute: 60, address_per_minute: 0 };
+    let server = server_limited_by(rates).await;
+    let client = greeted(&server).await;
+    let (mut sink, mut source) = client.0.split();
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let text = "x".repeat(2048);
+    let sending = tokio::spawn(async move {
+        for at in 0..FRAMES {
+            let command =
+                format!(r#"{{"type":"command","key":"{at}","command":{{"type":"prompt","text":"{text}"}}}}"#);
+            if sink.send(Message::text(command)).await.is_err() {
+                return;
+            }
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let mut before = 0;
+    // As many in a row without one more: it waits for the server.
+    let mut quiet = 0;
+    while quiet < 20 && !sending.is_finished() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = sent.load(Ordering::Relaxed);
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+    }
+    assert!(before < FRAMES, "the server took all of it");
+    // Nothing is lost: who begins to read gets the answers.
+    for _ in 0..200 {
+        let message = timeout(PATIENCE, source.next()).await.expect("a message in time").unwrap().unwrap();
+        let frame: Frame = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert!(matches!(frame, Frame::Receipt(_)), "{frame:?}");
+    }
+    sending.abort();
 }

@@ -76,6 +76,7 @@ impl Effects for TurnEffects {
 
     fn rests(&self, session: SessionId, head_seq: u64) {
         let Some(app) = self.app.upgrade() else { return };
+        app.memories.rests(session);
         self.outbox.rests(session, head_seq, app.stamp(session));
     }
 
@@ -99,15 +100,21 @@ impl Effects for TurnEffects {
 #[derive(Debug)]
 pub(crate) struct Memory {
     instructions: Instructions,
+    seen: Seen,
+}
+
+/// What its sandboxes have seen: outlives the session's time in memory, as they do.
+#[derive(Clone, Debug, Default)]
+struct Seen {
     files: Arc<greenroom_agent::tools::Files>,
-    placed: tokio::sync::Mutex<Placed>,
+    placed: Arc<tokio::sync::Mutex<Placed>>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
     by_session: Mutex<HashMap<SessionId, Arc<Memory>>>,
     /// There before the first turn is: a sync may have something to say.
-    files: Mutex<HashMap<SessionId, Arc<greenroom_agent::tools::Files>>>,
+    seen: Mutex<HashMap<SessionId, Seen>>,
 }
 
 impl Memories {
@@ -120,14 +127,23 @@ impl Memories {
         Arc::clone(memories.entry(session).or_insert_with(|| Arc::new(memory)))
     }
 
+    fn seen(&self, session: SessionId) -> Seen {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.entry(session).or_default().clone()
+    }
+
     pub(crate) fn files(&self, session: SessionId) -> Arc<greenroom_agent::tools::Files> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(files.entry(session).or_default())
+        self.seen(session).files
+    }
+
+    /// The session leaves memory, and the text of its instructions with it.
+    fn rests(&self, session: SessionId) {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
     pub(crate) fn forget(&self, session: SessionId) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
-        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        self.rests(session);
     }
 }
 
@@ -156,8 +172,11 @@ impl TurnRunner {
         let used = self.used();
         let finished = match Box::pin(self.work(used)).await {
             Ok(Some(finished)) => finished,
-            // The session has another owner, or closes: it goes on from its log.
-            Ok(None) => return marks.abort(),
+            // The session has another owner, or closes, and goes on from its log; or its own actor begins the turn again.
+            Ok(None) => {
+                marks.abort();
+                return self.turn.give_up().await;
+            }
             Err(problem) => Finished { outcome: TurnOutcome::Failed { problem }, used },
         };
         marks.abort();
@@ -224,7 +243,7 @@ impl TurnRunner {
             changes: Arc::clone(&ports) as Arc<dyn Changes>,
             artifacts: ports,
             clock: Arc::new(greenroom_agent::SystemClock::new()),
-            files: Arc::clone(&memory.files),
+            files: Arc::clone(&memory.seen.files),
             instructions: memory.instructions.clone(),
             history,
             budget,
@@ -249,8 +268,8 @@ impl TurnRunner {
             return Ok(memory);
         }
         let instructions = self.app.instructions_of(&self.state).await?;
-        let files = self.app.memories.files(session);
-        Ok(self.app.memories.keep(session, Memory { instructions, files, placed: Default::default() }))
+        let seen = self.app.memories.seen(session);
+        Ok(self.app.memories.keep(session, Memory { instructions, seen }))
     }
 }
 
@@ -392,7 +411,7 @@ impl Log for Ports {
     }
 
     async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded> {
-        let inserted = self.turn.take_inserts().await;
+        let inserted = self.turn.take_inserts().await.map_err(|ended| TurnEnded::new(ended.to_string()))?;
         if !inserted.is_empty() {
             self.app.prompt_joins(self.turn.session(), self.asked.work(self.turn.turn()));
             self.asked.add(&inserted);
@@ -512,7 +531,7 @@ impl Ports {
     /// The session's attached files are there before the agent looks.
     async fn place(&self, sandbox: &Arc<dyn Sandbox>) {
         let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.app.place(self.turn.session().id(), sandbox, &attached, &self.memory.placed).await;
+        self.app.place(self.turn.session().id(), sandbox, &attached, &self.memory.seen.placed).await;
     }
 
     /// Commits what is left in the working tree and pushes the session's branch through the broker.
@@ -564,4 +583,26 @@ fn message_of(title: &str, body: &str, author: &Author, state: &SessionState) ->
     let parts = [title.to_owned(), body.to_owned(), trailers.join("\n")];
     parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
         + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bounds, World};
+
+    #[tokio::test]
+    async fn a_session_that_leaves_memory_takes_its_instructions_along_and_leaves_what_was_seen() {
+        let world = World::start(Bounds::without_pool()).await;
+        let row = world.add_repository("sample").await;
+        let session = world.session(&world.admin, &row).await;
+        let inner = world.inner();
+        let instructions = Instructions { agents_md: Some("text".into()), ..Instructions::default() };
+        let seen = inner.memories.seen(session);
+        inner.memories.keep(session, Memory { instructions, seen });
+        inner.memories.files(session).synced(&[], &["Something was restored.".into()]);
+        let effects = TurnEffects { app: Arc::downgrade(inner), outbox: Arc::clone(&inner.outbox) };
+        effects.rests(session, 1);
+        assert!(inner.memories.get(session).is_none());
+        assert!(inner.memories.files(session).take_notice().unwrap().contains("Something was restored."));
+    }
 }

@@ -1,6 +1,8 @@
 //! The single writer of a session. One loop: decide, append, apply, then act. Nothing leaves before the append that
 //! justifies it is durable.
 
+mod given_up;
+
 use crate::checkpoint::{Checkpoint, Folded};
 use crate::clock::Clock;
 use crate::handle::{SessionHandle, TurnEnded, TurnHandle, problem_of_log};
@@ -22,6 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use given_up::GivenUp;
 
 /// After a stop, the turn has this long to report what it did before the actor ends it.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -52,6 +56,7 @@ pub(crate) struct SessionActor {
     pub(crate) is_unpublished: bool,
     /// What a full disk holds up.
     pub(crate) starved: Starved,
+    pub(crate) given_up: GivenUp,
     pub(crate) recent: Recent,
 }
 
@@ -192,6 +197,7 @@ impl SessionActor {
                 let _ = reply.send(Feed { head_seq, live, output, opening });
                 Flow::Continue
             }
+            Message::GivenUp { turn } => self.given_up(turn).await,
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
             Message::TrySpace => self.try_space().await,
             Message::Hibernate { reply } => self.hibernate(reply).await,
@@ -369,8 +375,12 @@ impl SessionActor {
         let inserted =
             self.state.queue.iter().filter(|queued| waiting.contains(&queued.prompt)).cloned().collect();
         let committed = self.commit(events, Durability::Synced, None).await;
-        if committed.is_ok() {
-            let _ = reply.send(inserted);
+        match &committed {
+            Ok(()) => drop(reply.send(inserted)),
+            // None was moved; what the turn does next is refused.
+            Err(LogError::Full) => drop(reply.send(vec![])),
+            // Nobody knows: the turn gives up, and whoever opens the session next reads it in the log.
+            Err(_) => {}
         }
         self.flow_after_log(committed)
     }

@@ -1,5 +1,6 @@
 //! Ways to speak to a session's actor. The mailbox is bounded: when it is full, senders wait for at most `PATIENCE`
-//! and then get `deadline`; ephemeral text never goes through it.
+//! and then get `deadline`; ephemeral text never goes through it. Only a running turn waits for as long as the actor
+//! is there: who asked is told no half-truth, and the log's own deadlines end the actor.
 
 use crate::live::TextOf;
 use crate::log::{CommitLog, LogError, StoredReceipt};
@@ -208,14 +209,21 @@ impl TurnHandle {
     /// Appends events of this turn; refused once it has ended.
     pub async fn commit(&self, events: Vec<Event>, durability: Durability) -> Result<(), TurnEnded> {
         let turn = self.turn;
-        let sent = self.ask(|reply| Message::Commit { turn, events, durability, reply }).await;
-        sent.unwrap_or(Err(TurnEnded))
+        self.ask(|reply| Message::Commit { turn, events, durability, reply }).await?
     }
 
-    /// Moves waiting prompts with insert delivery into the turn and answers them.
-    pub async fn take_inserts(&self) -> Vec<QueuedPrompt> {
+    /// Moves waiting prompts with insert delivery into the turn and answers them. Refused when the turn has ended, or
+    /// nobody knows which were moved: then the log says.
+    pub async fn take_inserts(&self) -> Result<Vec<QueuedPrompt>, TurnEnded> {
         let turn = self.turn;
-        self.ask(|reply| Message::TakeInserts { turn, reply }).await.unwrap_or_default()
+        self.ask(|reply| Message::TakeInserts { turn, reply }).await
+    }
+
+    /// Nobody runs the turn any more and it was not finished: where it is still this session's, it is begun again from
+    /// the log, or ended when that happened too often.
+    pub async fn give_up(&self) {
+        // Who is not there any more needs no word: the next one goes on from the log by itself.
+        let _ = self.mailbox.send(Message::GivenUp { turn: self.turn }).await;
     }
 
     /// Ends the turn; the next waiting prompt starts its own.
@@ -233,13 +241,10 @@ impl TurnHandle {
         self.session.room.output.send(call, offset, text);
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Problem> {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, TurnEnded> {
         let (reply, answer) = oneshot::channel();
         self.session.room.touch();
-        within_patience(async {
-            self.mailbox.send(message(reply)).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())
-        })
-        .await
+        self.mailbox.send(message(reply)).await.map_err(|_| TurnEnded)?;
+        answer.await.map_err(|_| TurnEnded)
     }
 }

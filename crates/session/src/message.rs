@@ -60,6 +60,10 @@ pub(crate) enum Message {
         opening_below: u64,
         reply: oneshot::Sender<Feed>,
     },
+    /// Whoever ran it does not any more, and did not finish it.
+    GivenUp {
+        turn: TurnId,
+    },
     StopOverdue {
         turn: TurnId,
     },

@@ -282,6 +282,7 @@ impl Core {
             untold: vec![],
             is_unpublished: false,
             starved: Default::default(),
+            given_up: Default::default(),
         };
         tokio::spawn(actor.run());
         Awake { epoch, mailbox, log }

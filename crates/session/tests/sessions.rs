@@ -247,7 +247,7 @@ async fn the_queue_is_answered_in_the_order_it_was_given_and_what_a_stop_held_wa
     let other =
         handle.command("7".parse().unwrap(), Command::WithdrawPrompt { prompt: ids[0] }, asking(2)).await;
     assert_eq!(other.unwrap().problem.unwrap().code, ErrorCode::NotAllowed);
-    let inserted = first.take_inserts().await;
+    let inserted = first.take_inserts().await.unwrap();
     assert_eq!(inserted.iter().map(|prompt| prompt.text.as_str()).collect::<Vec<_>>(), ["now"]);
     send(&handle, "8", Command::Stop { hold_queue: true }).await;
     first.finish(TurnOutcome::Stopped, Usage::default(), 1).await;

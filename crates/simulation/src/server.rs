@@ -153,9 +153,12 @@ async fn work(
         effort: None,
         cache_key: turn.session().id().to_string(),
     };
-    if let Ok(finished) = greenroom_agent::run(turn.turn(), context).await {
-        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        turn.finish(finished.outcome, finished.used.usage, duration_ms).await;
+    match greenroom_agent::run(turn.turn(), context).await {
+        Ok(finished) => {
+            let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            turn.finish(finished.outcome, finished.used.usage, duration_ms).await;
+        }
+        Err(_) => turn.give_up().await,
     }
 }
 
@@ -187,7 +190,7 @@ impl Log for TurnLog {
     }
 
     async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded> {
-        let inserted = self.turn.take_inserts().await;
+        let inserted = self.turn.take_inserts().await.map_err(|ended| TurnEnded::new(ended.to_string()))?;
         let mut speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(inserted.iter().map(|prompt| speakers.say(&prompt.author, &prompt.text).into()).collect())
     }

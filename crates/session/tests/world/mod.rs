@@ -8,8 +8,8 @@ use greenroom_domain::{
     Via,
 };
 use greenroom_session::{
-    Effects, FileSessions, Hibernation, Live, Registry, SessionHandle, StoredReceipt, Subscription, Summary,
-    SystemClock, TurnHandle,
+    Effects, FileSessions, Hibernation, Live, Registry, SessionDirectory, SessionHandle, StoredReceipt,
+    Subscription, Summary, SystemClock, TurnHandle,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +51,18 @@ impl World {
     }
 
     fn over(directory: tempfile::TempDir, hibernation: Hibernation) -> Self {
-        let (sender, turns) = mpsc::unbounded_channel();
         let files = FileSessions::open(directory.path()).unwrap();
+        Self::of(directory, Arc::new(files), hibernation)
+    }
+
+    pub(crate) fn of(
+        directory: tempfile::TempDir,
+        files: Arc<dyn SessionDirectory>,
+        hibernation: Hibernation,
+    ) -> Self {
+        let (sender, turns) = mpsc::unbounded_channel();
         let effects = Arc::new(Hold { turns: sender });
-        let registry = Registry::new(Arc::new(files), effects, Arc::new(SystemClock), hibernation);
+        let registry = Registry::new(files, effects, Arc::new(SystemClock), hibernation);
         Self { directory, registry, turns: Mutex::new(turns) }
     }
 

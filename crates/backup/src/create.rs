@@ -170,13 +170,24 @@ fn copy_log(target: &mut Target<'_>, data: &Path, log: &str) -> Result<Option<u6
         return Ok(None);
     }
     let copy = target.root.join(log);
-    match head_of(&copy) {
-        Ok(0) | Err(_) => {
-            std::fs::remove_file(&copy).map_err(io("removing", &copy))?;
-            Ok(None)
+    if has_log(&copy)? {
+        let head = head_of(&copy)?;
+        if head > 0 {
+            return Ok(Some(head));
         }
-        Ok(head) => Ok(Some(head)),
     }
+    std::fs::remove_file(&copy).map_err(io("removing", &copy))?;
+    Ok(None)
+}
+
+/// A file that was only begun has no table yet. One that cannot be read is another matter.
+pub(crate) fn has_log(log: &Path) -> Result<bool> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let find = || -> rusqlite::Result<bool> {
+        let file = Connection::open_with_flags(log, flags)?;
+        file.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'entries'")?.exists([])
+    };
+    find().map_err(sql(log))
 }
 
 /// The last entry of a log's copy; an error where there is no log in the file.

@@ -52,6 +52,8 @@ pub enum Error {
     Busy { path: PathBuf },
     #[error("{} is not empty: a backup is restored into a new data directory", path.display())]
     NotEmpty { path: PathBuf },
+    #[error("{} is a mount of its own, which a data directory cannot be put in the place of", path.display())]
+    Mounted { path: PathBuf },
     #[error("{} holds no data directory of Greenroom", path.display())]
     NoData { path: PathBuf },
     #[error("the backup is damaged: {}", problems.join("; "))]

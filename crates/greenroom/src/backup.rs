@@ -128,6 +128,7 @@ fn problem(error: Error) -> Problem {
             (ErrorCode::BackupUnusable, "`greenroom backup list` shows those that are whole.")
         }
         Error::Busy { .. } => (ErrorCode::DataInUse, "Wait for it to end."),
+        Error::Mounted { .. } => (ErrorCode::SettingsInvalid, "Name a new directory below it with --data."),
         Error::NotEmpty { .. } => (ErrorCode::DataInUse, "Name a new directory with --data."),
         Error::NoData { .. } => (ErrorCode::SettingsInvalid, "Name the server's data directory with --data."),
         Error::Damaged { .. } => (ErrorCode::BackupUnusable, "Take an older one: `greenroom backup list`."),

@@ -41,7 +41,8 @@ fn until_due(schedule: &BackupSchedule, now: SystemTime) -> Duration {
     let last = known.into_iter().filter_map(|known| known.manifest.ok()).map(|one| one.began_at_ms).max();
     let Some(last) = last.and_then(|last| u64::try_from(last).ok()) else { return Duration::ZERO };
     let due = UNIX_EPOCH + Duration::from_millis(last) + schedule.every;
-    due.duration_since(now).unwrap_or_default()
+    // A clock that was ahead then does not put it off for longer than that.
+    due.duration_since(now).unwrap_or_default().min(schedule.every)
 }
 
 async fn create(
@@ -62,5 +63,40 @@ async fn create(
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
             Err(error) => Err(error.to_string()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenroom_backup::{FILE_NAME, Manifest};
+
+    #[test]
+    fn a_clock_that_was_ahead_puts_a_backup_off_by_one_interval_at_most() {
+        let to = tempfile::tempdir().unwrap();
+        let hour = Duration::from_secs(3600);
+        let schedule = BackupSchedule { every: hour, to: to.path().to_owned(), keep: 1 };
+        let now = UNIX_EPOCH + 1000 * hour;
+        assert_eq!(until_due(&schedule, now), Duration::ZERO, "there is none");
+        let made = |at: Duration| {
+            let at_ms = i64::try_from(at.as_millis()).unwrap();
+            let manifest = Manifest {
+                format: 1,
+                version: "test".into(),
+                began_at_ms: at_ms,
+                ended_at_ms: at_ms,
+                has_key: false,
+                sessions: vec![],
+                repositories: vec![],
+                files: vec![],
+            };
+            let path = to.path().join("2026-11-21T03-00-00Z");
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join(FILE_NAME), serde_json::to_string(&manifest).unwrap()).unwrap();
+        };
+        made(1000 * hour - hour / 4);
+        assert_eq!(until_due(&schedule, now), hour * 3 / 4);
+        made(9000 * hour);
+        assert_eq!(until_due(&schedule, now), hour);
     }
 }

@@ -2,13 +2,14 @@
 //! copy; or, for a fork, from its parent's. Never half: a copy that is not whole is passed over and named.
 //!
 //! Files that are there are believed unless the machine was restarted while a sandbox used them: an overlay is not synced
-//! while it runs, so a crash of the machine can tear it. When nothing is left the start fails in words, once; whoever then
+//! while it runs, so a crash of the machine can tear it. Which run of the machine it was says a file beside the log; clocks
+//! step. When nothing is left the start fails in words, once; whoever then
 //! prompts again has been told, and the session begins from its image.
 
 use crate::snapshots::{Place, ended_turns, unwritten};
 use crate::{Inner, Result};
 use greenroom_domain::event::{SandboxPhase, SnapshotReason};
-use greenroom_domain::{ErrorCode, Event, Problem, SessionState};
+use greenroom_domain::{ErrorCode, Event, Problem, SessionId, SessionState};
 use greenroom_sandbox::{ExecSpec, ExitReason, Sandbox};
 use greenroom_session::SessionHandle;
 use serde::{Deserialize, Serialize};
@@ -44,9 +45,12 @@ impl Inner {
         let track = self.snapshots.track(session);
         // A copy that is being made of these files is finished first.
         let _one = track.turn.lock().await;
+        let is_trusted = self.is_trusted(session, state);
+        // Not synced: after a crash it says an earlier run, or nothing.
+        std::fs::write(self.boot_file(session), &self.boot.id).map_err(unwritten)?;
         let is_begun = state.workspace.base_commit.is_some() && !state.workspace.is_gone;
         if has_files(&directory) {
-            if self.is_trusted(state) {
+            if is_trusted {
                 return Ok(if is_begun { Files::Kept } else { Files::New });
             }
             tracing::warn!(%session, "the machine was restarted while a sandbox ran; its files are put aside");
@@ -142,8 +146,19 @@ impl Inner {
         ))
     }
 
-    fn is_trusted(&self, state: &SessionState) -> bool {
-        state.workspace.in_use_since_ms.is_none_or(|used_ms| used_ms >= self.boot.since_ms)
+    /// Nothing used the files when they were last heard of, or it was in the machine's present run.
+    fn is_trusted(&self, session: SessionId, state: &SessionState) -> bool {
+        let Some(used_ms) = state.workspace.in_use_since_ms else { return true };
+        match std::fs::read_to_string(self.boot_file(session)) {
+            Ok(boot) => boot == self.boot.id,
+            // Used by a version that wrote no such file.
+            Err(_) => used_ms >= self.boot.since_ms,
+        }
+    }
+
+    /// In which run of the machine the session's files were last used.
+    fn boot_file(&self, session: SessionId) -> PathBuf {
+        self.config.data_dir.join("sessions").join(session.to_string()).join("boot")
     }
 
     /// A fork's files stand on its parent's branch: its own begins at the same commit, and nothing else is touched.
@@ -223,5 +238,26 @@ mod tests {
         assert_eq!(at("one", 20), 10);
         assert_eq!(at("two", 30), 30);
         assert_eq!(at("two", 40), 30);
+    }
+
+    #[tokio::test]
+    async fn which_run_of_the_machine_used_the_files_is_known_whatever_the_clock_says() {
+        use crate::testing::{Bounds, World};
+        let world = World::start(Bounds::without_pool()).await;
+        let row = world.add_repository("sample").await;
+        let session = world.session(&world.admin, &row).await;
+        world.use_sandbox(&world.admin, session).await;
+        let inner = world.inner();
+        let mut state = inner.sessions().get(session).await.unwrap().state().await.unwrap();
+        assert!(state.workspace.in_use_since_ms.is_some());
+        // The clock stepped back after the start, and a sandbox was used then.
+        state.workspace.in_use_since_ms = Some(inner.boot.since_ms - 1_000_000);
+        assert!(inner.is_trusted(session, &state));
+        // It was ahead before the machine was restarted.
+        state.workspace.in_use_since_ms = Some(inner.boot.since_ms + 1_000_000);
+        std::fs::write(inner.boot_file(session), "another run").unwrap();
+        assert!(!inner.is_trusted(session, &state));
+        state.workspace.in_use_since_ms = None;
+        assert!(inner.is_trusted(session, &state), "nothing used them");
     }
 }

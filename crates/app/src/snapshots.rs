@@ -109,6 +109,26 @@ impl Track {
     }
 }
 
+/// A copy on its way: the files count as changed again unless it arrives, whether it fails or is not waited for.
+struct Copying<'a> {
+    track: &'a Track,
+    is_done: bool,
+}
+
+impl Copying<'_> {
+    fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.track.set_changed(true);
+        }
+    }
+}
+
 /// A turn that has ended and whose snapshot is on its way.
 #[derive(Debug)]
 pub(crate) struct Ending(Arc<Track>);
@@ -199,11 +219,10 @@ impl Inner {
         if !track.set_changed(false) {
             return Ok(None);
         }
-        let taken = self.copy(handle, sandbox, reason, turn).await;
-        if taken.is_err() {
-            track.set_changed(true);
-        }
-        taken.map(Some)
+        let copying = Copying { track: &track, is_done: false };
+        let taken = self.copy(handle, sandbox, reason, turn).await?;
+        copying.done();
+        Ok(Some(taken))
     }
 
     async fn copy(
@@ -319,4 +338,33 @@ pub(crate) fn unwritten(error: io::Error) -> Problem {
         _ => ErrorCode::Internal,
     };
     Problem::new(code, format!("A snapshot could not be written: {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bounds, World};
+    use futures::poll;
+
+    #[tokio::test]
+    async fn a_copy_that_is_not_waited_for_is_not_noted_as_taken() {
+        let world = World::start(Bounds::without_pool()).await;
+        let row = world.add_repository("sample").await;
+        let session = world.session(&world.admin, &row).await;
+        world.use_sandbox(&world.admin, session).await;
+        let inner = world.inner();
+        let handle = inner.sessions().get(session).await.unwrap();
+        let sandbox = inner.workspaces.ready_sandbox(session).unwrap();
+        inner.snapshots.touch(session);
+        {
+            // As when a deadline ends it.
+            let mut taking = Box::pin(inner.take_snapshot(&handle, &sandbox, SnapshotReason::Exit, None));
+            crate::testing::until("it has begun", async || {
+                assert!(poll!(&mut taking).is_pending());
+                !inner.snapshots.is_changed(session)
+            })
+            .await;
+        }
+        assert!(inner.snapshots.is_changed(session));
+    }
 }

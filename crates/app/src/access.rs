@@ -205,6 +205,9 @@ impl Inner {
 
     /// Without asking who it is for.
     pub(crate) async fn session_handle(&self, id: SessionId) -> Result<SessionHandle> {
+        if self.unerased.has(id) {
+            return Err(unknown_session());
+        }
         self.sessions().get(id).await.map_err(|problem| match problem.code {
             ErrorCode::SessionUnknown => unknown_session(),
             _ => problem,

@@ -47,6 +47,8 @@ pub(crate) struct Outbox {
     /// told of a line after its end.
     telling: RwLock<()>,
     forge_locks: [tokio::sync::Mutex<()>; FORGE_LOCKS],
+    #[cfg(test)]
+    about_to_tell: std::sync::atomic::AtomicUsize,
 }
 
 impl Outbox {
@@ -58,6 +60,8 @@ impl Outbox {
             rested: Notify::new(),
             telling: RwLock::default(),
             forge_locks: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            #[cfg(test)]
+            about_to_tell: Default::default(),
         }
     }
 
@@ -220,7 +224,7 @@ impl Inner {
     async fn attempt(&self, consumer: Consumer, session: SessionId, letter: Letter) -> Result<()> {
         let attempt = async {
             match consumer {
-                Consumer::Directory => self.tell_directory(session, letter).await,
+                Consumer::Directory => self.tell_directory(session, &letter).await,
                 Consumer::Collector => self.tell_collector(session, &letter).await,
                 Consumer::Forge => self.hear_forge(session).await,
             }

@@ -208,7 +208,7 @@ impl Inner {
     }
 
     /// Of whatever made them: a deletion whose last part failed, for want of room perhaps.
-    async fn finish_deletions(&self) {
+    async fn finish_deletions(self: &Arc<Self>) {
         let removed = self.directory.remembered_deletions().await.unwrap_or_default();
         for session in removed.into_iter().filter(|session| self.has_log(*session)) {
             if let Err(problem) = self.erase(session).await {
@@ -224,7 +224,9 @@ impl Inner {
             self.remove_batches(pass, kind, remove).await?;
         }
         let now = self.now_ms();
-        let remove = || self.directory.remove_leftovers(now, ROWS_AT_ONCE);
+        let mut logs = self.directory.remembered_deletions().await?;
+        logs.retain(|session| self.has_log(*session));
+        let remove = || self.directory.remove_leftovers(now, logs.clone(), ROWS_AT_ONCE);
         self.remove_batches(pass, RowKind::Leftovers, remove).await
     }
 

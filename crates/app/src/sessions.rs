@@ -18,7 +18,8 @@ use greenroom_wire::{
     ChangeRef, ChangeStatus, CreateSession, EntryPage, Receipt, SessionStatus, SessionView, SubmitCommand,
 };
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) const LISTED: u32 = 200;
 const PAGE_LIMIT: usize = 1000;
@@ -240,11 +241,34 @@ impl App {
     }
 }
 
+/// Sessions that are deleted and whose logs could not be removed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Unerased(Mutex<HashSet<SessionId>>);
+
+impl Unerased {
+    fn note(&self, session: SessionId) {
+        self.lock().insert(session);
+    }
+
+    fn forget(&self, session: SessionId) {
+        self.lock().remove(&session);
+    }
+
+    pub(crate) fn has(&self, session: SessionId) -> bool {
+        self.lock().contains(&session)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<SessionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Inner {
     /// The session's end, durable and told: from here on a start finishes what is left to do.
     pub(crate) async fn part_with(&self, id: SessionId) -> Result<()> {
         let _told = self.outbox.telling().await;
         self.directory.remove_session(id, self.now_ms()).await?;
+        self.unerased.note(id);
         self.session_is_gone(id);
         self.list_changes.tell(ListChange::Removed { session: id });
         Ok(())
@@ -256,12 +280,14 @@ impl Inner {
         if self.directory.is_removed(id).await? { Err(unknown_session()) } else { Ok(()) }
     }
 
-    /// The log and all files of a session that the directory has parted with.
+    /// The log and all files of a session that the directory has parted with. Where they cannot be removed nobody opens
+    /// them, and the next start tries again.
     pub(crate) async fn erase(self: &Arc<Self>, id: SessionId) -> Result<()> {
         let track = self.snapshots.track(id);
         {
             // A copy that is being made is finished first; after this none begins.
             let _one = track.turn.lock().await;
+            self.unerased.note(id);
             self.sessions().remove(id).await?;
         }
         self.forget_session(id).await;
@@ -271,6 +297,7 @@ impl Inner {
     /// All but the log of a session that is gone. Not while its files' lock is held: the claim of a sandbox waits for it, one
     /// that a call of its turn began before the log went.
     pub(crate) async fn forget_session(&self, id: SessionId) {
+        self.unerased.forget(id);
         self.end_orphan(id, DELETED).await;
         let track = self.snapshots.track(id);
         let _one = track.turn.lock().await;

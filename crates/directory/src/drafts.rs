@@ -3,6 +3,7 @@
 //! A write says the revision that it was typed on. When that is not the newest one it is refused, and the writer is told
 //! the newest: of two clients that type at once, one keeps its text to itself, and none is lost without a word.
 
+use crate::outbox::not_removed;
 use crate::row::{first, unsigned};
 use crate::{Directory, Error, Result};
 use greenroom_domain::{PersonId, RepositoryId, SessionId};
@@ -58,7 +59,7 @@ impl Directory {
         Ok(self.read(move |db| kept(db, person, place)).await?.unwrap_or_default())
     }
 
-    /// Takes the text when it was typed on what is kept, or when nothing is kept.
+    /// Takes the text when it was typed on what is kept, or when nothing is kept. Refused for a deleted session.
     pub async fn write_draft(
         &self,
         person: PersonId,
@@ -69,6 +70,9 @@ impl Directory {
     ) -> Result<WrittenDraft> {
         self.write(move |db| {
             let transaction = db.transaction()?;
+            if let DraftPlace::Session(session) = place {
+                not_removed(&transaction, session)?;
+            }
             let before = kept(&transaction, person, place)?;
             let is_stale = before.as_ref().is_some_and(|before| before.revision != typed_on);
             let before = before.unwrap_or_default();

@@ -14,6 +14,8 @@ pub enum Error {
     NameTaken,
     #[error("the person has as many drafts as are kept")]
     TooManyDrafts,
+    #[error("the session was deleted")]
+    SessionRemoved,
 }
 
 impl From<rusqlite::Error> for Error {
@@ -49,6 +51,8 @@ impl From<Error> for Problem {
                 format!("{} drafts of yours are kept already; this one is not.", crate::DRAFTS),
             )
             .hint("Send or empty one of the others, or send this one."),
+            Error::SessionRemoved => Self::new(ErrorCode::SessionUnknown, "There is no such session.")
+                .hint("List sessions with `greenroom session list`."),
             Error::DiskFull => Self::new(ErrorCode::DiskFull, "The disk of the data directory is full.")
                 .hint("Free some space on it and try again; nothing was changed."),
             Error::Database(cause) => {

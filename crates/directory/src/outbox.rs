@@ -5,11 +5,11 @@ use crate::row::{all, as_word, first, parsed, signed, unsigned, word};
 use crate::search::{bound_parts, put_part};
 use crate::sessions::insert_session;
 use crate::statistics::insert_fact;
-use crate::{Directory, Fact, Part, Result, SessionRow};
+use crate::{Directory, Error, Fact, Part, Result, SessionRow};
 use greenroom_domain::{Consumer, SessionId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-/// How long it is remembered that a session was deleted: far longer than anything of it can be on its way.
+/// How long it is remembered at least that a session was deleted: far longer than anything of it can be on its way.
 pub(crate) const REMOVED_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// What one stretch of a session's log says to the directory.
@@ -103,13 +103,21 @@ impl Directory {
         .await
     }
 
-    /// Durable: from now on a start sees to it that the session is told. `mark` is any number that no other debt has.
+    /// Durable: from now on a start sees to it that the session is told. `mark` is any number that no other debt has. A
+    /// deleted session is owed nothing.
     pub async fn owe(&self, session: SessionId, consumer: Consumer, mark: i64) -> Result<()> {
         self.write(move |db| {
             let sql = "INSERT INTO owed (session, consumer, mark) VALUES (?, ?, ?)
                 ON CONFLICT (session, consumer) DO UPDATE SET mark = excluded.mark";
-            db.prepare_cached(sql)?.execute(params![session.to_string(), as_word(consumer)?, mark])?;
-            Ok(())
+            let transaction = db.transaction()?;
+            if !is_removed(&transaction, session)? {
+                transaction.prepare_cached(sql)?.execute(params![
+                    session.to_string(),
+                    as_word(consumer)?,
+                    mark
+                ])?;
+            }
+            Ok(transaction.commit()?)
         })
         .await
     }
@@ -199,17 +207,25 @@ impl Directory {
         self.read(move |db| is_removed(db, session)).await
     }
 
-    /// Those whose deletion is remembered; old ones are forgotten.
-    pub async fn removed_sessions(&self, now_ms: i64) -> Result<Vec<SessionId>> {
+    /// Forgets old deletions, except of those that something is left of: without the mark they would be sessions again.
+    pub async fn forget_removed(&self, now_ms: i64, left: Vec<SessionId>) -> Result<()> {
         self.write(move |db| {
-            db.execute("DELETE FROM removed WHERE at_ms < ?", [now_ms - REMOVED_KEPT_MS])?;
-            all(db.prepare("SELECT session FROM removed")?, [], |row| parsed(row, "session"))
+            let left: Vec<_> = left.iter().map(SessionId::to_string).collect();
+            let sql =
+                "DELETE FROM removed WHERE at_ms < ? AND session NOT IN (SELECT value FROM json_each(?))";
+            db.execute(sql, params![now_ms - REMOVED_KEPT_MS, crate::row::as_json(&left)?])?;
+            Ok(())
         })
         .await
     }
 }
 
-fn is_removed(db: &Connection, session: SessionId) -> Result<bool> {
+/// Refuses what would be written of a deleted session.
+pub(crate) fn not_removed(db: &Transaction<'_>, session: SessionId) -> Result<()> {
+    if is_removed(db, session)? { Err(Error::SessionRemoved) } else { Ok(()) }
+}
+
+pub(crate) fn is_removed(db: &Connection, session: SessionId) -> Result<bool> {
     let mut query = db.prepare_cached("SELECT 1 FROM removed WHERE session = ?")?;
     Ok(query.exists([session.to_string()])?)
 }

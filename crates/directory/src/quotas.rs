@@ -1,6 +1,7 @@
 //! What admins allow each person, and what each has used of it. Used is counted under keys of what it was used for, so
 //! that telling it again changes nothing.
 
+use crate::outbox::{is_removed, not_removed};
 use crate::row::{all, json, parsed, unsigned};
 use crate::{Directory, Result};
 use greenroom_domain::quota::Quotas;
@@ -126,7 +127,8 @@ impl Directory {
         .await
     }
 
-    /// Counts a file of this person, unless it does not fit into `most` bytes. `None`: it waits for its session.
+    /// Counts a file of this person, unless it does not fit into `most` bytes. `None`: it waits for its session. Refused for a
+    /// deleted session.
     pub async fn count_file(
         &self,
         person: PersonId,
@@ -138,6 +140,9 @@ impl Directory {
     ) -> Result<Counted> {
         self.write(move |db| {
             let transaction = db.transaction()?;
+            if let Some(session) = session {
+                not_removed(&transaction, session)?;
+            }
             let (id, place) = (person.to_string(), place_of(session));
             let is_known = transaction
                 .prepare("SELECT 1 FROM stored_files WHERE person = ? AND session = ? AND digest = ?")?
@@ -175,7 +180,7 @@ impl Directory {
         .await
     }
 
-    /// Files that waited are their session's now.
+    /// Files that waited are their session's now; of one that was deleted meanwhile, nobody's.
     pub async fn files_taken(
         &self,
         person: PersonId,
@@ -184,11 +189,13 @@ impl Directory {
     ) -> Result<()> {
         self.write(move |db| {
             let transaction = db.transaction()?;
+            let sql = match is_removed(&transaction, session)? {
+                true => "DELETE FROM stored_files WHERE ?1 != '' AND person = ?2 AND session = ?3 AND digest = ?4",
+                false => "UPDATE OR REPLACE stored_files SET session = ?1 WHERE person = ?2 AND session = ?3 AND digest = ?4",
+            };
             for digest in digests {
-                transaction.execute(
-                    "UPDATE OR REPLACE stored_files SET session = ? WHERE person = ? AND session = ? AND digest = ?",
-                    params![session.to_string(), person.to_string(), NOBODY, digest.as_str()],
-                )?;
+                let values = params![session.to_string(), person.to_string(), NOBODY, digest.as_str()];
+                transaction.execute(sql, values)?;
             }
             Ok(transaction.commit()?)
         })

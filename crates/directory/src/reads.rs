@@ -21,7 +21,8 @@ pub struct ReaderRow {
 }
 
 impl Directory {
-    /// All in one transaction; a lower position than the known one changes nothing. People who are gone are left out.
+    /// All in one transaction; a lower position than the known one changes nothing. People and sessions that are gone are left
+    /// out.
     pub async fn put_reads(&self, reads: Vec<ReadRow>) -> Result<()> {
         self.write(move |db| {
             let transaction = db.transaction()?;
@@ -29,6 +30,7 @@ impl Directory {
                 transaction
                     .prepare_cached(
                         "INSERT INTO reads SELECT id, ?2, ?3 FROM people WHERE id = ?1
+                            AND NOT EXISTS (SELECT 1 FROM removed WHERE session = ?2)
                          ON CONFLICT (person, session) DO UPDATE SET seq = max(seq, excluded.seq)",
                     )?
                     .execute(params![read.person.to_string(), read.session.to_string(), signed(read.seq)])?;

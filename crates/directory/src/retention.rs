@@ -109,8 +109,9 @@ impl Directory {
         .await
     }
 
-    /// At most so many of each table in one transaction; a deletion is forgotten when nothing else is left.
-    pub async fn remove_leftovers(&self, now_ms: i64, most: u32) -> Result<u64> {
+    /// At most so many of each table in one transaction; a deletion is forgotten when nothing else is left, and never one
+    /// whose log is (`logs`): without the mark it would be a session again.
+    pub async fn remove_leftovers(&self, now_ms: i64, logs: Vec<SessionId>, most: u32) -> Result<u64> {
         self.write(move |db| {
             let transaction = db.transaction()?;
             let mut count = 0;
@@ -122,9 +123,9 @@ impl Directory {
                 count += transaction.execute(&sql, [most])?;
             }
             if count == 0 {
-                let sql = "DELETE FROM removed WHERE session IN
-                    (SELECT session FROM removed WHERE at_ms < ? LIMIT ?)";
-                count = transaction.execute(sql, params![now_ms - REMOVED_KEPT_MS, most])?;
+                let sql = "DELETE FROM removed WHERE session IN (SELECT session FROM removed
+                    WHERE at_ms < ? AND session NOT IN (SELECT value FROM json_each(?)) LIMIT ?)";
+                count = transaction.execute(sql, params![now_ms - REMOVED_KEPT_MS, as_json(&logs)?, most])?;
             }
             transaction.commit()?;
             Ok(count as u64)

@@ -2,6 +2,7 @@
 //! the session's log.
 
 use crate::credentials::Digest;
+use crate::outbox::not_removed;
 use crate::row::{all, as_word, first, parsed, word};
 use crate::{Directory, Result};
 use greenroom_domain::{PersonId, SessionId, ShareKind, ShareLinkId};
@@ -27,10 +28,12 @@ const SELECT: &str =
     "SELECT share_links.*, people.name FROM share_links JOIN people ON people.id = share_links.made_by";
 
 impl Directory {
-    /// `false`: the session has as many links that live as it may have. The row's name of the maker is not written.
+    /// `false`: the session has as many links that live as it may have. The row's name of the maker is not written. Refused
+    /// for a deleted session.
     pub async fn add_share_link(&self, digest: Digest, row: ShareLinkRow, most: u32) -> Result<bool> {
         self.write(move |db| {
             let transaction = db.transaction()?;
+            not_removed(&transaction, row.session)?;
             let (session, now) = (row.session.to_string(), row.made_at_ms);
             let living: u32 = transaction.query_row(
                 "SELECT count(*) FROM share_links WHERE session = ? AND revoked_at_ms IS NULL AND expires_at_ms > ?",

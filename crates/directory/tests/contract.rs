@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use greenroom_directory::{
-    Archived, Directory, Error, Fact, Figures, Grouping, ImageRow, ImageState, LINK_ROWS, MARK_BEGIN,
-    MARK_END, ModelRow, Onlooker, Part, PartKind, Projected, Projection, Remembered, RepositoryRow,
-    SearchQuery, SessionRow, SessionStatus, SettledRow, ShareLinkRow, StatisticsQuery, TokenRow, ToolRow,
-    What,
+    Archived, Directory, DraftPlace, DraftRow, Error, Fact, Figures, Grouping, ImageRow, ImageState,
+    LINK_ROWS, MARK_BEGIN, MARK_END, ModelRow, Onlooker, Part, PartKind, Projected, Projection, ReadRow,
+    Remembered, RepositoryRow, SearchQuery, SessionRow, SessionStatus, SettledRow, ShareLinkRow,
+    StatisticsQuery, TokenRow, ToolRow, What,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId,
-    SessionRole, ShareKind, ShareLinkId, TeamAccess, TokenId,
+    BlobDigest, ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role,
+    SessionId, SessionRole, ShareKind, ShareLinkId, TeamAccess, TokenId,
 };
 use serde_json::json;
 
@@ -495,9 +495,50 @@ async fn nothing_of_a_removed_session_comes_back() {
     assert_eq!(directory.session(row.id).await.unwrap(), None);
     assert_eq!(directory.cursors(row.id).await.unwrap(), []);
     assert_eq!(directory.settled().await.unwrap(), []);
-    assert_eq!(directory.removed_sessions(6).await.unwrap(), [row.id]);
-    let much_later = 6 + 31 * 24 * 3_600_000;
-    assert_eq!(directory.removed_sessions(much_later).await.unwrap(), [], "forgotten at last");
+    let month = 31 * 24 * 3_600_000;
+    directory.forget_removed(6, vec![]).await.unwrap();
+    assert_eq!(directory.remembered_deletions().await.unwrap(), [row.id]);
+    directory.forget_removed(6 + month, vec![row.id]).await.unwrap();
+    assert_eq!(directory.remembered_deletions().await.unwrap(), [row.id], "something is left of it");
+    directory.forget_removed(6 + month, vec![]).await.unwrap();
+    assert_eq!(directory.remembered_deletions().await.unwrap(), [], "forgotten at last");
+}
+
+#[tokio::test]
+async fn what_people_still_do_in_a_removed_session_leaves_no_row() {
+    let directory = fresh().await;
+    let ada = person(1, "ada");
+    directory.add_person(ada.clone(), 1).await.unwrap();
+    let id = SessionId::from_parts(1, 1);
+    let digest: BlobDigest = "0".repeat(64).parse().unwrap();
+    directory.count_file(ada.id, None, digest.clone(), 7, 1, None).await.unwrap();
+    directory.remove_session(id, 5).await.unwrap();
+
+    directory.put_reads(vec![ReadRow { person: ada.id, session: id, seq: 3 }]).await.unwrap();
+    assert_eq!(directory.read_position(ada.id, id).await.unwrap(), None);
+    let place = DraftPlace::Session(id);
+    let draft = directory.write_draft(ada.id, place, "text".into(), 0, 6).await;
+    assert_eq!(draft.unwrap_err(), Error::SessionRemoved);
+    assert_eq!(directory.draft(ada.id, place).await.unwrap(), DraftRow::default());
+    let link = ShareLinkRow {
+        id: ShareLinkId::from_parts(1, 1),
+        session: id,
+        kind: ShareKind::TakePart,
+        made_by: ada.id,
+        made_by_name: ada.name.clone(),
+        made_at_ms: 6,
+        expires_at_ms: 99,
+        revoked_at_ms: None,
+    };
+    assert_eq!(directory.add_share_link([1; 32], link, 9).await.unwrap_err(), Error::SessionRemoved);
+    assert_eq!(directory.share_links(id).await.unwrap(), []);
+    let counted = directory.count_file(ada.id, Some(id), digest.clone(), 7, 6, None).await;
+    assert_eq!(counted.unwrap_err(), Error::SessionRemoved);
+    assert_eq!(directory.stored_bytes(ada.id).await.unwrap(), 7, "the upload that waits");
+    directory.files_taken(ada.id, id, vec![digest]).await.unwrap();
+    assert_eq!(directory.stored_bytes(ada.id).await.unwrap(), 0);
+    directory.owe(id, Consumer::Forge, 1).await.unwrap();
+    assert_eq!(directory.owed().await.unwrap(), []);
 }
 
 #[tokio::test]

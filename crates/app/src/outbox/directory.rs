@@ -6,17 +6,30 @@ use crate::session_list::ListChange;
 use crate::{Inner, Result};
 use greenroom_directory::{Projected, Projection, SessionRow, SessionStatus};
 use greenroom_domain::event::TurnOutcome;
-use greenroom_domain::{Consumer, SessionId, SessionState};
+use greenroom_domain::{Consumer, ErrorCode, Problem, SessionId, SessionState};
 use greenroom_session::Summary;
 use std::sync::Arc;
 
 const PAGE: usize = 500;
+/// Of the cursor, for one letter.
+const READS: u32 = 4;
 
 impl Inner {
-    pub(super) async fn tell_directory(&self, session: SessionId, letter: Letter) -> Result<()> {
-        let Some(row) = letter.row else { return Ok(()) };
+    pub(super) async fn tell_directory(&self, session: SessionId, letter: &Letter) -> Result<()> {
+        for _ in 0..READS {
+            if self.tell_from_cursor(session, letter).await? {
+                return Ok(());
+            }
+        }
+        Err(Problem::new(ErrorCode::Internal, "The directory's cursor moves all the time.")
+            .hint("Look whether another process uses this data directory."))
+    }
+
+    /// `false`: somebody else moved the cursor meanwhile, an attempt that was given up and arrived late.
+    async fn tell_from_cursor(&self, session: SessionId, letter: &Letter) -> Result<bool> {
+        let Some(row) = &letter.row else { return Ok(true) };
         let after = self.directory.cursor(session, Consumer::Directory).await?;
-        let mut taken = Taken::new(&row, after, letter.inherited);
+        let mut taken = Taken::new(row, after, letter.inherited);
         if after < letter.upto {
             let handle = self.sessions().get(session).await?;
             let mut at = after;
@@ -31,20 +44,21 @@ impl Inner {
         let Taken { facts, parts, .. } = taken;
         let unconcerned = if self.telemetry.exports() { vec![] } else { vec![Consumer::Collector] };
         let upto = letter.upto.max(after);
-        let projection = Projection { row: (*row).clone(), after, upto, facts, parts, unconcerned };
+        let projection = Projection { row: (**row).clone(), after, upto, facts, parts, unconcerned };
+        #[cfg(test)]
+        self.outbox.about_to_tell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let _telling = self.outbox.telling.read().await;
         match self.directory.project(projection).await? {
             Projected::Done => {
                 let repository = row.repository;
                 let participants = row.participants.iter().map(|(person, _)| *person).collect();
-                let session = Arc::new(crate::sessions::view_of_row(*row));
+                let session = Arc::new(crate::sessions::view_of_row((**row).clone()));
                 self.list_changes.tell(ListChange::Changed { repository, session, participants });
+                Ok(true)
             }
-            // A lane delivers one letter of a session at a time.
-            Projected::Moved => tracing::error!(%session, "another process uses this directory"),
-            Projected::Removed => {}
+            Projected::Moved => Ok(false),
+            Projected::Removed => Ok(true),
         }
-        Ok(())
     }
 }
 

@@ -12,14 +12,18 @@ impl App {
     /// Opens the sessions that have something to go on with.
     pub(crate) async fn continue_sessions(&self) -> Result<()> {
         let inner = &self.inner;
-        let removed: HashSet<_> =
-            inner.directory.removed_sessions(inner.now_ms()).await?.into_iter().collect();
+        let removed: HashSet<_> = inner.directory.remembered_deletions().await?.into_iter().collect();
         let (gone, files): (Vec<_>, Vec<_>) =
             inner.session_files().await.into_iter().partition(|(session, _)| removed.contains(session));
+        let mut left = vec![];
         for (session, _) in gone {
             tracing::info!(%session, "a deletion that was cut off is finished");
-            inner.erase(session).await?;
+            if let Err(problem) = inner.erase(session).await {
+                tracing::warn!(%session, %problem, "a deleted session is still on the disk; the next start tries again");
+                left.push(session);
+            }
         }
+        inner.directory.forget_removed(inner.now_ms(), left).await?;
         let mut open = inner.directory.running_sessions().await?;
         open.extend(inner.behind(files).await?);
         open.sort_unstable();

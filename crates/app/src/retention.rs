@@ -224,9 +224,10 @@ impl Inner {
             self.remove_batches(pass, kind, remove).await?;
         }
         let now = self.now_ms();
-        let mut logs = self.directory.remembered_deletions().await?;
-        logs.retain(|session| self.has_log(*session));
-        let remove = || self.directory.remove_leftovers(now, logs.clone(), ROWS_AT_ONCE);
+        let mut left = self.directory.remembered_deletions().await?;
+        let sessions = self.config.data_dir.join("sessions");
+        left.retain(|session| sessions.join(session.to_string()).symlink_metadata().is_ok());
+        let remove = || self.directory.remove_leftovers(now, left.clone(), ROWS_AT_ONCE);
         self.remove_batches(pass, RowKind::Leftovers, remove).await
     }
 

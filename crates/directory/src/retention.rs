@@ -110,8 +110,8 @@ impl Directory {
     }
 
     /// At most so many of each table in one transaction; a deletion is forgotten when nothing else is left, and never one
-    /// whose log is (`logs`): without the mark it would be a session again.
-    pub async fn remove_leftovers(&self, now_ms: i64, logs: Vec<SessionId>, most: u32) -> Result<u64> {
+    /// of which files are (`left`): without the mark it would be a session again.
+    pub async fn remove_leftovers(&self, now_ms: i64, left: Vec<SessionId>, most: u32) -> Result<u64> {
         self.write(move |db| {
             let transaction = db.transaction()?;
             let mut count = 0;
@@ -125,7 +125,7 @@ impl Directory {
             if count == 0 {
                 let sql = "DELETE FROM removed WHERE session IN (SELECT session FROM removed
                     WHERE at_ms < ? AND session NOT IN (SELECT value FROM json_each(?)) LIMIT ?)";
-                count = transaction.execute(sql, params![now_ms - REMOVED_KEPT_MS, as_json(&logs)?, most])?;
+                count = transaction.execute(sql, params![now_ms - REMOVED_KEPT_MS, as_json(&left)?, most])?;
             }
             transaction.commit()?;
             Ok(count as u64)

@@ -217,6 +217,10 @@ impl TurnRunner {
         let began_ms =
             self.state.running.as_ref().map_or_else(|| app.now_ms(), |running| running.started_at_ms);
         let (person, spent) = (author.on_behalf_of, used.usage.cost_microusd);
+        if spent > 0 {
+            // It goes on after a restart: its last answer may not be counted yet.
+            app.directory.put_cost(self.turn.turn(), person, began_ms, spent).await?;
+        }
         let budget = app.bounded_budget(origin.budget, person, spent).await?;
         let spending = Spending::new(self.turn.turn(), person, began_ms, spent);
         let ports = Arc::new(Ports {

@@ -124,9 +124,23 @@ pub(crate) fn insert_fact(db: &Transaction<'_>, row: &SessionRow, fact: &Fact) -
                 session,
                 turn
             ])?;
-            Ok(())
+            count_cost(db, &session, turn, usage.cost_microusd)
         }
     }
+}
+
+/// For its person's quota, as of its beginning. The turn counts along while it runs; what a crash kept it from counting
+/// is in its log, and so comes by here.
+fn count_cost(db: &Transaction<'_>, session: &str, turn: &str, cost_microusd: u64) -> Result<()> {
+    if cost_microusd == 0 {
+        return Ok(());
+    }
+    let sql = "INSERT INTO turn_costs (turn, person, at_ms, cost_microusd)
+        SELECT subject, person, at_ms, ?3 FROM statistics
+        WHERE session = ?1 AND subject = ?2 AND kind = 'turn' AND person IS NOT NULL
+        ON CONFLICT (turn) DO UPDATE SET cost_microusd = max(cost_microusd, excluded.cost_microusd)";
+    db.prepare_cached(sql)?.execute(params![session, turn, signed(cost_microusd)])?;
+    Ok(())
 }
 
 fn person_of(db: &Transaction<'_>, session: &str, kind: &str, subject: &str) -> Result<Option<String>> {

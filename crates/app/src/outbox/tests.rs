@@ -3,6 +3,9 @@
 use crate::StatisticsRange;
 use crate::testing::{Bounds, World, git, until};
 use greenroom_directory::{Archived, RepositoryRow};
+use greenroom_domain::event::TurnOutcome;
+use greenroom_domain::message::StopReason;
+use greenroom_domain::money::Usage;
 use greenroom_domain::{
     ChangeId, Command, CommandId, Consumer, Durability, ErrorCode, Event, Person, SessionId,
 };
@@ -35,12 +38,22 @@ async fn title(world: &World, session: SessionId) -> Option<String> {
 
 /// Appends to a session's log as a process would that ended before it told anybody.
 async fn rename_in_the_file(world: &World, session: SessionId, title: &str) {
+    append_in_the_file(world, session, vec![Event::TitleChanged { title: title.into() }]).await;
+}
+
+async fn append_in_the_file(world: &World, session: SessionId, events: Vec<Event>) {
     let files = FileSessions::open(world.data.path().join("sessions")).unwrap();
     let owned = files.acquire(session).await.unwrap();
     let expected_head = owned.log.read(0, 1000).await.unwrap().last().unwrap().seq;
-    let events = vec![Event::TitleChanged { title: title.into() }];
     let durability = Durability::Synced;
-    let append = Append { epoch: owned.epoch, expected_head, at_ms: 1, events, durability, receipt: None };
+    let append = Append {
+        epoch: owned.epoch,
+        expected_head,
+        at_ms: world.inner().now_ms(),
+        events,
+        durability,
+        receipt: None,
+    };
     owned.log.append(append).await.unwrap();
     files.close().await;
 }
@@ -116,6 +129,53 @@ async fn a_directory_that_cannot_be_written_is_told_later() {
     command(&world, session, Command::RetryDeadLetter { consumer: Consumer::Directory }).await;
     until("it is told", async || title(&world, session).await.unwrap() == "Later").await;
     assert_eq!(state().await, []);
+}
+
+/// A priced answer that ends its turn, or not, in a log whose process was killed before it counted anything.
+async fn answered_and_killed(is_ended: bool) -> (World, u64) {
+    let world = World::start(Bounds::without_pool()).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    let ids = world.inner().new_ids();
+    world.app.shutdown().await;
+    let usage = Usage { requests: 1, cost_microusd: 4_200, output_tokens: 7, ..Usage::default() };
+    let mut events = vec![
+        Event::PromptAccepted {
+            prompt: ids.prompt,
+            author: world.admin.as_author(),
+            text: "Do it.".into(),
+            delivery: Default::default(),
+            attachments: vec![],
+        },
+        Event::TurnStarted { turn: ids.turn, prompts: vec![ids.prompt] },
+        Event::AssistantMessage {
+            turn: ids.turn,
+            content: vec![],
+            blocks: vec![],
+            raw: None,
+            stop_reason: StopReason::EndTurn,
+            usage,
+            model: "test".into(),
+        },
+    ];
+    let finished =
+        Event::TurnFinished { turn: ids.turn, outcome: TurnOutcome::Completed, usage, duration_ms: 5 };
+    events.extend(is_ended.then_some(finished));
+    append_in_the_file(&world, session, events).await;
+    (world.crash().await, usage.cost_microusd)
+}
+
+#[tokio::test]
+async fn an_answer_costs_its_person_though_the_server_was_killed_before_it_counted_it() {
+    for is_ended in [true, false] {
+        let (world, cost) = answered_and_killed(is_ended).await;
+        let directory = &world.inner().directory;
+        until("the cost is counted", async || directory.cost_since(world.admin.id, 0).await.unwrap() == cost)
+            .await;
+        let world = world.restart().await;
+        let counted = world.inner().directory.cost_since(world.admin.id, 0).await.unwrap();
+        assert_eq!(counted, cost, "and once, ended: {is_ended}");
+    }
 }
 
 async fn of_collector(world: &World, session: SessionId) -> ConsumerView {

@@ -22,7 +22,10 @@ impl Place {
     async fn private() -> Self {
         let place = Self::open().await;
         place.command(&place.ada, Command::SetTeamAccess { access: TeamAccess::None }).await.unwrap();
-        until("the list knows", async || place.listed(&place.ben).await.is_empty()).await;
+        until("the list knows", async || {
+            place.listed(&place.ada).await == [place.session] && place.listed(&place.ben).await.is_empty()
+        })
+        .await;
         place
     }
 

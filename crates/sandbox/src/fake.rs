@@ -443,6 +443,10 @@ impl Sandbox for Handle {
         if state.trees.contains_key(directory) {
             return Err(Error::Invalid { reason: format!("{} exists already", directory.display()) });
         }
+        // Callers see on the disk that there is one.
+        if directory.parent().is_some_and(Path::is_dir) {
+            std::fs::create_dir(directory).map_err(|error| Error::Invalid { reason: error.to_string() })?;
+        }
         state.trees.insert(directory.to_owned(), files);
         Ok(Snapshot {
             layer: SnapshotLayer { directory: directory.to_owned() },

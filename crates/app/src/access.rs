@@ -9,7 +9,9 @@ use crate::{App, Inner, Result};
 use greenroom_directory::{Onlooker, SessionRow, ShareLinkRow};
 use greenroom_domain::access::{role_in, unknown_session};
 use greenroom_domain::state::Subject;
-use greenroom_domain::{Asking, Command, ErrorCode, Person, Problem, Right, Role, SessionId, SessionRole, ShareLinkId};
+use greenroom_domain::{
+    Asking, Command, ErrorCode, Person, Problem, Right, Role, SessionId, SessionRole, ShareLinkId,
+};
 use greenroom_session::SessionHandle;
 use greenroom_wire::{
     CreateShareLink, ParticipantView, SessionPeople, SessionView, ShareLinkCreated, ShareLinkState,

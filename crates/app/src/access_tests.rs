@@ -144,7 +144,10 @@ impl Place {
         let others = vec![
             ("leave", self.command_in(by, id, leave).await.err()),
             ("close", self.command_in(by, id, close).await.err()),
-            ("revoke", app.revoke_share_link(by, id, greenroom_domain::ShareLinkId::from_parts(1, 1)).await.err()),
+            (
+                "revoke",
+                app.revoke_share_link(by, id, greenroom_domain::ShareLinkId::from_parts(1, 1)).await.err(),
+            ),
             ("diff", app.session_diff(by, id).await.err()),
             ("blame", app.session_blame(by, id, "a.txt").await.err()),
             ("preview", app.preview(by, id, 80).await.err()),
@@ -213,7 +216,10 @@ async fn a_private_session_is_answered_as_one_that_never_was_and_is_not_woken_fo
         assert_ne!(place.world.inner().sessions().is_awake(place.session), is_asleep);
         let unknown = place.refusals(&place.ben, never).await;
         assert_eq!(place.refusals(&place.ben, place.session).await, unknown);
-        assert!(unknown.iter().all(|(_, problem)| *problem == unknown[0].1 && problem.is_some()), "{unknown:#?}");
+        assert!(
+            unknown.iter().all(|(_, problem)| *problem == unknown[0].1 && problem.is_some()),
+            "{unknown:#?}"
+        );
         assert_ne!(place.world.inner().sessions().is_awake(place.session), is_asleep);
     }
     assert_eq!(place.app().session(&place.ada, place.session).await.unwrap().id, place.session);
@@ -240,7 +246,11 @@ async fn who_may_only_look_leaves_no_receipt_and_what_they_did_before_is_answere
     let cid = place.world.member("cid").await;
     let submit = async |by: &Person, key: &str, command: Command| {
         let body = SubmitCommand { key: key.parse().unwrap(), command };
-        place.app().submit_command(by, place.session, body).await.map(|receipt| receipt.problem.map(|p| p.code))
+        place
+            .app()
+            .submit_command(by, place.session, body)
+            .await
+            .map(|receipt| receipt.problem.map(|p| p.code))
     };
     let open = |access| Command::SetTeamAccess { access };
     let refused = Ok(Some(ErrorCode::NotAllowed));

@@ -7,11 +7,11 @@ mod told;
 pub(crate) use told::{Placed, files_of};
 
 use crate::{App, Inner, Result, require};
+use greenroom_directory::Counted;
 use greenroom_domain::attachment::{ATTACHMENTS_LIMIT, file_name};
 use greenroom_domain::{
     Attachment, AttachmentRef, BlobDigest, Entry, ErrorCode, Event, Person, Problem, Right, Role, SessionId,
 };
-use greenroom_directory::Counted;
 use greenroom_session::{BlobError, Received, Shelf};
 use greenroom_wire::ArtifactView;
 use std::fs::File;

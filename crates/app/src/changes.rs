@@ -150,9 +150,7 @@ fn may_approve(caller: &Person, change: &Change) -> Permission {
     match () {
         () if change.state != ChangeState::Open => refused("The change is not open any more."),
         () if caller.role < Role::Member => refused("Only members approve."),
-        () if is_prompter => {
-            refused("Your own work is in this change: another person must approve it.")
-        }
+        () if is_prompter => refused("Your own work is in this change: another person must approve it."),
         () if has_approved => refused("You have approved it."),
         () => Permission { is_allowed: true, reason: None },
     }

@@ -195,7 +195,10 @@ impl Inner {
         self.admit_session(whose, handle.id()).await.map_err(|problem| match whose == caller {
             true => problem,
             false => {
-                let message = format!("{} made this session, and has as many open ones as they may.", origin.author.name);
+                let message = format!(
+                    "{} made this session, and has as many open ones as they may.",
+                    origin.author.name
+                );
                 Problem { message, ..problem }
             }
         })?;

@@ -159,7 +159,8 @@ impl App {
         let comes_back = self.inner.admit_return(caller.id, &handle, &body.command).await?;
         let counted = match prompt {
             Some(_) => {
-                let admitted = self.inner.admit_prompt(caller.id, &format!("{id}/{}", body.key.as_str())).await;
+                let admitted =
+                    self.inner.admit_prompt(caller.id, &format!("{id}/{}", body.key.as_str())).await;
                 Some(admitted.inspect_err(|_| {
                     if comes_back {
                         self.inner.session_is_gone(id);

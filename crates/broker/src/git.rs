@@ -60,7 +60,8 @@ fn granted(policy: &SandboxPolicy, named: &str) -> Option<RepositoryId> {
 }
 
 fn push_policy(policy: &SandboxPolicy, repository: RepositoryId) -> Option<PushPolicy> {
-    let PushGrant { session, repository: own, branch, emails, people, size_limit_bytes } = policy.push.clone()?;
+    let PushGrant { session, repository: own, branch, emails, people, size_limit_bytes } =
+        policy.push.clone()?;
     (own == repository).then_some(PushPolicy::Session { session, branch, emails, people, size_limit_bytes })
 }
 

@@ -411,9 +411,8 @@ async fn the_keys_of_one_scope_are_bounded_and_push_out_no_others() {
     for n in 0..=greenroom_directory::SCOPE_LIMIT {
         remember("ada", format!("key {n}")).await;
     }
-    let knows = async |scope: &str, key: &str| {
-        directory.is_remembered(scope.into(), key.into()).await.unwrap()
-    };
+    let knows =
+        async |scope: &str, key: &str| directory.is_remembered(scope.into(), key.into()).await.unwrap();
     assert!(!knows("ada", "key 0").await && knows("ada", "key 1").await);
     assert!(knows("bob", "first").await);
 }

@@ -106,8 +106,9 @@ pub fn role_in(team: TeamAccess, own: Option<SessionRole>, installation: Role) -
 /// The one answer for a session that never was, that was deleted, and that the asking person has no part in: nobody learns
 /// which of them it is.
 pub fn unknown_session() -> Problem {
-    Problem::new(ErrorCode::SessionUnknown, "There is no such session.")
-        .hint("List sessions with `greenroom session list`; a private one is only there for its participants.")
+    Problem::new(ErrorCode::SessionUnknown, "There is no such session.").hint(
+        "List sessions with `greenroom session list`; a private one is only there for its participants.",
+    )
 }
 
 /// Somebody who takes part in a session, or was let in to look.

@@ -244,10 +244,7 @@ async fn who_worked_in_a_session_may_not_approve_what_it_pushes_from_then_on() {
     commit_file(&tree, "b.txt", "b").await;
     git_ok(&tree, &["push", "-q", "origin", "greenroom/one"]).await;
     assert_eq!(code(&world.approve(change.id, &bob, 2).await.unwrap_err()), ErrorCode::SelfApproval);
-    assert_eq!(
-        code(&world.forge.merge(change.id, &ann, 3).await.unwrap_err()),
-        ErrorCode::ApprovalMissing
-    );
+    assert_eq!(code(&world.forge.merge(change.id, &ann, 3).await.unwrap_err()), ErrorCode::ApprovalMissing);
     world.approve(change.id, &cem, 4).await.unwrap();
     world.forge.merge(change.id, &ann, 5).await.unwrap();
 }

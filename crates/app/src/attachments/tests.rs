@@ -182,7 +182,8 @@ async fn what_comes_unannounced_counts_before_anything_can_name_it() {
     let session = world.session(&ada, &row).await;
     let quotas = Quotas { stored_bytes: Some(QuotaLimit::AtMost(10)), ..Quotas::default() };
     world.app.set_quotas(&world.admin, None, quotas).await.unwrap();
-    let attach = async |bytes: &[u8]| world.app.attach(&ada, Some(session), "a.bin", None, upload(bytes)).await;
+    let attach =
+        async |bytes: &[u8]| world.app.attach(&ada, Some(session), "a.bin", None, upload(bytes)).await;
     attach(b"12345678").await.unwrap();
     assert_eq!(attach(b"others 8").await.unwrap_err().code, ErrorCode::PersonQuotaReached);
     let digest = {

@@ -2,8 +2,8 @@
 //! [`Command`](crate::Command) and [`access`](crate::access).
 
 use super::{Asking, SessionState};
-use crate::access::{Access, PARTICIPANTS_LIMIT, Participant, Right, SessionRole, ShareKind, TeamAccess};
 use crate::access::unknown_session;
+use crate::access::{Access, PARTICIPANTS_LIMIT, Participant, Right, SessionRole, ShareKind, TeamAccess};
 use crate::event::Event;
 use crate::{Author, Command, ErrorCode, PersonId, Problem, Role, ShareLinkId, Via};
 

@@ -115,8 +115,7 @@ impl LocalForge {
             return Err(not_open(&change));
         }
         if is_prompter(&change, by.id) {
-            let words =
-                format!("Change #{} holds your own work, so you cannot approve it.", change.number);
+            let words = format!("Change #{} holds your own work, so you cannot approve it.", change.number);
             return Err(Error::Refused(
                 Problem::new(ErrorCode::SelfApproval, words)
                     .hint("Ask somebody else on the team to review it."),

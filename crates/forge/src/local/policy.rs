@@ -169,7 +169,8 @@ async fn check_people(
 
 fn wrong_person(commit: &str, email: &str, emails: &[String]) -> Refusal {
     let short = commit.get(..10).unwrap_or(commit);
-    let reason = format!("commit {short} is by {email:?}, who neither prompted this session nor ran commands in it");
+    let reason =
+        format!("commit {short} is by {email:?}, who neither prompted this session nor ran commands in it");
     Refusal::new(reason).hint(format!(
         "Authors and committers must be people who did: {}.\nMake the commits again, for example with: \
          git rebase --root --exec 'git commit --amend --no-edit --reset-author' (or --onto the base branch)",

@@ -79,10 +79,8 @@ fn who_amended_and_pushed_by_a_command_of_their_own_cannot_approve_it() {
     let push = "echo mine >> a.txt && git commit -qa --amend --no-edit && git push -qf origin HEAD";
     place.exec(&place.ben, session, push);
     assert_problem(&place.refused(&place.ben, session), "self_approval");
-    let merged = problem_of(&place.server.cli_as(
-        &place.ada,
-        &["--json", "change", "merge", &place.change(session)],
-    ));
+    let merged =
+        problem_of(&place.server.cli_as(&place.ada, &["--json", "change", "merge", &place.change(session)]));
     assert_problem(&merged, "approval_missing");
     place.approves(&place.cem, session);
 }

@@ -90,7 +90,7 @@ impl App {
         session: SessionId,
         arrived: crate::timeline::Arrival,
     ) -> Result<SessionView> {
-        match self.inner.sessions().get(session).await {
+        match self.inner.session_handle(session).await {
             Ok(handle) => return self.inner.session_view(caller, &handle).await,
             Err(problem) if problem.code == ErrorCode::SessionUnknown => {}
             Err(problem) => return Err(problem),

@@ -50,7 +50,7 @@ impl App {
             Remembered::New => fresh,
             Remembered::Same(id) => {
                 let known: SessionId = id.parse().map_err(|_| unknown_session())?;
-                match self.inner.sessions().get(known).await {
+                match self.inner.session_handle(known).await {
                     Ok(handle) => return self.inner.session_view(caller, &handle).await,
                     // The first attempt ended before the session was made: this one makes it.
                     Err(problem) if problem.code == ErrorCode::SessionUnknown => {

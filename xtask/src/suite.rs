@@ -16,8 +16,14 @@ use std::process::Command;
 const WHOLE: [&str; 2] = ["--features", "greenroom-stage/program"];
 
 /// Crates with properties in modules named `fuzz`.
-const FUZZED: [&str; 5] =
-    ["greenroom-domain", "greenroom-stage", "greenroom-broker", "greenroom-forge", "greenroom-image"];
+const FUZZED: [&str; 6] = [
+    "greenroom-domain",
+    "greenroom-stage",
+    "greenroom-broker",
+    "greenroom-forge",
+    "greenroom-image",
+    "greenroom-archive",
+];
 const FUZZ_CASES: &str = "50000";
 /// Of `.cargo/config.toml`.
 const SAME_SEED: &str = "1";

@@ -4,7 +4,7 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::{Archived, BlobFile, GitService, HookCall, RightsChanges, StatisticsRange, Upload};
+use greenroom_app::{Archived, BlobFile, ExportedSession, GitService, HookCall, RightsChanges, StatisticsRange, Upload};
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
@@ -428,6 +428,20 @@ impl UseCases for App {
         upload: Upload,
     ) -> Result<Attachment> {
         App::attach(self, caller, session, name, declared, upload).await
+    }
+
+    async fn export_session(&self, caller: &Person, id: SessionId) -> Result<ExportedSession> {
+        App::export_session(self, caller, id).await
+    }
+
+    async fn import_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        repository: Option<&RepositoryName>,
+        upload: Upload,
+    ) -> Result<SessionView> {
+        App::import_session(self, caller, key, repository, upload).await
     }
 
     async fn blob(&self, caller: &Person, id: SessionId, digest: &BlobDigest) -> Result<BlobFile> {

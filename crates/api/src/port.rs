@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{
-    Archived, BlobFile, GitService, HookCall, RightsChanges, SharedFrame, StatisticsRange, Upload,
+    Archived, BlobFile, ExportedSession, GitService, HookCall, RightsChanges, SharedFrame, StatisticsRange, Upload,
 };
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
@@ -239,6 +239,14 @@ pub trait UseCases: Send + Sync + 'static {
         declared: Option<u64>,
         upload: Upload,
     ) -> Result<Attachment>;
+    async fn export_session(&self, caller: &Person, id: SessionId) -> Result<ExportedSession>;
+    async fn import_session(
+        &self,
+        caller: &Person,
+        key: &CommandId,
+        repository: Option<&RepositoryName>,
+        upload: Upload,
+    ) -> Result<SessionView>;
     async fn blob(&self, caller: &Person, id: SessionId, digest: &BlobDigest) -> Result<BlobFile>;
     async fn artifacts(&self, caller: &Person, id: SessionId) -> Result<Vec<ArtifactView>>;
     async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult>;

@@ -1,5 +1,6 @@
 //! The table of routes under `/api/v1`, in groups by what is around them.
 
+mod archive;
 mod attachments;
 mod changes;
 mod exec;
@@ -114,6 +115,8 @@ fn long() -> Routes {
         .routes(routes!(repositories::add))
         .routes(routes!(attachments::stage))
         .routes(routes!(attachments::attach))
+        .routes(routes!(archive::export))
+        .routes(routes!(archive::import))
         .routes(routes!(images::export))
         .routes(routes!(retention::run))
         .routes(routes!(exec::exec))

@@ -154,7 +154,7 @@ impl Inner {
         Ok(files)
     }
 
-    async fn described(&self, shelf: Shelf, named: AttachmentRef) -> Result<Attachment> {
+    pub(crate) async fn described(&self, shelf: Shelf, named: AttachmentRef) -> Result<Attachment> {
         let (file, bytes) = self.blobs.open_blob(shelf, &named.digest).await.map_err(problem_of_blob)?;
         let (_, kind) = kind::of(file).await.map_err(|error| problem_of_blob(error.into()))?;
         let (width, height) = kind.size.unzip();

@@ -46,6 +46,8 @@ pub struct AppConfig {
     /// Snapshots kept of one session; the oldest that no fork needs are dropped first.
     pub snapshots_kept: usize,
     pub attachments: crate::AttachmentLimits,
+    /// Most bytes of a session's file, packed and unpacked alike.
+    pub archive_bytes: u64,
     /// How often a repository whose branch moved gets a new image; `None`: only on demand.
     pub image_schedule: Option<Duration>,
     /// Bytes that the data directory's disk and the volume must have free for the server to be ready.

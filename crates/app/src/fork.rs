@@ -9,13 +9,14 @@ use crate::snapshots::{Place, ended_turns};
 use crate::{App, Inner, Result, require};
 use greenroom_directory::Remembered;
 use greenroom_domain::event::{ForkPoint, SandboxPhase, SnapshotReason};
-use greenroom_domain::state::SnapshotRef;
+use greenroom_domain::state::{Origin, SnapshotRef};
 use greenroom_domain::{
     Asking, Command, CommandId, Entry, ErrorCode, Event, Person, Problem, Right, Role, SessionId,
     SessionState, TurnId,
 };
 use greenroom_session::{SessionHandle, Shelf};
 use greenroom_wire::{ForkSession, SessionView};
+pub(crate) use inherited::conversation;
 use inherited::inherited;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -193,6 +194,7 @@ impl Inner {
             budget: origin.budget,
             image: state.workspace.image.or(origin.image),
             forked_from: Some(point),
+            imported_from: origin.imported_from.clone(),
             // What was said in private stays so.
             team_access: state.access.team,
         })
@@ -262,9 +264,13 @@ impl Inner {
         let base = state.origin.as_ref().and_then(|origin| origin.forked_from.clone());
         let turns = ended_turns(entries);
         let at = turns.iter().position(|(ended, _)| *ended == turn).ok_or_else(unknown_turn)?;
-        let own = base.as_ref().map_or(0, |base| {
-            turns.iter().position(|(ended, _)| *ended == base.turn).map_or(0, |last| last + 1)
+        let inherited = state.origin.as_ref().and_then(Origin::inherited_until);
+        let own = inherited.map_or(0, |inherited| {
+            turns.iter().position(|(ended, _)| *ended == inherited).map_or(0, |last| last + 1)
         });
+        if let Some(refused) = imported_before(state, &turns, at) {
+            return refused;
+        }
         if at >= own {
             let own_turns = &turns[own..=at];
             return match files_after(own_turns, &state.workspace.snapshots) {
@@ -284,6 +290,23 @@ impl Inner {
         }
         let (state, entries) = (earlier.state().await?, earlier.conversation().await?);
         Box::pin(self.files_at(base.session, &state, &entries, turn, depth + 1)).await
+    }
+}
+
+/// What an import brought is as of its last turn; what came before it stayed where it was. `None`: the turn is later, or a
+/// parent's.
+fn imported_before(
+    state: &SessionState,
+    turns: &[(TurnId, bool)],
+    at: usize,
+) -> Option<Result<Option<Place>>> {
+    let origin = state.origin.as_ref().filter(|origin| origin.forked_from.is_none())?;
+    let last = origin.imported_from.as_ref()?.turn?;
+    let last = turns.iter().position(|(ended, _)| *ended == last)?;
+    match at.cmp(&last) {
+        std::cmp::Ordering::Less => Some(Err(files_gone())),
+        std::cmp::Ordering::Equal => Some(Ok(None)),
+        std::cmp::Ordering::Greater => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! who may do what, and joins the parts below. Answers with the contract's views; knows no HTTP.
 
 mod access;
+mod archive;
 mod attachments;
 mod blame;
 mod changes;
@@ -48,6 +49,7 @@ mod turns;
 mod warm;
 mod workspaces;
 
+pub use archive::{ARCHIVE_BYTES, ExportedSession};
 pub use attachments::{AttachmentLimits, BlobFile, Upload};
 pub use config::{AppConfig, Ports};
 pub use frames::{FrameKind, SharedFrame, written_text};
@@ -135,6 +137,7 @@ pub(crate) struct Inner {
     pub(crate) quotas: quotas::QuotaBook,
     pub(crate) retention: retention::Passes,
     pub(crate) blobs: Blobs,
+    pub(crate) archives: archive::Archives,
     sessions: OnceLock<Registry>,
 }
 
@@ -179,6 +182,7 @@ impl App {
             quotas,
             retention: retention::Passes::default(),
             blobs,
+            archives: archive::Archives::default(),
             sessions: OnceLock::new(),
             config,
         });
@@ -190,6 +194,7 @@ impl App {
         app.inner.sweep_files().map_err(|error| unusable(&error))?;
         app.inner.load_policies().await?;
         app.fail_unfinished_images().await?;
+        app.inner.undo_unfinished_imports().await?;
         app.continue_sessions().await?;
         app.inner.settle_snapshots().await;
         tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));

@@ -52,7 +52,7 @@ impl Inner {
             return;
         }
         let inherited =
-            state.origin.as_ref().and_then(|origin| origin.forked_from.as_ref()).map(|point| point.turn);
+            state.origin.as_ref().and_then(greenroom_domain::state::Origin::inherited_until);
         let entries = match session.conversation().await {
             Ok(entries) => entries,
             Err(problem) => {

@@ -17,6 +17,7 @@ use crate::{Inner, Result};
 use directory::row_of;
 use greenroom_directory::SettledRow;
 use greenroom_domain::event::Event;
+use greenroom_domain::state::Origin;
 use greenroom_domain::{Consumer, Entry, ErrorCode, Problem, SessionId, TurnId};
 use greenroom_session::Summary;
 pub use lane::RetryPolicy;
@@ -81,11 +82,7 @@ impl Outbox {
         let letter = |consumer, row| Letter {
             row,
             upto: state.head_seq,
-            inherited: state
-                .origin
-                .as_ref()
-                .and_then(|origin| origin.forked_from.as_ref())
-                .map(|from| from.turn),
+            inherited: state.origin.as_ref().and_then(Origin::inherited_until),
             was_dead: is_dead(consumer),
         };
         if exports && state.running.is_none() && state.last_turn.is_some() {

@@ -213,7 +213,7 @@ impl PolicySource for SandboxPolicies {
         let mut grant = self.get(origin)?;
         if let (Some(push), Some(session)) = (&mut grant.policy.push, &grant.session) {
             let state = session.state().await.ok()?;
-            push.emails = state.contributors().map(|author| author.email.clone()).collect();
+            push.emails = state.commit_emails();
             push.people = state.contributors().map(|author| author.on_behalf_of).collect();
         }
         let additions = self.additions(grant.repository);

@@ -9,6 +9,7 @@
 use crate::snapshots::{Place, ended_turns, unwritten};
 use crate::{Inner, Result};
 use greenroom_domain::event::{SandboxPhase, SnapshotReason};
+use greenroom_domain::state::Origin;
 use greenroom_domain::{ErrorCode, Event, Problem, SessionId, SessionState};
 use greenroom_sandbox::{ExecSpec, ExitReason, Sandbox};
 use greenroom_session::SessionHandle;
@@ -132,7 +133,11 @@ impl Inner {
             .as_ref()
             .is_some_and(|origin| origin.forked_from.as_ref().is_some_and(|point| point.snapshot.is_some()));
         let is_running = state.running.as_ref().is_some_and(|running| running.tool_calls > 0);
-        let has_written = ended_turns(&entries).iter().any(|(_, has_written)| *has_written);
+        let turns = ended_turns(&entries);
+        let inherited = state.origin.as_ref().and_then(Origin::inherited_until);
+        // What an import's turns wrote stayed where they ran.
+        let own = turns.iter().rposition(|(turn, _)| Some(*turn) == inherited).map_or(0, |last| last + 1);
+        let has_written = turns[own..].iter().any(|(_, has_written)| *has_written);
         if !is_fork && !is_running && !has_written && state.workspace.snapshots.is_empty() {
             return Ok(());
         }

@@ -253,6 +253,7 @@ mod tests {
             usage: Usage::default(),
             change: None,
             forked_from: None,
+            imported_from: None,
             head_seq,
             news_seq: head_seq,
             created_at_ms: 0,

@@ -333,6 +333,7 @@ impl Inner {
             budget: body.budget.map_or(self.config.budget, |asked| bounded(asked, self.config.budget)),
             image,
             forked_from: None,
+            imported_from: None,
             team_access: body.team_access,
         };
         let mut events = vec![created];
@@ -395,6 +396,7 @@ impl Inner {
                 .as_ref()
                 .map(|change| change_ref(change.change, change.number, change.is_merged)),
             forked_from: origin.forked_from.clone(),
+            imported_from: origin.imported_from.clone(),
             head_seq: state.head_seq,
             news_seq: state.news_seq,
             created_at_ms: origin.created_at_ms,
@@ -415,7 +417,7 @@ fn body_digest(body: &CreateSession) -> [u8; 32] {
 }
 
 /// No session may have more than the installation allows.
-fn bounded(asked: Budget, most: Budget) -> Budget {
+pub(crate) fn bounded(asked: Budget, most: Budget) -> Budget {
     Budget {
         tokens: asked.tokens.min(most.tokens),
         cost_microusd: asked.cost_microusd.min(most.cost_microusd),
@@ -450,6 +452,7 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         change: row.change.map(|(id, number, is_merged)| change_ref(id, number, is_merged)),
         // Lists do without: whoever opens the session is told.
         forked_from: None,
+        imported_from: None,
         head_seq: row.head_seq,
         news_seq: row.news_seq,
         created_at_ms: row.created_at_ms,

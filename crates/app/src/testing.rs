@@ -220,6 +220,7 @@ impl World {
             },
             snapshots_kept: 4,
             attachments: AttachmentLimits { file: 1000, session: 3000 },
+            archive_bytes: 1 << 20,
             image_schedule: None,
             ready_free_bytes: 0,
             image_history: ImageHistory::default(),

@@ -246,6 +246,29 @@ impl Client {
         self.answer(request.header("idempotency-key", key.as_str()).json(body)).await
     }
 
+    /// The session as one file, piece by piece.
+    pub async fn export_session(&self, id: SessionId) -> Result<Pieces, Error> {
+        let request = self.request(Method::GET, &["sessions", &id.to_string(), "export"]);
+        Ok(Pieces { response: self.send(request).await?, address: self.address().clone() })
+    }
+
+    /// Makes a session of an exported one. The same `key` with the same file again gets the same session.
+    pub async fn import_session(
+        &self,
+        key: &CommandId,
+        repository: Option<&RepositoryName>,
+        file: tokio::fs::File,
+        bytes: u64,
+    ) -> Result<SessionView, Error> {
+        let mut url = self.address().route(&["sessions", "import"]);
+        if let Some(repository) = repository {
+            url.query_pairs_mut().append_pair("repository", repository.as_str());
+        }
+        let request = self.request_url(Method::POST, url).header("idempotency-key", key.as_str());
+        let body = reqwest::Body::wrap_stream(ReaderStream::new(file));
+        self.answer(request.header(CONTENT_LENGTH, bytes).body(body)).await
+    }
+
     pub async fn session_environment(&self, id: SessionId) -> Result<SessionEnvironment, Error> {
         self.get(&["sessions", &id.to_string(), "environment"]).await
     }

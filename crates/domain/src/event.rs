@@ -48,6 +48,9 @@ pub enum Event {
         /// Where its conversation and files come from, when it is not from the beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forked_from: Option<ForkPoint>,
+        /// The file it was made from, when its conversation was had in another session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        imported_from: Option<ImportPoint>,
         /// What everyone of the installation may do in it.
         #[serde(default, skip_serializing_if = "TeamAccess::is_default")]
         team_access: TeamAccess,
@@ -433,6 +436,32 @@ pub struct ForkPoint {
     pub turn: TurnId,
     /// The files as they were then; `None`: no turn up to it changed any.
     pub snapshot: Option<SnapshotId>,
+}
+
+/// The session, of this installation or another, whose exported file this one was made from. A fork keeps its parent's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImportPoint {
+    /// Its id where it was exported.
+    pub session: SessionId,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub exported_at_ms: i64,
+    /// The name of whoever exported it.
+    pub exported_by: String,
+    /// The last turn that came along; `None`: it had none.
+    pub turn: Option<TurnId>,
+    /// The commits that came along; `None`: there were none, its files begin from the base branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<ImportedWork>,
+}
+
+/// Commits that an import brought to the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImportedWork {
+    /// Where the session's files begin.
+    pub head: CommitHash,
+    /// What the work stands on; `None`: on nothing that the repository had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<CommitHash>,
 }
 
 /// Whose work the files hold that was not there at the mark before.

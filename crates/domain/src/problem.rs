@@ -55,6 +55,8 @@ error_codes! {
     ChangeMoved = "change_moved", 409;
     SourceDiverged = "source_diverged", 409;
     HookRefused = "hook_refused", 401;
+    /// The commits that imported work stands on are not in the repository.
+    CommitMissing = "commit_missing", 409;
     Fenced = "fenced", 409;
     TooLarge = "too_large", 413;
     QuotaReached = "quota_reached", 413;
@@ -70,6 +72,10 @@ error_codes! {
     ImageMissing = "image_missing", 409;
     ImageUnfit = "image_unfit", 409;
     ImageDamaged = "image_damaged", 422;
+    /// A session's file that is damaged, or no such file.
+    ArchiveDamaged = "archive_damaged", 422;
+    /// Written by a newer Greenroom.
+    ArchiveTooNew = "archive_too_new", 422;
     TooManyRequests = "too_many_requests", 429;
     /// What an admin allows one person is used.
     PersonQuotaReached = "person_quota_reached", 429;

@@ -7,7 +7,7 @@ mod queue;
 use crate::access::{Access, Right, SessionRole};
 use crate::attachment::ATTACHMENTS_LIMIT;
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
-use crate::event::{Entry, Event, ForkPoint, SandboxPhase, SnapshotReason, TurnOutcome};
+use crate::event::{Entry, Event, ForkPoint, ImportPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode,
@@ -106,7 +106,23 @@ pub struct Origin {
     pub budget: Budget,
     pub image: Option<ImageId>,
     pub forked_from: Option<ForkPoint>,
+    pub imported_from: Option<ImportPoint>,
     pub created_at_ms: i64,
+}
+
+impl Origin {
+    /// The last turn of the log that another session had: it counts for nothing here.
+    pub fn inherited_until(&self) -> Option<TurnId> {
+        inherited_until(self.forked_from.as_ref(), self.imported_from.as_ref())
+    }
+}
+
+pub(crate) fn inherited_until(
+    forked: Option<&ForkPoint>,
+    imported: Option<&ImportPoint>,
+) -> Option<TurnId> {
+    // What a fork of an import took over holds what was imported.
+    forked.map(|point| point.turn).or_else(|| imported.and_then(|point| point.turn))
 }
 
 /// What the session's files stand on.
@@ -158,6 +174,10 @@ pub struct SessionState {
     pub prompters: Vec<Author>,
     /// Those who ran commands in the sandbox without having prompted before, in order of first appearance.
     pub runners: Vec<Author>,
+    /// Of whom only a file says that they prompted or ran commands: they have done neither here.
+    pub imported_people: Vec<PersonId>,
+    /// What comes up to the end of this turn is out of an imported file.
+    imports_until: Option<TurnId>,
     pub usage: Usage,
     pub last_outcome: Option<TurnOutcome>,
     /// The last turn that ended.
@@ -285,6 +305,12 @@ impl SessionState {
         is_dead.then_some(Event::DeadLetterRetried { consumer, by, name }).into_iter().collect()
     }
 
+    /// The addresses that commits of this session may be by: a file can say of anybody that they worked in it.
+    pub fn commit_emails(&self) -> Vec<String> {
+        let is_here = |author: &&Author| !self.imported_people.contains(&author.on_behalf_of);
+        self.contributors().filter(is_here).map(|author| author.email.clone()).collect()
+    }
+
     /// What a restart must say about a turn that was cut off: text that nobody can finish is withdrawn, tool calls
     /// whose outcome nobody knows are named. Empty when no turn runs.
     pub fn interruption(&self) -> Vec<Event> {
@@ -328,12 +354,14 @@ impl SessionState {
                 budget,
                 image,
                 forked_from,
+                imported_from,
                 team_access,
             } => {
                 self.title.clone_from(title);
                 self.access.team = *team_access;
                 self.access.note(author, SessionRole::Owner);
-                self.access.inherits_until = forked_from.as_ref().map(|point| point.turn);
+                self.access.inherits_until = inherited_until(forked_from.as_ref(), imported_from.as_ref());
+                self.imports_until = imported_from.as_ref().and_then(|point| point.turn);
                 self.origin = Some(Origin {
                     repository: *repository,
                     repository_name: repository_name.clone(),
@@ -344,6 +372,7 @@ impl SessionState {
                     budget: *budget,
                     image: *image,
                     forked_from: forked_from.clone(),
+                    imported_from: imported_from.clone(),
                     created_at_ms: entry.at_ms,
                 });
                 vec![Effect::PublishSummary]
@@ -420,7 +449,7 @@ impl SessionState {
                 vec![]
             }
             Event::CommandsBegun { by } => {
-                self.runners.push(by.clone());
+                self.note_runner(by);
                 vec![]
             }
             Event::ChangeOpened { change, number, .. } => {
@@ -466,15 +495,38 @@ impl SessionState {
     pub fn decide_run(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
         let person = asking.author.on_behalf_of;
         self.require(person, asking.role, Right::Prompt)?;
-        let is_known = self.contributors().any(|known| known.on_behalf_of == person);
+        let is_known = self.contributors().any(|known| known.on_behalf_of == person)
+            && !self.imported_people.contains(&person);
         Ok((!is_known).then(|| Event::CommandsBegun { by: asking.author.clone() }).into_iter().collect())
+    }
+
+    fn note_runner(&mut self, by: &Author) {
+        let person = by.on_behalf_of;
+        match self.imports_until {
+            Some(_) => self.note_imported(person),
+            None => self.imported_people.retain(|imported| *imported != person),
+        }
+        if !self.runners.iter().any(|runner| runner.on_behalf_of == person) {
+            self.runners.push(by.clone());
+        }
+    }
+
+    fn note_imported(&mut self, person: PersonId) {
+        if !self.imported_people.contains(&person) {
+            self.imported_people.push(person);
+        }
     }
 
     fn note_prompters(&mut self, prompts: &[QueuedPrompt]) {
         for queued in prompts {
-            let known = self.prompters.iter().any(|author| author.on_behalf_of == queued.author.on_behalf_of);
+            let person = queued.author.on_behalf_of;
+            let known = self.prompters.iter().any(|author| author.on_behalf_of == person);
             if !known {
                 self.prompters.push(queued.author.clone());
+            }
+            match self.imports_until {
+                Some(_) => self.note_imported(person),
+                None => self.imported_people.retain(|imported| *imported != person),
             }
         }
     }
@@ -504,6 +556,9 @@ impl SessionState {
             self.last_turn = Some(turn);
             if self.access.inherits_until == Some(turn) {
                 self.access.inherits_until = None;
+            }
+            if self.imports_until == Some(turn) {
+                self.imports_until = None;
             }
         }
         vec![Effect::PublishSummary]

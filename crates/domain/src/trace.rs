@@ -119,8 +119,9 @@ impl Reader {
     fn read(&mut self, entry: &Entry) {
         let at_us = entry.at_ms.saturating_mul(1000);
         match &entry.event {
-            Event::SessionCreated { forked_from, .. } => {
-                self.inherited_until = forked_from.as_ref().map(|point| point.turn);
+            Event::SessionCreated { forked_from, imported_from, .. } => {
+                self.inherited_until =
+                    crate::state::inherited_until(forked_from.as_ref(), imported_from.as_ref());
                 return;
             }
             Event::TurnStarted { turn, .. } => return self.started(*turn, at_us),

@@ -9,5 +9,5 @@ pub use local::LocalForge;
 pub use local::diff::read_diff;
 pub use types::{
     Approval, Change, ChangeState, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy,
-    Refreshed, Result,
+    Refreshed, Result, Work,
 };

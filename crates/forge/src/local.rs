@@ -2,6 +2,7 @@
 //! `<data>/forge.db`. Everything that moves a reference of a repository happens under that repository's lock and still
 //! compares old values. Owns no HTTP; `smart_http` reads the requests, `app` and `broker` decide who may make them.
 
+mod bundle;
 mod changes;
 pub(crate) mod diff;
 #[cfg(test)]
@@ -18,9 +19,13 @@ mod store;
 mod tree;
 mod upload;
 
-use crate::{Change, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Refreshed, Result};
+use crate::{
+    Change, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Refreshed, Result, Work,
+};
 use async_trait::async_trait;
-use greenroom_domain::{BranchName, ChangeId, CommitHash, ErrorCode, Person, Problem, RepositoryId};
+use greenroom_domain::{
+    BranchName, ChangeId, CommitHash, ErrorCode, Person, PersonId, Problem, RepositoryId,
+};
 use source::Source;
 use std::{
     collections::HashMap,
@@ -223,6 +228,31 @@ impl Forge for LocalForge {
 
     async fn branch_head(&self, id: RepositoryId, branch: &BranchName) -> Result<Option<CommitHash>> {
         changes::branch_head(&self.known(id).await?, branch).await
+    }
+
+    async fn bundle(
+        &self,
+        id: RepositoryId,
+        branch: &BranchName,
+        base: Option<&CommitHash>,
+        to: &Path,
+    ) -> Result<Option<Work>> {
+        self.write_bundle(id, branch, base, to).await
+    }
+
+    async fn take_bundle(
+        &self,
+        id: RepositoryId,
+        branch: &BranchName,
+        work: &Work,
+        by: PersonId,
+        from: &Path,
+    ) -> Result<()> {
+        self.read_bundle(id, branch, work, by, from).await
+    }
+
+    async fn remove_branch(&self, id: RepositoryId, branch: &BranchName) -> Result<()> {
+        self.delete_branch(id, branch).await
     }
 
     async fn read_file(

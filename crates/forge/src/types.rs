@@ -5,6 +5,7 @@ use greenroom_domain::{
     Author, BranchName, ChangeId, CommitHash, ErrorCode, Person, PersonId, Problem, RepositoryId, SessionId,
 };
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A proposal to merge a branch. On the local forge `number` counts from 1 within a repository.
@@ -96,6 +97,14 @@ pub struct Refreshed {
     pub diverged: Vec<BranchName>,
 }
 
+/// Commits of a branch, in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub head: CommitHash,
+    /// What they stand on and the file has not; `None`: it has everything.
+    pub base: Option<CommitHash>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GitService {
     UploadPack,
@@ -184,6 +193,26 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     fn set_known_secrets(&self, _secrets: Vec<Vec<u8>>) {}
 
     async fn branch_head(&self, id: RepositoryId, branch: &BranchName) -> Result<Option<CommitHash>>;
+    /// Writes the branch's commits that `base` has not to a new file; `None`: there are none.
+    async fn bundle(
+        &self,
+        id: RepositoryId,
+        branch: &BranchName,
+        base: Option<&CommitHash>,
+        to: &Path,
+    ) -> Result<Option<Work>>;
+    /// Makes a branch of a bundle from anywhere, as a push by that person would. Without what it stands on it is refused
+    /// (`commit_missing`). Repeating it is harmless.
+    async fn take_bundle(
+        &self,
+        id: RepositoryId,
+        branch: &BranchName,
+        work: &Work,
+        by: PersonId,
+        from: &Path,
+    ) -> Result<()>;
+    /// One that is not there is fine.
+    async fn remove_branch(&self, id: RepositoryId, branch: &BranchName) -> Result<()>;
     /// A file at a commit; `None` when there is none. Larger than `limit` bytes is refused.
     async fn read_file(
         &self,

@@ -84,6 +84,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         hibernation: settings.hibernation,
         snapshots_kept: settings.snapshots_kept as usize,
         attachments: settings.attachments,
+        archive_bytes: settings.archive_bytes,
         image_schedule: schedule(settings.image_schedule_minutes),
         image_history: greenroom_app::ImageHistory {
             good: settings.images_kept as usize,

@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) hibernation: Hibernation,
     pub(crate) snapshots_kept: u32,
     pub(crate) attachments: AttachmentLimits,
+    pub(crate) archive_bytes: u64,
     /// 0: images are built on demand only.
     pub(crate) image_schedule_minutes: u32,
     pub(crate) images_kept: u32,
@@ -123,6 +124,7 @@ impl Settings {
                 file: mib(layer.file_mib.expect(all)),
                 session: mib(layer.session_files_mib.expect(all)),
             },
+            archive_bytes: mib(layer.session_archive_mib.expect(all)),
             image_schedule_minutes: layer.image_schedule_minutes.expect(all),
             images_kept: layer.images_kept.expect(all).get(),
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
             image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
@@ -231,6 +233,7 @@ mod tests {
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_FILE_MIB", "5"),
             ("GREENROOM_SESSION_FILES_MIB", "50"),
+            ("GREENROOM_SESSION_ARCHIVE_MIB", "60"),
             ("GREENROOM_IMAGE_SCHEDULE_MINUTES", "0"),
             ("GREENROOM_IMAGES_KEPT", "5"),
             ("GREENROOM_FAILED_BUILDS_KEPT_DAYS", "6"),

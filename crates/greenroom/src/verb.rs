@@ -2,6 +2,7 @@
 //! product is here.
 
 mod account;
+mod archive;
 mod blame;
 pub(crate) mod change;
 mod files;

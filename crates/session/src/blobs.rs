@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 const DIRECTORY: &str = "blobs";
@@ -72,6 +72,13 @@ pub struct Received {
     file: NamedTempFile,
 }
 
+impl Received {
+    /// From its beginning. Blocking.
+    pub fn open(&self) -> io::Result<File> {
+        self.file.reopen()
+    }
+}
+
 /// All shelves of a data directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -91,6 +98,11 @@ impl Blobs {
         crate::remove_tree(&sessions.join(COMING))?;
         fs::create_dir(sessions.join(COMING))?;
         Ok(Self { sessions, uploads, adding: Arc::default() })
+    }
+
+    /// A directory for what is being packed or unpacked. It goes when it is dropped, or with the next start.
+    pub fn scratch(&self) -> io::Result<TempDir> {
+        TempDir::new_in(self.uploads.join(PARTIAL))
     }
 
     /// Reads to the end, at most `limit` bytes.
@@ -174,6 +186,11 @@ impl Blobs {
             Ok((file, bytes))
         })
         .await
+    }
+
+    /// As `open_blob`, where one may wait. Blocking.
+    pub fn open_now(&self, shelf: Shelf, digest: &BlobDigest) -> io::Result<File> {
+        File::open(self.path(shelf, digest))
     }
 
     /// Gives files of one shelf to another too, without copying their bytes.

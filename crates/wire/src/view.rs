@@ -1,6 +1,6 @@
 //! What answers show. Times are milliseconds since 1970-01-01 UTC.
 
-use greenroom_domain::event::{ForkPoint, ServicePhase, SnapshotReason};
+use greenroom_domain::event::{ForkPoint, ImportPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
     Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
@@ -272,6 +272,8 @@ pub struct SessionView {
     pub change: Option<ChangeRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<ForkPoint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<ImportPoint>,
     pub head_seq: u64,
     /// The last entry that is news: who has read less has something to look at.
     pub news_seq: u64,

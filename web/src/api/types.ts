@@ -110,6 +110,7 @@ export type ToolDisplay = Schemas["ToolDisplay"];
 export type TodoItem = Schemas["TodoItem"];
 export type SandboxPhase = Schemas["SandboxPhase"];
 export type ForkPoint = Schemas["ForkPoint"];
+export type ImportPoint = Schemas["ImportPoint"];
 export type ServicePhase = Schemas["ServicePhase"];
 export type SnapshotReason = Schemas["SnapshotReason"];
 export type SandboxStart = Schemas["SandboxStart"];

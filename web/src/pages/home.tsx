@@ -13,6 +13,7 @@ import { useDraft, useNewDraft } from "../session/draft";
 import { DraftOffer } from "../session/draft-offer";
 import { AttachArea, AttachButton } from "../session/attach";
 import { useAttachments } from "../session/use-attachments";
+import { ImportForm } from "../session/archive";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
 import { Found, SearchBox } from "../ui/search";
@@ -30,7 +31,7 @@ export function HomePage() {
       {repositories.data?.length === 0 && <NoRepositories mayAdd={me?.person.role === "admin"} />}
       {me?.person.role === "viewer" && <p className="text-ink-2">As a viewer you can watch sessions; ask an administrator to become a member.</p>}
       {me?.person.role !== "viewer" && repositories.data && repositories.data.length > 0 && <Composer repositories={repositories.data} />}
-      <Sessions />
+      <Sessions repositories={me?.person.role === "viewer" ? [] : (repositories.data ?? [])} />
     </div>
   );
 }
@@ -142,8 +143,9 @@ function ImageNote({ repository }: { repository: RepositoryView }) {
   );
 }
 
-function Sessions() {
+function Sessions({ repositories }: { repositories: readonly RepositoryView[] }) {
   const [isArchived, setArchived] = useState(false);
+  const [isImporting, setImporting] = useState(false);
   const [words, setWords] = useState("");
   const listed = useQuery(sessionsQuery);
   const archived = useQuery({ ...archivedQuery, enabled: isArchived });
@@ -158,8 +160,14 @@ function Sessions() {
         <Button look="ghost" icon="archive" aria-pressed={isArchived} onClick={() => setArchived(!isArchived)}>
           {isArchived ? "Show the others" : "Archived"}
         </Button>
+        {repositories.length > 0 && (
+          <Button look="ghost" icon="insert" aria-expanded={isImporting} onClick={() => setImporting(!isImporting)}>
+            Import
+          </Button>
+        )}
         <SearchBox words={words} onWords={setWords} />
       </div>
+      {isImporting && <ImportForm repositories={repositories} />}
       {isSearching ? <Found words={words} /> : <>
       {error && <ErrorBox error={error} />}
       {!sessions && !error && <Loading what="sessions" />}

@@ -2,6 +2,7 @@
 import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Button, Empty, Loading } from "../ui/basics";
 import { Icon } from "../ui/icon";
+import { ImportedFrom } from "./archive";
 import { ForkedFrom } from "./fork";
 import { ItemView } from "./items";
 import { NewMark } from "./live";
@@ -34,6 +35,7 @@ export function Conversation({ state, outgoing, onSeen, isLoadingEarlier, loadEa
       <div ref={box} className="h-full overflow-y-auto overscroll-contain" tabIndex={0} aria-label="Log of the session" role="log" aria-live="off">
         <div ref={content} className="mx-auto max-w-[760px] px-3.5 pb-4 pt-5 lg:px-6">
           {state.forkedFrom && state.firstSeq <= 1 && <ForkedFrom from={state.forkedFrom} />}
+          {state.importedFrom && !state.forkedFrom && state.firstSeq <= 1 && <ImportedFrom from={state.importedFrom} />}
           {isEmpty && !state.isCaughtUp && <Loading what="the session" />}
           {isEmpty && state.isCaughtUp && (
             <Empty icon="chat" title="Nothing has been asked yet">

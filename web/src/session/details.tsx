@@ -5,6 +5,7 @@ import { type ReactNode, useState } from "react";
 import { api, ApiError, newKey } from "../api/client";
 import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
+import { Export } from "./archive";
 import { Environment } from "./environment";
 import { ArtifactList } from "./files";
 import { Timeline } from "./items";
@@ -39,6 +40,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
         </ol>
         {turns.length > 0 && <Waterfalls id={id} isRunning={state.running !== null} />}
       </Section>
+      <Export id={id} />
       <Archiving id={id} state={state} />
       <Removal id={id} isRunning={state.running !== null} />
     </div>

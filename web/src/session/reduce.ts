@@ -158,6 +158,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         model: event.model ?? null,
         author: event.author,
         forkedFrom: event.forked_from ?? null,
+        importedFrom: event.imported_from ?? null,
       });
     case "title_changed":
       return draft.set({ title: event.title });

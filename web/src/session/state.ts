@@ -7,6 +7,7 @@ import type {
   Delivery,
   DenyReason,
   ForkPoint,
+  ImportPoint,
   Problem,
   QueuedPrompt,
   SandboxPhase,
@@ -202,6 +203,7 @@ export interface SessionState {
   /** By `host:port`. */
   denied: ReadonlyMap<string, Denied>;
   forkedFrom: ForkPoint | null;
+  importedFrom: ImportPoint | null;
   isArchived: boolean;
   /** Who could not be told of this session, and why. */
   deadLetters: ReadonlyMap<Consumer, Problem>;
@@ -251,6 +253,7 @@ export function initialState(id = ""): SessionState {
     services: new Map(),
     denied: new Map(),
     forkedFrom: null,
+    importedFrom: null,
     isArchived: false,
     deadLetters: new Map(),
     change: null,

@@ -3,7 +3,7 @@
 
 use crate::ApiState;
 use crate::error::{Answer, ApiError, invalid};
-use crate::extract::{Caller, PathOf, QueryOf, content_length, discard};
+use crate::extract::{Caller, PathOf, QueryOf, content_length};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -21,9 +21,9 @@ use utoipa::IntoParams;
 
 const NAME_LIMIT: usize = 1024;
 /// Of a refused file this much is taken and thrown away.
-const DISCARDED: usize = 256 * 1024 * 1024;
+pub(super) const DISCARDED: usize = 256 * 1024 * 1024;
 /// Of a file, at a time.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -99,19 +99,17 @@ async fn upload(
     let upload = StreamReader::new(chunks);
     let kept = state.app.attach(&caller.person, session, &name, declared, Box::new(upload)).await;
     if kept.is_err() {
-        // A sender that still writes would otherwise meet a reset instead of the reason.
-        let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(rest) = rest {
-            discard(rest, DISCARDED).await;
-        }
+        super::archive::discard_rest(&rest).await;
     }
     Ok(Json(kept?))
 }
 
-type Rest = Arc<Mutex<Option<axum::body::BodyDataStream>>>;
+pub(super) type Rest = Arc<Mutex<Option<axum::body::BodyDataStream>>>;
 
 /// The body's pieces; what is left when their reader stops stays in the other part.
-fn shared(body: Body) -> (impl futures::Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin, Rest) {
+pub(super) fn shared(
+    body: Body,
+) -> (impl futures::Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin, Rest) {
     let rest: Rest = Arc::new(Mutex::new(Some(body.into_data_stream())));
     let reading = Arc::clone(&rest);
     let pieces = futures::stream::poll_fn(move |context| {
@@ -182,7 +180,7 @@ fn content_type(media_type: &'static str) -> HeaderValue {
 }
 
 /// As RFC 6266 writes it: a plain name for old clients, and the whole one.
-fn disposition(media_type: &str, name: &str) -> HeaderValue {
+pub(super) fn disposition(media_type: &str, name: &str) -> HeaderValue {
     let kind = if is_picture(media_type) { "inline" } else { "attachment" };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._-".contains(c);
     let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();

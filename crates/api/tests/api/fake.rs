@@ -8,7 +8,7 @@ use greenroom_api::{
     UseCases, WebSession, metrics_router, router, serve,
 };
 use greenroom_app::{
-    Archived, BlobFile, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, StatisticsRange,
+    Archived, BlobFile, ExportedSession, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, StatisticsRange,
     Upload,
 };
 use greenroom_domain::trace::TurnTrace;
@@ -147,6 +147,7 @@ fn session_view(id: SessionId) -> SessionView {
         usage: greenroom_domain::money::Usage::default(),
         change: None,
         forked_from: None,
+            imported_from: None,
         head_seq: PAST,
         news_seq: PAST,
         created_at_ms: 1,
@@ -519,6 +520,23 @@ impl UseCases for Fake {
             width: None,
             height: None,
         })
+    }
+    async fn export_session(&self, _: &Person, id: SessionId) -> Result<ExportedSession> {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, PAGE.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        Ok(ExportedSession { file, bytes: PAGE.len() as u64, name: format!("{id}.greenroom") })
+    }
+    async fn import_session(
+        &self,
+        _: &Person,
+        _: &CommandId,
+        _: Option<&RepositoryName>,
+        mut upload: Upload,
+    ) -> Result<SessionView> {
+        let mut bytes = vec![];
+        tokio::io::AsyncReadExt::read_to_end(&mut upload, &mut bytes).await.unwrap();
+        Err(problem(ErrorCode::ArchiveDamaged))
     }
     /// Its bytes are always a page.
     async fn blob(&self, _: &Person, _: SessionId, digest: &BlobDigest) -> Result<BlobFile> {

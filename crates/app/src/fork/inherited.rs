@@ -1,4 +1,4 @@
-//! What a fork takes over of its parent's log: the conversation up to and including one ended turn. Pure. Left out is
+//! What a fork takes over of its parent's log, and an import of an exported one: the conversation up to and including one ended turn. Pure. Left out is
 //! what belongs to the parent alone: its title, change, sandbox, snapshots, refused connections, services and costs.
 
 use greenroom_domain::event::MarkedFor;
@@ -10,14 +10,19 @@ use std::collections::HashSet;
 pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
     let is_end = |entry: &Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
     let (entries, later) = entries.split_at(entries.iter().position(is_end)? + 1);
-    let answered = answered(entries);
     // The turn's own mark is made beside its end, and is in its snapshot.
     let is_its_mark = |entry: &&Entry| matches!(&entry.event, Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. } if *turn == last);
     // Whoever ran commands since may be in the snapshot too: it can be newer than the turn's end.
-    let is_of_files =
-        |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
-    let taken = entries.iter().chain(later.iter().filter(is_of_files));
-    Some(taken.filter_map(|entry| taken_over(&entry.event, &answered)).collect())
+    let is_of_files = |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
+    let mut events = conversation(entries);
+    events.extend(later.iter().filter(is_of_files).map(|entry| entry.event.clone()));
+    Some(events)
+}
+
+/// What of a log another session can go on with.
+pub(crate) fn conversation(entries: &[Entry]) -> Vec<Event> {
+    let answered = answered(entries);
+    entries.iter().filter_map(|entry| taken_over(&entry.event, &answered)).collect()
 }
 
 /// Prompts that a turn took up: others still waited, or were withdrawn.

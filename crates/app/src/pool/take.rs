@@ -24,7 +24,8 @@ enum Found {
 impl Inner {
     /// The session's sandbox from the pool; `None`: there is none for it.
     pub(crate) async fn take_warm(self: &Arc<Self>, wanted: &Wanted<'_>) -> Result<Option<Ready>> {
-        if !wanted.is_first() || !self.pool.is_on() {
+        // The pool's are at the base branch's head.
+        if !wanted.is_first() || wanted.imported().is_some() || !self.pool.is_on() {
             return Ok(None);
         }
         let taken = self.find_warm(wanted).await;

@@ -9,7 +9,7 @@ use crate::restore::Files;
 use crate::services::Services;
 use crate::{Inner, Result};
 use greenroom_domain::access::unknown_session;
-use greenroom_domain::event::{SandboxPhase, SandboxStart};
+use greenroom_domain::event::{ImportedWork, SandboxPhase, SandboxStart};
 use greenroom_domain::state::Origin;
 use greenroom_domain::{CommitHash, ErrorCode, Event, Problem, SessionState};
 use greenroom_image::ImageManifest;
@@ -34,6 +34,17 @@ impl Wanted<'_> {
     /// The session's first sandbox: nothing of it is on the disk that counts.
     pub(crate) fn is_first(&self) -> bool {
         self.files == Files::New
+    }
+
+    /// The commits that an import brought, for a sandbox that begins from nothing else.
+    pub(crate) fn imported(&self) -> Option<&ImportedWork> {
+        let point = self.origin.imported_from.as_ref().filter(|_| self.is_first());
+        point.and_then(|point| point.work.as_ref())
+    }
+
+    /// What the session's change is a change of, when its files begin at this commit.
+    fn base_of<'b>(&'b self, begun: &'b CommitHash) -> &'b CommitHash {
+        self.imported().and_then(|work| work.base.as_ref()).unwrap_or(begun)
     }
 
     /// Reads are answered from the image's commit until the sandbox is ready.
@@ -175,6 +186,9 @@ impl Inner {
         if !wanted.is_first() {
             return Ok(None);
         }
+        if let Some(work) = wanted.imported() {
+            return Ok(Some(work.head.clone()));
+        }
         let head = self.forge.branch_head(wanted.origin.repository, &wanted.origin.base_branch).await?;
         Ok(Some(head.unwrap_or_else(|| wanted.manifest.commit.clone())))
     }
@@ -195,7 +209,7 @@ impl Inner {
         };
         if head == manifest.commit {
             super::sync::start_branch(sandbox, &head, &wanted.origin.branch).await?;
-            return wanted.handle.record(vec![ready_at(manifest, &head, None)]).await;
+            return wanted.handle.record(vec![ready_at(manifest, wanted.base_of(&head), None)]).await;
         }
         let reader = wanted.reads_come_early(true);
         let to = SyncTo {
@@ -203,6 +217,7 @@ impl Inner {
             head: &head,
             base: &wanted.origin.base_branch,
             branch: Some(&wanted.origin.branch),
+            is_of_base: wanted.imported().is_none(),
         };
         let synced = match wanted.handle.record(vec![phase(SandboxPhase::Syncing, None)]).await {
             Ok(()) => super::sync::bring(sandbox, manifest, services, &to).await,
@@ -233,7 +248,7 @@ impl Inner {
             self.memories.files(wanted.handle.id()).synced(&landing.changed, &remarks);
             events.push(landing.event());
         }
-        events.push(ready_at(&wanted.manifest, &landing.to, problem));
+        events.push(ready_at(&wanted.manifest, wanted.base_of(&landing.to), problem));
         events.extend(more);
         wanted.handle.record(events).await
     }

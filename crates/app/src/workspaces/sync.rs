@@ -30,6 +30,8 @@ pub(crate) struct SyncTo<'a> {
     pub(crate) base: &'a BranchName,
     /// The session's own branch, made at the head; `None`: none yet.
     pub(crate) branch: Option<&'a BranchName>,
+    /// The base branch has the head.
+    pub(crate) is_of_base: bool,
 }
 
 /// What a sync brought.
@@ -128,7 +130,7 @@ pub(crate) async fn bring(
 }
 
 const FETCH: &str = r#"set -e
-git fetch -q --no-tags origin "+refs/heads/$BASE:refs/remotes/origin/$BASE"
+git fetch -q --no-tags origin "+refs/heads/$BASE:refs/remotes/origin/$BASE" ${BESIDE:+"$BESIDE"}
 if [ -n "$BRANCH" ]; then git checkout -q -f -B "$BRANCH" "$HEAD_COMMIT"; else git checkout -q -f --detach "$HEAD_COMMIT"; fi
 printf '\000'
 git diff --name-only --no-renames -z "$FROM" "$HEAD_COMMIT" || true
@@ -140,6 +142,7 @@ async fn fetch(sandbox: &Arc<dyn Sandbox>, to: &SyncTo<'_>) -> Result<Vec<String
         ("BASE", to.base.as_str()),
         ("BRANCH", branch),
         ("HEAD_COMMIT", to.head.as_str()),
+        ("BESIDE", if to.is_of_base { "" } else { to.head.as_str() }),
         ("FROM", to.from.as_str()),
         ("GIT_TERMINAL_PROMPT", "0"),
     ];

@@ -54,6 +54,7 @@ fn created(team_access: TeamAccess, forked_from: Option<ForkPoint>) -> Event {
         budget: Budget::default(),
         image: None,
         forked_from,
+        imported_from: None,
         team_access,
     }
 }

@@ -117,7 +117,7 @@ pub(crate) async fn receive(
         if request.updates.is_empty() {
             return Ok(Vec::new()); // git probes with an empty request before a large push
         }
-        let outcome = take_in(&target, &request, &mut input).await;
+        let outcome = take_in(&target, &request.updates, &mut input).await;
         drain(&mut input).await;
         match outcome {
             Ok(()) => Ok(report(&request, None)),
@@ -183,22 +183,22 @@ pub(super) async fn read_request(input: &mut (impl AsyncRead + Unpin)) -> Result
     }
 }
 
-async fn take_in(
+pub(super) async fn take_in(
     target: &Target<'_>,
-    request: &Request,
+    updates: &[RefUpdate],
     input: &mut (impl AsyncRead + Unpin + Send),
 ) -> Result<(), Failure> {
-    policy::check_commands(&target.policy, &target.default_branch, &request.updates)?;
+    policy::check_commands(&target.policy, &target.default_branch, updates)?;
     let quarantine = Quarantine::new(target.repository)?;
-    if request.updates.iter().any(|update| !update.is_delete()) {
+    if updates.iter().any(|update| !update.is_delete()) {
         quarantine.unpack(input, size_limit(&target.policy)).await?;
-        policy::check_objects(&quarantine, target, &request.updates).await?;
+        policy::check_objects(&quarantine, target, updates).await?;
     }
     let _held = target.lock.lock().await;
-    check_old_values(target.repository, &request.updates).await?;
-    record_pushers(target, &request.updates).await?;
+    check_old_values(target.repository, updates).await?;
+    record_pushers(target, updates).await?;
     quarantine.migrate()?;
-    update_references(target.repository, &request.updates).await
+    update_references(target.repository, updates).await
 }
 
 /// Before the references move: nobody may approve what they pushed themselves, or had a session push, whatever a crash

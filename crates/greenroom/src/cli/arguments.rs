@@ -3,7 +3,7 @@
 use super::sharing::{People, Share};
 use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{
-    BranchName, ChangeId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role, SessionId, TurnId,
+    BranchName, ChangeId, CommandId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role, SessionId, TurnId,
 };
 use greenroom_wire::{ModelEffort, ModelProvider};
 use std::path::PathBuf;
@@ -145,6 +145,25 @@ pub(crate) enum Session {
     /// Go on from an earlier turn in a new session, with its conversation and its files as they were then
     #[command(after_help = FORK_HELP)]
     Fork(Fork),
+    /// Write a session to one file: conversation, attached and published files, and the commits of its branch
+    #[command(after_help = EXPORT_HELP)]
+    Export {
+        session: SessionId,
+        /// A file that is not there yet; `-` writes to standard output
+        file: PathBuf,
+    },
+    /// Make a session of an exported one, which you own
+    #[command(after_help = IMPORT_HELP)]
+    Import {
+        /// What `session export` wrote
+        file: PathBuf,
+        /// The repository that it goes on in [default: the one of the exported session's name]
+        #[arg(long)]
+        repository: Option<RepositoryName>,
+        /// Made up by you, so that a repetition makes no second session
+        #[arg(long, value_name = "KEY")]
+        key: Option<CommandId>,
+    },
     /// List the files that the agent published, or write one to a file here
     Artifacts {
         session: SessionId,
@@ -266,6 +285,20 @@ const FORK_HELP: &str = "\
 Examples:
   greenroom session fork ses_… \"try it with a queue instead\"
   greenroom session fork ses_… --turn 2 --detach";
+
+const EXPORT_HELP: &str = "\
+What is in the sandbox and was not pushed to the session's branch stays behind.
+
+Examples:
+  greenroom session export ses_… parser.greenroom
+  greenroom session export ses_… - | ssh elsewhere 'cat > parser.greenroom'";
+
+const IMPORT_HELP: &str = "\
+Nothing in the new session runs by itself. People are those of this installation with the same login; others stay as names.
+
+Examples:
+  greenroom session import parser.greenroom
+  greenroom session import parser.greenroom --repository my-parser";
 
 const EXEC_HELP: &str = "\
 Examples:

@@ -79,8 +79,11 @@ fn taking_part(event: &Event) -> Option<String> {
 /// `None` for what has no line: it is shown elsewhere, or matters to programs only.
 pub(crate) fn note(event: &Event) -> Option<String> {
     Some(match event {
-        Event::SessionCreated { repository_name, branch, base_branch, .. } => {
-            paint(DIM, format!("{repository_name} · {branch} from {base_branch}"))
+        Event::SessionCreated { repository_name, branch, base_branch, imported_from, .. } => {
+            let imported = imported_from.as_ref().map_or_else(String::new, |point| {
+                format!(" · imported, exported by {}", one_line(&point.exported_by, TITLE_CHARS))
+            });
+            paint(DIM, format!("{repository_name} · {branch} from {base_branch}{imported}"))
         }
         Event::ModelRetry { attempt, wait_ms, problem, .. } => {
             let message = one_line(&problem.message, TITLE_CHARS);

@@ -67,6 +67,9 @@ pub(crate) struct Layer {
     /// Most MiB of all files of one session
     #[arg(long, value_name = "MIB")]
     pub(crate) session_files_mib: Option<NonZeroU32>,
+    /// Most MiB of a session that is exported or imported as one file, packed and unpacked alike
+    #[arg(long, value_name = "MIB")]
+    pub(crate) session_archive_mib: Option<NonZeroU32>,
     /// Minutes between builds of each repository's image; 0 builds on demand only
     #[arg(long, value_name = "MINUTES")]
     pub(crate) image_schedule_minutes: Option<u32>,
@@ -225,6 +228,7 @@ impl Layer {
             sessions_awake: u32::try_from(Hibernation::default().most_awake).ok().and_then(NonZeroU32::new),
             file_mib: mib(AttachmentLimits::default().file),
             session_files_mib: mib(AttachmentLimits::default().session),
+            session_archive_mib: mib(greenroom_app::ARCHIVE_BYTES),
             snapshots_kept: u32::try_from(greenroom_app::SNAPSHOTS_KEPT).ok().and_then(NonZeroU32::new),
             image_schedule_minutes: Some(30),
             images_kept: NonZeroU32::new(3),
@@ -284,6 +288,7 @@ impl Layer {
             sessions_awake: self.sessions_awake.or(other.sessions_awake),
             file_mib: self.file_mib.or(other.file_mib),
             session_files_mib: self.session_files_mib.or(other.session_files_mib),
+            session_archive_mib: self.session_archive_mib.or(other.session_archive_mib),
             snapshots_kept: self.snapshots_kept.or(other.snapshots_kept),
             image_schedule_minutes: self.image_schedule_minutes.or(other.image_schedule_minutes),
             images_kept: self.images_kept.or(other.images_kept),

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, blame, files, fork, now_ms, outbox, queue, run, search, sharing};
+use super::{Desk, archive, blame, files, fork, now_ms, outbox, queue, run, search, sharing};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -56,6 +56,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::Outbox { session, retry } => outbox::perform(desk, session, retry).await,
         Session::Exec { session, timeout, command } => exec(desk, session, timeout, command).await,
         Session::Fork(arguments) => fork::fork(desk, arguments).await,
+        Session::Export { session, file } => archive::export(desk, session, &file).await,
+        Session::Import { file, repository, key } => {
+            archive::import(desk, &file, repository.as_ref(), key).await
+        }
         Session::Artifacts { session, download: Some(number), to } => {
             files::download(desk, session, number, to).await
         }

@@ -5,6 +5,7 @@
     reason = "tests say what went wrong by panicking, and what they leave out"
 )]
 
+mod archive;
 mod backup;
 mod bad_input;
 mod blame;

@@ -9,7 +9,7 @@ use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, RepositoryName,
-    SessionId, ShareLinkId,
+    Right, SessionId, ShareLinkId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::*;
@@ -292,6 +292,10 @@ impl UseCases for App {
 
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {
         App::session(self, caller, id).await
+    }
+
+    async fn require_right(&self, caller: &Person, id: SessionId, right: Right) -> Result<()> {
+        App::require_right(self, caller, id, right).await
     }
 
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {

@@ -15,7 +15,7 @@ pub(crate) use authenticate::{Credential, SESSION_COOKIE, authenticate, not_from
 pub(crate) use bounds::{InFlight, Slot, deadline, in_flight};
 pub(crate) use compress::{streamed as compress_stream, whole as compress};
 pub(crate) use origin::{authority_of, own_origin};
-pub(crate) use standing::{Standing, Watched, revoked, standing};
+pub(crate) use standing::{Checks, Standing, Watched, standing};
 
 use crate::ApiState;
 use axum::Router;

@@ -9,7 +9,7 @@ use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, CommandId, ExchangeName, ImageId, LoginName, Person, Problem,
-    RepositoryName, SessionId, ShareLinkId,
+    RepositoryName, Right, SessionId, ShareLinkId,
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
@@ -155,6 +155,8 @@ pub trait UseCases: Send + Sync + 'static {
         body: ForkSession,
     ) -> Result<SessionView>;
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView>;
+    /// `session_unknown` or `not_allowed` without it. Asked again and again by what is open: wakes no session that sleeps.
+    async fn require_right(&self, caller: &Person, id: SessionId, right: Right) -> Result<()>;
     /// `url` of the ports is not known there: the route fills it in.
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>>;

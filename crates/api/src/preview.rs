@@ -9,6 +9,7 @@
 mod address;
 mod grants;
 mod headers;
+mod over;
 mod page;
 mod proxy;
 
@@ -19,15 +20,16 @@ pub(crate) use grants::{Grant, Grants};
 use crate::ApiState;
 use crate::error::not_signed_in;
 use crate::extract::Caller;
-use crate::layers::{authority_of, person_of};
+use crate::layers::{Checks, authority_of, person_of};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use greenroom_domain::{ErrorCode, Problem};
+use greenroom_domain::{ErrorCode, Problem, Right};
 use http::header::{CACHE_CONTROL, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Paths below it are ours on a preview's origin.
 const OURS: &str = "/.greenroom";
@@ -98,23 +100,23 @@ impl Visit {
     }
 
     async fn proxied(&self, request: Request) -> Result<Response, Problem> {
-        let grant = self.grant(request.headers()).await?;
+        let (Grant { caller, page, .. }, until) = self.grant(request.headers()).await?;
         self.refuse_foreign(&request)?;
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             let message = format!("A preview does not take {}.", request.method());
             return Err(Problem::new(ErrorCode::MethodNotAllowed, message));
         }
-        let Grant { caller, page, .. } = grant;
         let slot = self.state.preview_requests.enter(caller.person.id)?;
+        // Before the right is asked for: what changes from here on ends the request, whatever it waits for.
+        let of = Some((self.address.session, Right::View));
+        let standing = Checks::begin(self.state.clone(), &caller, of).standing();
         let reached = self.state.app.preview(&caller.person, self.address.session, self.address.port);
         let stream = tokio::time::timeout(CONNECT_TIME, reached).await.map_err(|_| {
             Problem::new(ErrorCode::Deadline, "The sandbox did not answer in time.")
                 .hint("Try again in a moment.")
         })??;
         let way = proxy::Way {
-            state: self.state.clone(),
-            caller,
-            session: self.address.session,
+            over: Box::pin(over::over(standing, self.state.shutdown.clone(), until)),
             slot,
             host: self.host.clone(),
             is_secure: address::is_secure(&self.host, &self.state.settings),
@@ -124,14 +126,14 @@ impl Visit {
     }
 
     /// Who looks, asked anew each time: a person who was signed out, by themselves or by an admin, sees no more.
-    async fn grant(&self, asked: &HeaderMap) -> Result<Grant, Problem> {
+    async fn grant(&self, asked: &HeaderMap) -> Result<(Grant, Instant), Problem> {
         let found = headers::secrets(asked).find_map(|secret| self.state.previews.find(secret, self.address));
-        let Some(grant) = found else { return Err(closed_to_strangers()) };
+        let Some((grant, until)) = found else { return Err(closed_to_strangers()) };
         let person = person_of(&self.state, &grant.caller.credential).await.map_err(|problem| {
             if problem.code == ErrorCode::NotSignedIn { closed_to_strangers() } else { problem }
         })?;
         let caller = Caller { person, credential: grant.caller.credential };
-        Ok(Grant { caller, ..grant })
+        Ok((Grant { caller, ..grant }, until))
     }
 
     /// What changes something comes from a preview of the same session, or from no page.

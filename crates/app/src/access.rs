@@ -40,6 +40,11 @@ impl App {
         Ok(handle)
     }
 
+    /// For what stays open: whether the caller may still.
+    pub async fn require_right(&self, caller: &Person, id: SessionId, right: Right) -> Result<()> {
+        self.look_up(caller, right, id).await
+    }
+
     /// As `open`, without waking a session that sleeps: its line in the index says who may. Who is refused by the line asks
     /// the session itself.
     pub(crate) async fn look_up(&self, caller: &Person, right: Right, id: SessionId) -> Result<()> {

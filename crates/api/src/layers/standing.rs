@@ -1,5 +1,6 @@
 //! What is asked again of a stream's caller while it is open: it outlives the moment at which they were checked. At once
-//! when the app tells that rights changed, and now and then in any case, since a credential also ends by its age.
+//! when the app tells that rights changed, and now and then in any case: a credential also ends by its age, and what
+//! could not be found out at once is asked again soon.
 
 use super::{Credential, person_of};
 use crate::ApiState;
@@ -7,13 +8,19 @@ use crate::extract::Caller;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use greenroom_app::RightsChanges;
-use greenroom_domain::{ErrorCode, Person, Problem, SessionId};
+use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// A credential, for all of its streams.
 const CHECK_AGAIN: Duration = Duration::from_secs(20);
+/// A session, for each stream of it.
+const CHECK_SESSION_AGAIN: Duration = Duration::from_secs(60);
+/// After it could not be found out; then twice as long each time.
+const RETRY: Duration = Duration::from_secs(1);
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Who somebody is, or why they are not let in any more.
 type Checked = Result<Person, Problem>;
@@ -42,9 +49,13 @@ impl Watched {
         let watching = async {
             // What changed between the check before this and `changes` was not told.
             let mut is_told = false;
+            let mut pause = CHECK_AGAIN;
             loop {
                 match person_of(&state, &credential).await {
-                    Ok(found) => self.found(&credential, found, is_told),
+                    Ok(found) => {
+                        self.found(&credential, found, is_told);
+                        (is_told, pause) = (false, CHECK_AGAIN);
+                    }
                     Err(problem) if problem.code == ErrorCode::NotSignedIn => {
                         if let Some(sender) = self.lock().remove(&credential) {
                             // What it was before is not asked for.
@@ -52,11 +63,14 @@ impl Watched {
                         }
                         return;
                     }
-                    // It could not be found out: that takes nothing from anybody.
-                    Err(problem) => tracing::warn!(%problem, "a stream's caller could not be checked again"),
+                    // It could not be found out: that takes nothing from anybody, and is asked again soon.
+                    Err(problem) => {
+                        tracing::warn!(%problem, "a stream's caller could not be checked again");
+                        pause = after(pause, CHECK_AGAIN);
+                    }
                 }
                 let changed = changes.concerning(Some(person.id), None);
-                is_told = tokio::time::timeout(CHECK_AGAIN, changed).await.is_ok();
+                is_told |= tokio::time::timeout(pause, changed).await.is_ok();
                 if self.is_unused(&credential) {
                     return;
                 }
@@ -94,66 +108,101 @@ impl Watched {
 /// Each time there was reason to ask: the caller as they are now, or why they may not go on, which is the last.
 pub(crate) type Standing = BoxStream<'static, Checked>;
 
-struct Checks {
+/// Of one stream.
+pub(crate) struct Checks {
     state: ApiState,
     person: Person,
     checked: watch::Receiver<Checked>,
-    session: Option<SessionId>,
+    /// What the caller looks at, and what they need for it.
+    session: Option<(SessionId, Right)>,
     changes: RightsChanges,
+    /// Whoever reads has not been told yet of what there was reason to ask for.
+    is_owed: bool,
+    pause: Duration,
 }
 
 /// Made before the stream itself is asked for: what changes after that is told. `session`: what the caller looks at,
 /// where it is one session.
 pub(crate) fn standing(state: ApiState, caller: &Caller, session: Option<SessionId>) -> Standing {
-    let changes = state.app.rights_changes();
-    let checked = state.watched.clone().receiver(state.clone(), caller);
-    let checks = Checks { state, person: caller.person.clone(), checked, session, changes };
-    let standing = stream::unfold(Some(checks), async |checks| {
-        let mut checks = checks?;
-        let checked = checks.next().await;
-        let is_over = checked.is_err();
-        Some((checked, (!is_over).then_some(checks)))
-    });
-    standing.boxed()
-}
-
-/// Ends when the caller may not look at the session any more.
-pub(crate) async fn revoked(state: ApiState, caller: Caller, session: SessionId) {
-    let standing = standing(state, &caller, Some(session));
-    let mut over = std::pin::pin!(standing.filter_map(async |checked| checked.err()));
-    over.next().await;
+    Checks::begin(state, caller, session.map(|session| (session, Right::View))).standing()
 }
 
 impl Checks {
+    /// From now on nothing that changes is missed.
+    pub(crate) fn begin(state: ApiState, caller: &Caller, session: Option<(SessionId, Right)>) -> Self {
+        let changes = state.app.rights_changes();
+        let checked = state.watched.clone().receiver(state.clone(), caller);
+        let person = caller.person.clone();
+        Self { state, person, checked, session, changes, is_owed: false, pause: CHECK_SESSION_AGAIN }
+    }
+
+    /// The same, where something else is needed in the session.
+    pub(crate) fn needing(self, right: Right) -> Self {
+        Self { session: self.session.map(|(session, _)| (session, right)), ..self }
+    }
+
+    pub(crate) fn standing(self) -> Standing {
+        let standing = stream::unfold(Some(self), async |checks| {
+            let mut checks = checks?;
+            let checked = checks.next().await;
+            let is_over = checked.is_err();
+            Some((checked, (!is_over).then_some(checks)))
+        });
+        standing.boxed()
+    }
+
     async fn next(&mut self) -> Checked {
         loop {
-            self.wait().await;
+            self.is_owed |= self.wait().await;
             self.person = self.checked.borrow_and_update().clone()?;
-            let Some(session) = self.session else { return Ok(self.person.clone()) };
-            match self.state.app.session(&self.person, session).await {
-                Ok(_) => return Ok(self.person.clone()),
+            let Some((session, right)) = self.session else { break };
+            match self.may(session, right).await {
+                Ok(()) => self.pause = CHECK_SESSION_AGAIN,
                 // To the caller it was there a moment ago: what they are told says both that can be.
                 Err(problem) if problem.code == ErrorCode::SessionUnknown => return Err(out()),
                 Err(problem) if ends(problem.code) => return Err(problem),
-                Err(problem) => tracing::warn!(%problem, "a stream's session could not be checked again"),
+                Err(problem) => {
+                    tracing::warn!(%problem, "a stream's session could not be checked again");
+                    self.pause = after(self.pause, CHECK_SESSION_AGAIN);
+                    continue;
+                }
+            }
+            if self.is_owed {
+                break;
             }
         }
+        self.is_owed = false;
+        Ok(self.person.clone())
     }
 
-    /// Until there is reason to ask.
-    async fn wait(&mut self) {
+    async fn may(&self, session: SessionId, right: Right) -> Result<(), Problem> {
+        let asked = self.state.app.require_right(&self.person, session, right);
+        tokio::time::timeout(ANSWER_TIME, asked).await.unwrap_or_else(|_| {
+            Err(Problem::new(ErrorCode::Deadline, "The session did not say in time who may look at it."))
+        })
+    }
+
+    /// Until there is reason to ask, which it answers, or it is time to ask in any case.
+    async fn wait(&mut self) -> bool {
         // Looked after already when this stream began, and found to be another since its caller was checked.
         if self.checked.borrow().as_ref() != Ok(&self.person) {
-            return;
+            return true;
         }
         tokio::select! {
             changed = self.checked.changed() => if changed.is_err() {
                 // The server stops, which ends streams by itself.
                 std::future::pending::<()>().await;
             },
-            () = self.changes.concerning(None, self.session) => {}
+            () = self.changes.concerning(None, self.session.map(|(session, _)| session)) => {}
+            () = tokio::time::sleep(self.pause), if self.session.is_some() => return false,
         }
+        true
     }
+}
+
+/// The pause after one that ended without an answer.
+fn after(pause: Duration, usual: Duration) -> Duration {
+    if pause == usual { RETRY } else { (pause * 2).min(usual / 2) }
 }
 
 fn out() -> Problem {

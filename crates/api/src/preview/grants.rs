@@ -77,9 +77,10 @@ impl Grants {
         Some((secret, GRANT_AGE.as_secs()))
     }
 
-    pub(super) fn find(&self, secret: &str, at: Address) -> Option<Grant> {
+    /// With the moment at which it ends.
+    pub(super) fn find(&self, secret: &str, at: Address) -> Option<(Grant, Instant)> {
         let (grant, until) = self.kept(|kept| kept.grants.0.get(secret).cloned())?;
-        (until > Instant::now() && grant.address == at).then_some(grant)
+        (until > Instant::now() && grant.address == at).then_some((grant, until))
     }
 
     fn kept<T>(&self, act: impl FnOnce(&mut Kept) -> T) -> T {

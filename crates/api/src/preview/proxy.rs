@@ -1,24 +1,23 @@
 //! One request handed on to a program inside, and its answer handed back: bodies stream both ways, a WebSocket becomes
-//! two joined byte streams. Ends when either side does, when the caller may not look at the session any more, or when the server stops.
+//! two joined byte streams. Ends when either side does, and at any moment at which `over` says so.
 
 use super::headers;
-use crate::ApiState;
-use crate::extract::Caller;
-use crate::layers::{Slot, revoked};
+use crate::layers::Slot;
 use crate::port::PreviewStream;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use futures::{StreamExt, future};
-use greenroom_domain::{ErrorCode, Problem, SessionId};
+use greenroom_domain::{ErrorCode, Problem};
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Uri, Version};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::future::Future;
 use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Until the answer's headers are complete: a development server may compile first.
 const ANSWER_TIME: Duration = Duration::from_secs(300);
@@ -27,9 +26,8 @@ const HEADERS: usize = 256;
 
 /// Between whom a request goes.
 pub(super) struct Way {
-    pub(super) state: ApiState,
-    pub(super) caller: Caller,
-    pub(super) session: SessionId,
+    /// Why it is to end, as soon as it is.
+    pub(super) over: BoxFuture<'static, Problem>,
     pub(super) slot: Slot,
     pub(super) host: Authority,
     pub(super) is_secure: bool,
@@ -38,13 +36,17 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) async fn forward(
-        self,
+        mut self,
         mut request: Request,
         stream: Box<dyn PreviewStream>,
     ) -> Result<Response, Problem> {
         let browser = headers::is_socket(request.headers()).then(|| hyper::upgrade::on(&mut request));
         self.point_inside(&mut request)?;
-        let answer = ask(request, stream).await?;
+        let answer = tokio::select! {
+            biased;
+            problem = &mut self.over => return Err(problem),
+            answer = ask(request, stream) => answer?,
+        };
         self.answer(answer, browser)
     }
 
@@ -85,8 +87,8 @@ impl Way {
         if body.is_end_stream() {
             return body;
         }
-        let (over, slot) = self.over();
-        let chunks = body.into_data_stream().take_until(Box::pin(over)).map(move |chunk| {
+        let Self { over, slot, .. } = self;
+        let chunks = body.into_data_stream().take_until(over).map(move |chunk| {
             let _held_while_streaming = &slot;
             chunk
         });
@@ -94,32 +96,21 @@ impl Way {
     }
 
     async fn joined(self, browser: OnUpgrade, inside: OnUpgrade) {
-        let (over, _slot) = self.over();
+        let Self { over, slot: _slot, .. } = self;
         let joining = async {
             let (browser, inside) = future::try_join(browser, inside).await.ok()?;
             let (mut browser, mut inside) = (TokioIo::new(browser), TokioIo::new(inside));
             tokio::io::copy_bidirectional(&mut browser, &mut inside).await.ok()
         };
         tokio::select! {
+            biased;
+            _ = over => {}
             _ = joining => {}
-            () = over => {}
         }
-    }
-
-    fn over(self) -> (impl Future<Output = ()> + Send, Slot) {
-        let Self { state, caller, session, slot, .. } = self;
-        let shutdown = state.shutdown.clone();
-        let over = async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = revoked(state, caller, session) => {}
-            }
-        };
-        (over, slot)
     }
 }
 
-/// A connection of its own for each request: it ends with the answer.
+/// A connection of its own for each request: it ends with the answer, and with whoever waits for one.
 async fn ask(
     request: Request,
     stream: Box<dyn PreviewStream>,
@@ -130,17 +121,19 @@ async fn ask(
         .handshake::<_, Body>(TokioIo::new(stream))
         .await
         .map_err(|error| no_http(&error.to_string()))?;
-    tokio::spawn(async move {
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a preview broke");
         }
-    });
-    tokio::time::timeout(ANSWER_TIME, sender.send_request(request))
+    }));
+    let answer = tokio::time::timeout(ANSWER_TIME, sender.send_request(request))
         .await
         .map_err(|_| {
             Problem::new(ErrorCode::Deadline, "The program inside did not answer within five minutes.")
         })?
-        .map_err(|error| no_http(&error.to_string()))
+        .map_err(|error| no_http(&error.to_string()))?;
+    connection.detach();
+    Ok(answer)
 }
 
 fn no_http(why: &str) -> Problem {

@@ -14,10 +14,11 @@ use greenroom_app::{
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
     Attachment, BlobDigest, ChangeId, Command, CommandId, Entry, ErrorCode, Event, ExchangeName, ImageId,
-    Person, PersonId, Problem, RepositoryName, Role, SessionId, ShareLinkId,
+    Person, PersonId, Problem, RepositoryName, Right, Role, SessionId, ShareLinkId,
 };
 use greenroom_telemetry::{Gauges, Telemetry};
 use greenroom_wire::*;
+use crate::inside::Inside;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::net::SocketAddr;
@@ -49,6 +50,9 @@ pub(crate) struct Fake {
     /// What the session may be seen by.
     is_shut: AtomicBool,
     is_viewer: AtomicBool,
+    /// Questions for a right that are not answered in time.
+    pub(crate) unanswered: AtomicU64,
+    pub(crate) inside: Arc<Inside>,
     rights: Rights,
     live: Mutex<Vec<mpsc::UnboundedSender<Frame>>>,
     lists: Mutex<Vec<mpsc::UnboundedSender<SessionsFrame>>>,
@@ -88,6 +92,11 @@ impl Fake {
     pub(crate) fn shut_the_session(&self) {
         self.is_shut.store(true, Ordering::Relaxed);
         self.rights.changed(RightsOf::Session(session_id()));
+    }
+
+    /// Without anybody being told.
+    pub(crate) fn shut_the_session_silently(&self) {
+        self.is_shut.store(true, Ordering::Relaxed);
     }
 
     /// The caller may only look from now on.
@@ -387,7 +396,7 @@ impl UseCases for Fake {
         })
     }
     async fn preview(&self, _: &Person, _: SessionId, port: u16) -> Result<Box<dyn PreviewStream>> {
-        let stream = crate::inside::connect(port).ok_or_else(|| problem(ErrorCode::PortClosed))?;
+        let stream = crate::inside::connect(port, &self.inside).ok_or_else(|| problem(ErrorCode::PortClosed))?;
         Ok(Box::new(stream))
     }
     async fn session(&self, _: &Person, id: SessionId) -> Result<SessionView> {
@@ -396,6 +405,15 @@ impl UseCases for Fake {
             true => Ok(session_view(id)),
             false => Err(problem(ErrorCode::SessionUnknown)),
         }
+    }
+    async fn require_right(&self, caller: &Person, id: SessionId, right: Right) -> Result<()> {
+        let count = |left: u64| left.checked_sub(1);
+        if self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok() {
+            return Err(problem(ErrorCode::Deadline));
+        }
+        self.session(caller, id).await?;
+        let may = right == Right::View || caller.role >= Role::Member;
+        may.then_some(()).ok_or_else(|| problem(ErrorCode::NotAllowed))
     }
     async fn delete_session(&self, _: &Person, _: SessionId) -> Result<()> {
         Ok(())

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::WebSocketUpgrade;
+use axum::extract::{State, WebSocketUpgrade};
 use axum::extract::ws::Message;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,13 +12,28 @@ use http::{HeaderMap, Uri};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::Semaphore;
+
+/// A program that takes its time: it says when it was asked, and answers when it is let.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) asked: Semaphore,
+    pub(crate) may_answer: Semaphore,
+}
+
+impl Default for Inside {
+    fn default() -> Self {
+        Self { asked: Semaphore::new(0), may_answer: Semaphore::new(0) }
+    }
+}
 
 /// Our end of a connection to the port; nothing where nobody listens.
-pub(crate) fn connect(port: u16) -> Option<DuplexStream> {
+pub(crate) fn connect(port: u16, inside: &Arc<Inside>) -> Option<DuplexStream> {
     let (ours, theirs) = tokio::io::duplex(16 * 1024);
     match port {
-        3000 | 3001 => tokio::spawn(serve(theirs)),
+        3000 | 3001 => tokio::spawn(serve(theirs, Arc::clone(inside))),
         9 => tokio::spawn(async move {
             let mut theirs = theirs;
             let _read = theirs.read(&mut [0; 64]).await;
@@ -29,13 +44,14 @@ pub(crate) fn connect(port: u16) -> Option<DuplexStream> {
     Some(ours)
 }
 
-async fn serve(stream: DuplexStream) {
+async fn serve(stream: DuplexStream, inside: Arc<Inside>) {
     let router = Router::new()
         .route("/hello", get(hello))
         .route("/headers", get(headers))
         .route("/echo", post(async |body: Bytes| body).layer(axum::extract::DefaultBodyLimit::disable()))
         .route("/events", get(events))
-        .route("/socket", get(socket));
+        .route("/socket", get(socket))
+        .route("/late", get(late).with_state(inside));
     let service = TowerToHyperService::new(router);
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -56,6 +72,12 @@ async fn events() -> Response {
     let first = stream::iter([Ok::<_, Infallible>("data: 1\n\n")]);
     ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending())))
         .into_response()
+}
+
+async fn late(State(inside): State<Arc<Inside>>, upgrade: WebSocketUpgrade) -> Response {
+    inside.asked.add_permits(1);
+    let _answering = inside.may_answer.acquire().await;
+    socket(upgrade).await
 }
 
 async fn socket(upgrade: WebSocketUpgrade) -> Response {

@@ -2,9 +2,10 @@
 
 use crate::fake::{BEARER, COOKIE, OWN_ORIGIN, TestServer, body_of, server};
 use axum::body::Body;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -119,6 +120,75 @@ async fn a_web_socket_reaches_the_program_and_echoes() {
     }
     server.shutdown.cancel();
     while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("it ends with the server") {}
+}
+
+type Handshake =
+    tungstenite::Result<(tokio_tungstenite::WebSocketStream<TcpStream>, tungstenite::handshake::client::Response)>;
+
+/// A WebSocket of the page itself, to a program that has not answered yet.
+async fn waiting(server: &TestServer) -> tokio::task::JoinHandle<Handshake> {
+    let cookie = signed_in(server, 3000).await;
+    let host = preview_host(server, 3000);
+    let mut request = format!("ws://{host}/late").into_client_request().unwrap();
+    request.headers_mut().insert("cookie", cookie.parse().unwrap());
+    request.headers_mut().insert("origin", format!("http://{host}").parse().unwrap());
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = tokio::spawn(tokio_tungstenite::client_async(request, stream).map(|made| made.map_err(Into::into)));
+    timeout(PATIENCE, server.fake.inside.asked.acquire()).await.unwrap().unwrap().forget();
+    handshake
+}
+
+#[tokio::test]
+async fn what_waits_for_its_answer_ends_with_the_right_to_it() {
+    let server = server().await;
+    let handshake = waiting(&server).await;
+    server.fake.shut_the_session();
+    match timeout(PATIENCE, handshake).await.expect("it ends while the program is silent").unwrap() {
+        Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 403),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_made_after_the_right_was_withdrawn_ends() {
+    let server = server().await;
+    let handshake = waiting(&server).await;
+    server.fake.shut_the_session();
+    server.fake.inside.may_answer.add_permits(1);
+    match timeout(PATIENCE, handshake).await.unwrap().unwrap() {
+        Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 403),
+        Ok((mut socket, _)) => {
+            while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("it ends") {}
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An event stream of which the first event was read.
+async fn stream_of_events(server: &TestServer) -> axum::body::BodyDataStream {
+    let cookie = signed_in(server, 3000).await;
+    let mut chunks = got(server, 3000, &cookie, "/events").await.into_body().into_data_stream();
+    timeout(PATIENCE, chunks.next()).await.unwrap().unwrap().unwrap();
+    chunks
+}
+
+#[tokio::test]
+async fn a_question_that_was_not_answered_in_time_is_asked_again_and_ends_the_stream() {
+    let server = server().await;
+    let mut chunks = stream_of_events(&server).await;
+    server.fake.unanswered.store(1, Ordering::Relaxed);
+    server.fake.shut_the_session();
+    while timeout(PATIENCE, chunks.next()).await.expect("it ends").is_some() {}
+    assert_eq!(server.fake.unanswered.load(Ordering::Relaxed), 0, "the first question had no answer");
+}
+
+#[tokio::test]
+async fn a_stream_asks_now_and_then_even_when_nobody_told_it() {
+    let server = server().await;
+    let mut chunks = stream_of_events(&server).await;
+    server.fake.shut_the_session_silently();
+    tokio::time::pause();
+    while timeout(Duration::from_secs(600), chunks.next()).await.expect("it ends").is_some() {}
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Figures of what happened: turns, tokens, money, time, tools, changes. Fed by the outbox, each event counted once.
 
+use crate::access::onlooker;
 use crate::{App, Result, require};
 use greenroom_directory::{Figures, Grouping, StatisticsQuery};
 use greenroom_domain::{ErrorCode, LoginName, Person, Problem, RepositoryName, Role};
@@ -44,7 +45,8 @@ impl App {
             StatisticsBy::Repository => Grouping::Repository,
         };
         let (from_ms, until_ms) = (begin_ms(from), begin_ms(to + Duration::DAY));
-        let query = StatisticsQuery { from_ms, until_ms, repository, person, by };
+        let onlooker = onlooker(caller);
+        let query = StatisticsQuery { from_ms, until_ms, repository, person, by, onlooker };
         let found = self.inner.directory.statistics(query).await?;
         let names: HashMap<String, String> = match by {
             Grouping::Person => {

@@ -2,6 +2,7 @@
 //! once; read in bounded ranges of days, in UTC.
 
 use crate::row::{all, parsed, signed, unsigned};
+use crate::sessions::{Onlooker, SEEN};
 use crate::{Directory, Result, SessionRow};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{PersonId, RepositoryId};
@@ -169,6 +170,8 @@ pub struct StatisticsQuery {
     pub repository: Option<RepositoryId>,
     pub person: Option<PersonId>,
     pub by: Grouping,
+    /// Where figures are told by person, they are of what this one may see, and of their own work.
+    pub onlooker: Onlooker,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -279,8 +282,14 @@ impl Directory {
 }
 
 fn filter_of(query: &StatisticsQuery) -> (String, Vec<Value>) {
-    let mut filter = "at_ms >= ? AND at_ms < ?".to_owned();
-    let mut values = vec![Value::from(query.from_ms), Value::from(query.until_ms)];
+    // `?1` is in `SEEN`.
+    let onlooker = query.onlooker.parameter();
+    let mut filter = "at_ms >= ?2 AND at_ms < ?3".to_owned();
+    let mut values = vec![onlooker.into(), Value::from(query.from_ms), Value::from(query.until_ms)];
+    if query.person.is_some() || query.by == Grouping::Person {
+        filter +=
+            &format!(" AND (?1 IS NULL OR person = ?1 OR session IN (SELECT id FROM sessions WHERE {SEEN}))");
+    }
     if let Some(repository) = query.repository {
         filter += " AND repository = ?";
         values.push(repository.to_string().into());

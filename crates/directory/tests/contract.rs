@@ -682,6 +682,7 @@ async fn figures_count_each_event_once_say_what_they_do_not_know_and_outlive_the
         repository: None,
         person: None,
         by,
+        onlooker: Onlooker::All,
     };
     let figures = directory.statistics(query(day, Grouping::Day)).await.unwrap();
     let totals = figures.totals;
@@ -698,6 +699,46 @@ async fn figures_count_each_event_once_say_what_they_do_not_know_and_outlive_the
     let nothing = directory.statistics(query(0, Grouping::Repository)).await.unwrap();
     assert_eq!(nothing.totals, Figures::default());
     assert_eq!(nothing.groups, []);
+}
+
+/// Ada's private session changes nothing in what Ben is told of people, and all in what she and an admin are.
+#[tokio::test]
+async fn figures_by_person_are_of_what_the_asker_may_see() {
+    let directory = fresh().await;
+    let (ada, ben) = (PersonId::from_parts(1, 1), PersonId::from_parts(1, 2));
+    let sample = repository(1, "sample");
+    let day = 24 * 3_600_000;
+    let asked = async |person, by, onlooker| {
+        let query =
+            StatisticsQuery { from_ms: day, until_ms: 2 * day, repository: None, person, by, onlooker };
+        directory.statistics(query).await.unwrap()
+    };
+    let answers = async |onlooker| {
+        [
+            asked(Some(ada), Grouping::Day, onlooker).await,
+            asked(Some(ada), Grouping::Repository, onlooker).await,
+            asked(None, Grouping::Person, onlooker).await,
+        ]
+    };
+    directory.project(projection(&session(1, &sample), 0, facts(), vec![])).await.unwrap();
+    let before = answers(Onlooker::Person(ben)).await;
+    assert_eq!(before[0].totals.prompts, 1, "what everyone may see is told");
+    let private = SessionRow { team_access: TeamAccess::None, participants: vec![], ..session(2, &sample) };
+    directory.project(projection(&private, 0, facts(), vec![])).await.unwrap();
+    assert_eq!(answers(Onlooker::Person(ben)).await, before);
+    for (onlooker, prompts) in [(Onlooker::All, 2), (Onlooker::Person(ada), 2)] {
+        let all = answers(onlooker).await;
+        assert_eq!(all.map(|answer| answer.totals.prompts), [prompts; 3], "{onlooker:?}");
+    }
+    let day_of_all = asked(None, Grouping::Day, Onlooker::Person(ben)).await;
+    assert_eq!(day_of_all.totals.prompts, 2, "sums of everyone name nobody");
+    let invited = SessionRow {
+        participants: vec![(ben, SessionRole::Viewer)],
+        head_seq: private.head_seq + 1,
+        ..private
+    };
+    put(&directory, invited).await;
+    assert_eq!(answers(Onlooker::Person(ben)).await[0].totals.prompts, 2);
 }
 
 #[tokio::test]
@@ -719,6 +760,7 @@ async fn tokens_that_a_provider_does_not_count_are_not_known_and_a_turn_without_
         repository: None,
         person: None,
         by: Grouping::Day,
+        onlooker: Onlooker::All,
     };
     let totals = directory.statistics(query.clone()).await.unwrap().totals;
     assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));

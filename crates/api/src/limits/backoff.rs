@@ -21,6 +21,8 @@ pub(super) struct Backoff<K> {
 struct Failures {
     count: u32,
     last: Instant,
+    /// The last but one.
+    before: Instant,
 }
 
 impl<K: Hash + Eq> Backoff<K> {
@@ -30,8 +32,8 @@ impl<K: Hash + Eq> Backoff<K> {
 
     /// Counts a failure; or says how long to wait before the next attempt.
     pub(super) fn attempt(&mut self, key: K, now: Instant) -> Result<(), Duration> {
-        let known =
-            self.failures.get(&key).filter(|known| now.saturating_duration_since(known.last) < FORGET);
+        let is_recent = |known: &Failures| now.saturating_duration_since(known.last) < FORGET;
+        let known = self.failures.get(&key).copied().filter(is_recent);
         let count = known.map_or(0, |known| known.count);
         if let Some(known) = known {
             let open = known.last + self.wait_after(count);
@@ -42,14 +44,16 @@ impl<K: Hash + Eq> Backoff<K> {
         if self.failures.len() >= self.most && !self.failures.contains_key(&key) {
             self.make_room(now);
         }
-        self.failures.insert(key, Failures { count: count.saturating_add(1), last: now });
+        let before = known.map_or(now, |known| known.last);
+        self.failures.insert(key, Failures { count: count.saturating_add(1), last: now, before });
         Ok(())
     }
 
-    /// The last attempt was none that failed.
+    /// The last attempt was none that failed: it makes nobody wait either.
     pub(super) fn undo(&mut self, key: &K) {
         if let Some(known) = self.failures.get_mut(key) {
             known.count = known.count.saturating_sub(1);
+            known.last = known.before;
             if known.count == 0 {
                 self.failures.remove(key);
             }
@@ -117,6 +121,17 @@ mod tests {
         assert!(backoff.attempt("office", now).is_err());
         let later = now + FORGET;
         assert!(backoff.attempt("office", later).is_ok(), "an hour without a failure");
+    }
+
+    #[test]
+    fn what_is_taken_back_makes_nobody_wait() {
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let mut backoff = Backoff::new(1, MINUTE, 10);
+        assert!((0..2).all(|_| backoff.attempt("office", begin).is_ok()));
+        for polled in 1..10 {
+            assert_eq!(backoff.attempt("office", begin + second * polled), Ok(()));
+            backoff.undo(&"office");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@ import { QueryClient } from "@tanstack/react-query";
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from "@tanstack/react-router";
 import { ApiError, setSignedOutHandler } from "./api/client";
 import { meQuery } from "./api/queries";
-import { keepShareSecret } from "./lib/share-secret";
+import { comes, goes, watchPerson } from "./lib/person";
+import { keepShareSecret, keptShareSecret } from "./lib/share-secret";
 import { forgetDrafts } from "./session/draft";
 import { AppFrame } from "./ui/app-frame";
 import { ErrorPage, NotFoundPage } from "./ui/error-page";
@@ -49,7 +50,8 @@ const app = createRoute({
       throw redirect({ to: "/share", hash: "", replace: true });
     }
     try {
-      await queryClient.ensureQueryData(meQuery);
+      const { person } = await queryClient.ensureQueryData(meQuery);
+      comes(person.id);
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) {
         throw redirect({ to: "/sign-in", search: location.href === "/" ? {} : { return: location.href } });
@@ -129,9 +131,20 @@ export const router = createRouter({
 setSignedOutHandler(() => {
   if (router.state.location.pathname.startsWith("/sign-in")) return;
   const from = router.state.location.href;
+  // Whoever follows a link and has to sign in first, follows it then.
+  const secret = router.state.location.pathname === "/share" ? keptShareSecret() : "";
   queryClient.clear();
   forgetDrafts();
+  goes();
+  if (secret) keepShareSecret(secret);
   void router.navigate({ to: "/sign-in", search: from === "/" ? {} : { return: from } });
+});
+
+// Loaded anew: nothing of what the person before saw stays in this page.
+watchPerson((next) => {
+  queryClient.clear();
+  forgetDrafts();
+  location.assign(next === "" ? "/sign-in" : "/");
 });
 
 declare module "@tanstack/react-router" {

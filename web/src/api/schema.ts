@@ -9121,6 +9121,13 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
+            /** @description The caller has it, by its `ETag`, and may still read it. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description `invalid_request` */
             400: {
                 headers: {

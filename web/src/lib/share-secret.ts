@@ -5,5 +5,10 @@ export function keepShareSecret(secret: string): void {
   sessionStorage.setItem(KEY, secret);
 }
 
+/** It was used, or is no use; or another person may sit here. */
+export function forgetShareSecret(): void {
+  sessionStorage.removeItem(KEY);
+}
+
 /** Empty where the tab was given none: the server answers that as any other link that does not work. */
 export const keptShareSecret = (): string => sessionStorage.getItem(KEY) ?? "";

@@ -2,15 +2,20 @@
 import { useMutation } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useEffect } from "react";
-import { api } from "../api/client";
+import { api, ApiError } from "../api/client";
 import { ErrorBox, Loading, useTitle } from "../ui/basics";
-import { keptShareSecret } from "../lib/share-secret";
+import { forgetShareSecret, keptShareSecret } from "../lib/share-secret";
 
 export function SharePage() {
   const navigate = useNavigate();
   useTitle("Share link");
   const { mutate, error } = useMutation({
     mutationFn: () => api.useShareLink(keptShareSecret()),
+    onSettled: (_, error) => {
+      // A sign-in comes between, or the server is away for a moment.
+      const isLeft = error instanceof ApiError && (error.isTransient || error.status === 401 || error.status === 429);
+      if (!isLeft) forgetShareSecret();
+    },
     onSuccess: (session) => navigate({ to: "/sessions/$id", params: { id: session.id }, replace: true }),
   });
   useEffect(() => mutate(), [mutate]);

@@ -6,6 +6,7 @@ import { api } from "../api/client";
 import { meQuery } from "../api/queries";
 import type { SignedIn } from "../api/types";
 import { safeReturnPath } from "../lib/format";
+import { announce } from "../lib/person";
 import { Button, ErrorBox, Field, useTitle } from "../ui/basics";
 import { Mark } from "../ui/icon";
 
@@ -37,6 +38,7 @@ function useEnter() {
   const queries = useQueryClient();
   return async (signedIn: SignedIn, path?: string) => {
     queries.clear();
+    announce(signedIn.person.id);
     queries.setQueryData(meQuery.queryKey, signedIn);
     await router.navigate({ href: safeReturnPath(path), replace: true });
   };

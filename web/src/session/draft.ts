@@ -5,10 +5,13 @@
 import { useEffect, useMemo, useSyncExternalStore } from "react";
 import { api } from "../api/client";
 import type { Draft } from "../api/types";
+import { personHere } from "../lib/person";
+import { forgetShareSecret } from "../lib/share-secret";
 import { cutOff, type DraftState, due, failed, type Kept, NO_DRAFT, takeOffered, told, typed } from "./draft-sync";
 
 const DEBOUNCE_MS = 400;
 const RETRY_MS = 3000;
+const KEPT = "greenroom-draft-";
 /** As many bytes as the server keeps. */
 const LONGEST = 256 * 1024;
 
@@ -17,16 +20,20 @@ let generation = 0;
 
 export class DraftBox {
   private readonly generation = generation;
+  private readonly key: string;
   private state: DraftState;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly listeners = new Set<() => void>();
 
   constructor(
-    private readonly key: string,
+    /** A session's id, or what a new session is for. */
+    place: string,
     /** Sends it; `told` or `fail` follows. */
     private readonly write: (write: Kept) => void,
   ) {
-    this.state = { ...NO_DRAFT, ...restored(key) };
+    // What one person typed in this tab is not another's, whoever signed in in between, and wherever.
+    this.key = `${KEPT}${personHere()}-${place}`;
+    this.state = { ...NO_DRAFT, ...restored(this.key) };
   }
 
   subscribe = (listener: () => void): (() => void) => {
@@ -108,7 +115,7 @@ function remember(key: string, { text, kept }: DraftState): void {
 
 /** The box for a new session, of one repository or of none. */
 function newBox(repository: string | undefined): DraftBox {
-  const box: DraftBox = new DraftBox(`greenroom-draft-new-${repository ?? ""}`, (write) => {
+  const box: DraftBox = new DraftBox(`new-${repository ?? ""}`, (write) => {
     api.writeNewDraft(repository, write).then(
       ({ draft, is_refused }) => box.told(draft, is_refused),
       () => box.fail(),
@@ -143,12 +150,13 @@ export function whenForgotten(act: () => void): void {
   onForget.add(act);
 }
 
-/** Another person may sign in: nothing that this one typed stays. */
+/** Another person may sign in: nothing that this one typed stays, nor a link that they followed. */
 export function forgetDrafts(): void {
   generation += 1;
   for (const act of onForget) act();
   newBoxes.clear();
-  for (const key of Object.keys(sessionStorage)) if (key.startsWith("greenroom-draft-")) sessionStorage.removeItem(key);
+  forgetShareSecret();
+  for (const key of Object.keys(sessionStorage)) if (key.startsWith(KEPT)) sessionStorage.removeItem(key);
 }
 
 async function readNewDraft(repository: string | undefined, box: DraftBox): Promise<void> {

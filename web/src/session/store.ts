@@ -2,7 +2,7 @@
  * One session as the page holds it: the folded state, the connection, and prompts on their way. Frames are folded once
  * per animation frame. Stores are shared by id and kept for a while, so that coming back shows the session at once.
  */
-import { api, ApiError, newKey } from "../api/client";
+import { api, ApiError, newKey, onUnauthorized } from "../api/client";
 import type { AttachmentRef, Command, Delivery, Entry, Frame, Opening, Presence, Readers } from "../api/types";
 import { Connection, type ConnectionState } from "./connection";
 import { DraftBox, whenForgotten } from "./draft";
@@ -57,7 +57,7 @@ export class SessionStore {
 
   constructor(id: string) {
     this.id = id;
-    this.draft = new DraftBox(`greenroom-draft-${id}`, (write) => this.connection?.send({ type: "draft", ...write }));
+    this.draft = new DraftBox(id, (write) => this.connection?.send({ type: "draft", ...write }));
     this.snapshot = { ...this.snapshot, state: initialState(id) };
   }
 
@@ -184,6 +184,7 @@ export class SessionStore {
       onState: (connection) => {
         if (connection.kind !== "live") this.draft.cutOff();
         this.publish({ connection, ...(connection.kind === "live" ? {} : NOBODY) });
+        if (connection.kind === "refused" && connection.problem.code === "not_signed_in") onUnauthorized();
       },
       // A refused upgrade says nothing in a browser: `GET` tells whether the person is signed out or the session gone.
       onFailure: () => void this.explainFailure(),

@@ -7,6 +7,7 @@ import { Link } from "@tanstack/react-router";
 import { useRef } from "react";
 import { api } from "../api/client";
 import { forgetDrafts } from "../session/draft";
+import { announce } from "../lib/person";
 import { setTheme, type Theme, useTheme } from "../lib/theme";
 import { Avatar, ErrorBox } from "./basics";
 import { Icon, type IconName } from "./icon";
@@ -26,6 +27,7 @@ export function AccountMenu({ person, isWide = false }: { person: { name: string
     // Loaded anew: nothing of what the person saw stays in this page.
     onSuccess: () => {
       forgetDrafts();
+      announce("");
       location.assign("/sign-in");
     },
   });

@@ -1,10 +1,12 @@
 /** The frame around every page: sidebar with sessions on wide screens, a top bar on narrow ones. */
 import { useQuery, useSuspenseQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { useEffect } from "react";
 import { meQuery, sessionsQuery } from "../api/queries";
 import { useHasNews } from "../api/reads";
 import { useSessionsStream } from "../api/sessions-stream";
 import type { SessionView } from "../api/types";
+import { comes } from "../lib/person";
 import { AccountMenu } from "./account-menu";
 import { Ago } from "./basics";
 import { Icon, type IconName, Mark } from "./icon";
@@ -19,6 +21,8 @@ const LINKS: { to: "/" | "/changes" | "/repositories"; label: string; icon: Icon
 
 export function AppFrame() {
   const { data } = useSuspenseQuery(meQuery);
+  // Asked again now and then: another program of this machine may have changed the cookie.
+  useEffect(() => comes(data.person.id), [data.person.id]);
   useSessionsStream();
   const isSession = useLocation({ select: (location) => location.pathname.startsWith("/sessions/") });
   return (

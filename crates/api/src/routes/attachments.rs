@@ -7,13 +7,15 @@ use crate::extract::{Caller, PathOf, QueryOf, content_length};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use greenroom_domain::attachment::{file_name, is_picture};
 use greenroom_domain::{Attachment, BlobDigest, SessionId};
 use greenroom_wire::{ArtifactView, ErrorBody};
-use http::HeaderMap;
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
+};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -148,6 +150,7 @@ pub(super) async fn artifacts(
     params(("id" = SessionId, Path), ("digest" = BlobDigest, Path), Named),
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The caller has it, by its `ETag`, and may still read it."),
         (status = 404, description = "`session_unknown`, `attachment_unknown`", body = ErrorBody),
     ))]
 pub(super) async fn blob(
@@ -155,21 +158,33 @@ pub(super) async fn blob(
     caller: Caller,
     PathOf((id, digest)): PathOf<(SessionId, BlobDigest)>,
     QueryOf(named): QueryOf<Named>,
+    asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let name = named.name()?;
+    // Also for who has it already: they may not be let in any more.
     let blob = state.app.blob(&caller.person, id, &digest).await?;
+    let etag = format!("\"{digest}\"");
+    let is_known = asked.get_all(IF_NONE_MATCH).iter().any(|known| names(known, &etag));
+    let etag = HeaderValue::try_from(etag).map_err(|_| invalid("The digest is no header."))?;
+    // The address is that of the bytes; who may read them is asked each time.
+    let kept = [(CACHE_CONTROL, HeaderValue::from_static("private, no-cache")), (ETAG, etag)];
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, kept).into_response());
+    }
     let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(blob.file), PIECE);
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type(blob.media_type));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.bytes));
     headers.insert(CONTENT_DISPOSITION, disposition(blob.media_type, &name));
-    // The address is that of the bytes.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600, immutable"));
-    if let Ok(etag) = HeaderValue::try_from(format!("\"{digest}\"")) {
-        headers.insert(ETAG, etag);
-    }
+    headers.extend(kept);
     Ok(response)
+}
+
+/// Whether one of the entity tags of `If-None-Match`, weak or not, is this one.
+fn names(known: &HeaderValue, etag: &str) -> bool {
+    let mut known = known.to_str().unwrap_or_default().split(',').map(str::trim);
+    known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }
 
 fn content_type(media_type: &'static str) -> HeaderValue {

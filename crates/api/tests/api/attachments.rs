@@ -47,6 +47,28 @@ async fn a_file_never_runs_as_a_page() {
 }
 
 #[tokio::test]
+async fn a_browser_keeps_a_file_and_asks_each_time_whether_it_may_show_it() {
+    let app = app();
+    let path = format!("/api/v1/sessions/{}/blobs/{}", session_id(), "1".repeat(64));
+    let response = app.send(by_token("GET", &path).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["cache-control"], "private, no-cache");
+    let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+    let again = async |known: &str| {
+        app.send(by_token("GET", &path).header("if-none-match", known).body(Body::empty()).unwrap()).await
+    };
+    for known in [etag.clone(), format!("\"other\", W/{etag}")] {
+        let response = again(&known).await;
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{known}");
+        assert_eq!(response.headers()["etag"], etag);
+        assert_eq!(response.headers()["cache-control"], "private, no-cache");
+        assert!(body_of(response).await.is_empty());
+    }
+    assert_eq!(again("\"other\"").await.status(), StatusCode::OK);
+    app.fake.shut_the_session();
+    assert_eq!(error_of(again(&etag).await).await.1.code, ErrorCode::NotAllowed);
+}
+
+#[tokio::test]
 async fn a_digest_is_a_digest_or_nothing_is_read() {
     let app = app();
     for digest in ["..%2F..%2Fsession.db", "x", &"A".repeat(64), &"3".repeat(63)] {

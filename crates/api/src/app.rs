@@ -4,7 +4,10 @@ use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, Us
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
-use greenroom_app::{Archived, BlobFile, ExportedSession, GitService, HookCall, RightsChanges, StatisticsRange, Upload};
+use greenroom_app::{
+    Archived, BlobFile, ExportedSession, GitService, HookCall, PreviewUse, RightsChanges, StatisticsRange,
+    Upload,
+};
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
@@ -286,8 +289,15 @@ impl UseCases for App {
         App::session_environment(self, caller, id).await
     }
 
-    async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>> {
-        Ok(Box::new(App::preview(self, caller, id, port).await?))
+    async fn preview(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        port: u16,
+        wanted: PreviewUse,
+    ) -> Result<(Box<dyn PreviewStream>, Right)> {
+        let (stream, right) = App::preview(self, caller, id, port, wanted).await?;
+        Ok((Box::new(stream), right))
     }
 
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView> {

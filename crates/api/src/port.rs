@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use greenroom_app::{
-    Archived, BlobFile, ExportedSession, GitService, HookCall, RightsChanges, SharedFrame, StatisticsRange, Upload,
+    Archived, BlobFile, ExportedSession, GitService, HookCall, PreviewUse, RightsChanges, SharedFrame,
+    StatisticsRange, Upload,
 };
 use greenroom_domain::quota::Quotas;
 use greenroom_domain::trace::TurnTrace;
@@ -169,8 +170,14 @@ pub trait UseCases: Send + Sync + 'static {
     ) -> Result<Vec<SearchHit>>;
     async fn statistics(&self, caller: &Person, range: StatisticsRange) -> Result<StatisticsView>;
     async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView>;
-    /// A connection to a port inside; `port_closed` when nothing listens there.
-    async fn preview(&self, caller: &Person, id: SessionId, port: u16) -> Result<Box<dyn PreviewStream>>;
+    /// A connection to a port inside, and the right that it rests on; `port_closed` when nothing listens there.
+    async fn preview(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        port: u16,
+        wanted: PreviewUse,
+    ) -> Result<(Box<dyn PreviewStream>, Right)>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
     async fn session_trace(

@@ -21,9 +21,11 @@ use crate::ApiState;
 use crate::error::not_signed_in;
 use crate::extract::Caller;
 use crate::layers::{Checks, authority_of, person_of};
+use crate::limits::address_of;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use greenroom_app::PreviewUse;
 use greenroom_domain::{ErrorCode, Problem, Right};
 use http::header::{CACHE_CONTROL, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE};
 use http::uri::Authority;
@@ -65,7 +67,11 @@ impl Visit {
         let address = self.address;
         let path = request.uri().path();
         let is_ours = path == OURS || path.strip_prefix(OURS).is_some_and(|rest| rest.starts_with('/'));
-        let answered = if is_ours { self.sign_in(&request) } else { self.proxied(request).await };
+        let answered = match self.state.limits.preview_address(address_of(&self.state.limits, &request)) {
+            Err(problem) => Err(problem),
+            Ok(()) if is_ours => self.sign_in(&request),
+            Ok(()) => self.proxied(request).await,
+        };
         answered.unwrap_or_else(|problem| page::of(&problem, address, &product, wants_page))
     }
 
@@ -109,14 +115,15 @@ impl Visit {
         let slot = self.state.preview_requests.enter(caller.person.id)?;
         // Before the right is asked for: what changes from here on ends the request, whatever it waits for.
         let of = Some((self.address.session, Right::View));
-        let standing = Checks::begin(self.state.clone(), &caller, of).standing();
-        let reached = self.state.app.preview(&caller.person, self.address.session, self.address.port);
-        let stream = tokio::time::timeout(CONNECT_TIME, reached).await.map_err(|_| {
+        let checks = Checks::begin(self.state.clone(), &caller, of);
+        let wanted = if only_reads(&request) { PreviewUse::Look } else { PreviewUse::Act };
+        let reached = self.state.app.preview(&caller.person, self.address.session, self.address.port, wanted);
+        let (stream, right) = tokio::time::timeout(CONNECT_TIME, reached).await.map_err(|_| {
             Problem::new(ErrorCode::Deadline, "The sandbox did not answer in time.")
                 .hint("Try again in a moment.")
         })??;
         let way = proxy::Way {
-            over: Box::pin(over::over(standing, self.state.shutdown.clone(), until)),
+            over: Box::pin(over::over(checks.needing(right).standing(), self.state.shutdown.clone(), until)),
             slot,
             host: self.host.clone(),
             is_secure: address::is_secure(&self.host, &self.state.settings),
@@ -132,15 +139,16 @@ impl Visit {
         let person = person_of(&self.state, &grant.caller.credential).await.map_err(|problem| {
             if problem.code == ErrorCode::NotSignedIn { closed_to_strangers() } else { problem }
         })?;
+        self.state.limits.previewer(person.id)?;
         let caller = Caller { person, credential: grant.caller.credential };
         Ok((Grant { caller, ..grant }, until))
     }
 
     /// What changes something comes from a preview of the same session, or from no page.
     fn refuse_foreign(&self, request: &Request) -> Result<(), Problem> {
-        let only_reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-            && !headers::is_socket(request.headers());
-        let Some(origin) = request.headers().get(ORIGIN).filter(|_| !only_reads) else { return Ok(()) };
+        let Some(origin) = request.headers().get(ORIGIN).filter(|_| !only_reads(request)) else {
+            return Ok(());
+        };
         let from = origin.to_str().ok().and_then(|text| text.split_once("://")?.1.parse().ok());
         let from = from.and_then(|host| address::parse(&host, &self.state.settings));
         if from.is_some_and(|from| from.session == self.address.session) {
@@ -148,6 +156,11 @@ impl Visit {
         }
         Err(Problem::new(ErrorCode::OriginRefused, "The request comes from a page of another origin."))
     }
+}
+
+fn only_reads(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        && !headers::is_socket(request.headers())
 }
 
 fn closed_to_strangers() -> Problem {

@@ -1,7 +1,7 @@
 //! Who may use which session, over a whole app: every use of a private one, and the life of a link.
 
-use crate::testing::{Bounds, World, until};
-use crate::{App, RightsOf};
+use crate::testing::{Bounds, SHOWN_PORT, SPOKEN_PORT, UNDECLARED_PORT, World, until};
+use crate::{App, PreviewUse, RightsOf, StatisticsRange};
 use greenroom_domain::{
     Command, Delivery, ErrorCode, Person, Problem, Right, Role, SessionId, SessionRole, ShareKind, TeamAccess,
 };
@@ -268,6 +268,54 @@ async fn who_may_only_look_leaves_no_receipt_and_what_they_did_before_is_answere
     let leave = Command::RemoveParticipant { person: place.ben.id };
     assert_eq!(submit(&place.ben, "m", leave.clone()).await, Ok(None));
     assert_eq!(submit(&place.ben, "m", leave).await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_somebody_does_in_private_is_in_nobodys_figures_but_theirs_and_admins() {
+    let place = Place::private().await;
+    place.command(&place.ada, prompt()).await.unwrap();
+    let prompts = async |by: &Person| {
+        let of_ada = StatisticsRange { person: Some("ada".parse().unwrap()), ..StatisticsRange::default() };
+        place.app().statistics(by, of_ada).await.unwrap().totals.prompts
+    };
+    until("it is counted", async || prompts(&place.ada).await == 1).await;
+    assert_eq!([prompts(&place.world.admin).await, prompts(&place.ben).await], [1, 0]);
+}
+
+/// Why a person is refused each way of seeing what is in the sandbox.
+async fn refusals(place: &Place, by: &Person) -> [Option<ErrorCode>; 6] {
+    let (app, id) = (place.app(), place.session);
+    let code = |problem: Problem| problem.code;
+    let preview = async |port, wanted| app.preview(by, id, port, wanted).await.err().map(code);
+    [
+        preview(SHOWN_PORT, PreviewUse::Look).await,
+        preview(SHOWN_PORT, PreviewUse::Act).await,
+        preview(SPOKEN_PORT, PreviewUse::Look).await,
+        preview(UNDECLARED_PORT, PreviewUse::Look).await,
+        app.session_diff(by, id).await.err().map(code),
+        app.session_blame(by, id, "a.txt").await.err().map(code),
+    ]
+}
+
+#[tokio::test]
+async fn whoever_only_looks_starts_no_sandbox_and_sees_of_one_that_runs_what_the_recipe_shows() {
+    let place = Place::private().await;
+    let link = place.link(&place.ada, ShareKind::View, None).await;
+    place.follow(&place.ben, &link).await.unwrap();
+    let no = Some(ErrorCode::NotAllowed);
+    assert_eq!(refusals(&place, &place.ben).await, [no; 6]);
+    let refused = place.app().session_diff(&place.ben, place.session).await.unwrap_err();
+    assert!(refused.message.contains("not running") && refused.hint.unwrap().contains("ada"));
+    assert_eq!(place.world.sandboxes.count().await, 0, "none was started");
+
+    // The fake's git says nothing, which is no diff and no blame.
+    let mute = Some(ErrorCode::SandboxFailed);
+    assert_eq!(refusals(&place, &place.ada).await, [None, None, None, None, mute, mute]);
+    assert_eq!(refusals(&place, &place.ben).await, [None, no, no, no, mute, mute]);
+    let rests_on = async |by: &Person| {
+        place.app().preview(by, place.session, SHOWN_PORT, PreviewUse::Look).await.unwrap().1
+    };
+    assert_eq!([rests_on(&place.ada).await, rests_on(&place.ben).await], [Right::Prompt, Right::View]);
 }
 
 #[tokio::test]

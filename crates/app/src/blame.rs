@@ -192,11 +192,12 @@ impl Inner {
 }
 
 impl App {
-    /// Whose prompts made each line of a file as it is now in the session's working tree.
+    /// Whose prompts made each line of a file as it is now in the session's working tree. Whoever only looks sees it while
+    /// the sandbox runs.
     pub async fn session_blame(&self, caller: &Person, id: SessionId, path: &str) -> Result<Blame> {
         let handle = self.open(caller, Right::View, id).await?;
         check_path(path)?;
-        let sandbox = self.inner.ensure_sandbox(&handle).await?;
+        let sandbox = self.sandbox_in_sight(&handle, caller).await?.sandbox();
         // A mark that is being made is waited for: its lines are somebody's.
         drop(self.inner.snapshots.track(id).marking.lock().await);
         let message = "What is not marked yet".to_owned();

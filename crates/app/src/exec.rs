@@ -94,17 +94,18 @@ impl App {
         }
     }
 
-    /// The working tree against the commit the session began at, new files included.
+    /// The working tree against the commit the session began at, new files included. Whoever only looks sees it while the
+    /// sandbox runs.
     pub async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>> {
         let handle = self.open(caller, Right::View, id).await?;
-        self.inner.ensure_sandbox(&handle).await?;
+        let sandbox = self.sandbox_in_sight(&handle, caller).await?.sandbox();
         let base = handle.state().await?.workspace.base_commit.ok_or_else(|| {
             Problem::new(ErrorCode::SandboxFailed, "The session's files are not ready yet.")
                 .hint("Try again shortly.")
         })?;
         let env = vec![("BASE".to_owned(), base.to_string())];
         let run = Shell { command: DIFF, env, timeout_ms: EXEC_DEADLINE_MS, output_limit: DIFF_LIMIT };
-        let result = self.inner.run_in_session(&handle, run).await?;
+        let result = self.inner.run_in(&sandbox, run).await?;
         match split_diff(&result.output).filter(|_| result.exit_code == Some(0)) {
             Some((counts, patches)) => {
                 let files = greenroom_forge::read_diff(counts.as_bytes(), patches, result.is_truncated);

@@ -63,6 +63,7 @@ pub use people::{FirstAdmin, WebSession};
 pub use policy::{SandboxPolicies, Trust};
 pub use pool::PoolLimits;
 pub use rights::{Rights, RightsChanges, RightsOf};
+pub use services::PreviewUse;
 pub use session_list::SessionsStream;
 pub use session_stream::FrameStream;
 pub use snapshots::SNAPSHOTS_KEPT;

@@ -51,8 +51,7 @@ impl Inner {
         if !self.snapshots.track(session.id()).begin() || *files != Files::Kept {
             return;
         }
-        let inherited =
-            state.origin.as_ref().and_then(greenroom_domain::state::Origin::inherited_until);
+        let inherited = state.origin.as_ref().and_then(greenroom_domain::state::Origin::inherited_until);
         let entries = match session.conversation().await {
             Ok(entries) => entries,
             Err(problem) => {

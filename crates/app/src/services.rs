@@ -6,6 +6,8 @@ mod health;
 mod supervise;
 mod views;
 
+pub use views::PreviewUse;
+
 use crate::Result;
 use greenroom_domain::event::ServicePhase;
 use greenroom_domain::{ErrorCode, Event, Problem};

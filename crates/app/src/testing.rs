@@ -34,6 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RUNTIME: &str = "test";
 const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
+/// What listens in each sandbox: a web server of the recipe, another service of it, and what it does not name.
+pub(crate) const SHOWN_PORT: u16 = 3000;
+pub(crate) const SPOKEN_PORT: u16 = 6379;
+pub(crate) const UNDECLARED_PORT: u16 = 9229;
+
 /// Sandboxes in memory whose claims can be held up.
 #[derive(Debug)]
 pub(crate) struct Gated {
@@ -45,10 +50,17 @@ pub(crate) struct Gated {
 impl Gated {
     fn new() -> Self {
         Self {
-            inside: FakeProvider::scripted(reply),
+            inside: [SHOWN_PORT, SPOKEN_PORT, UNDECLARED_PORT]
+                .into_iter()
+                .fold(FakeProvider::scripted(reply), |provider, port| provider.with_port(port, drop)),
             is_open: watch::Sender::new(true),
             claimed: Mutex::default(),
         }
+    }
+
+    /// Sandboxes that live, those of the pool included.
+    pub(crate) async fn count(&self) -> usize {
+        self.inside.list().await.unwrap().len()
     }
 
     /// Claims wait, or go on.
@@ -299,7 +311,7 @@ impl World {
             "version": 2, "id": id, "repository": row.id, "commit": commit, "branch": row.default_branch,
             "runtime_version": RUNTIME, "base_fingerprint": "", "base": {"kind": "host"}, "layers": [], "env": {},
             "egress_allow": [], "egress_ports": [], "secrets": [], "resources": {}, "steps": [], "services": [],
-            "instructions": {"agents_md": null, "skills": []}, "ports": [], "parts": [], "checks": [],
+            "instructions": {"agents_md": null, "skills": []}, "ports": [{"port": SHOWN_PORT, "name": "web", "is_http": true}, {"port": SPOKEN_PORT, "name": "cache", "is_http": false}], "parts": [], "checks": [],
             "reuse": {"environment": KEY, "clone": [], "checks": null, "caches": []}, 
             "created_at_ms": 1,
         }))

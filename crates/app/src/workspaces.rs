@@ -7,9 +7,11 @@
 pub(crate) mod claim;
 mod idle;
 mod reader;
+mod sight;
 pub(crate) mod sync;
 mod words;
 
+pub(crate) use sight::InSight;
 pub use words::problem_of_sandbox;
 pub(crate) use words::{phase, run};
 

@@ -142,7 +142,8 @@ impl Manifest {
         }
         let mut seen = HashSet::new();
         for member in &self.members {
-            let place = member.place().ok_or_else(|| damaged(format!("it names {:?}", short(&member.name))))?;
+            let place =
+                member.place().ok_or_else(|| damaged(format!("it names {:?}", short(&member.name))))?;
             if !seen.insert(&member.name) {
                 return Err(damaged(format!("it names {:?} twice", member.name)));
             }

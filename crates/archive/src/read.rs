@@ -59,7 +59,8 @@ pub fn read(from: impl Read, limits: Limits, into: &Path) -> Result<Unpacked> {
         Some(member) => member.map(Some).map_err(|error| unreadable(&error)),
         None => Ok(None),
     };
-    let first = next()?.filter(|first| &*first.path_bytes() == MANIFEST.as_bytes()).ok_or_else(no_manifest)?;
+    let first =
+        next()?.filter(|first| &*first.path_bytes() == MANIFEST.as_bytes()).ok_or_else(no_manifest)?;
     let size = first.header().entry_size().map_err(|error| unreadable(&error))?;
     if size > MANIFEST_LIMIT || first.header().entry_type() != EntryType::Regular {
         return Err(no_manifest());

@@ -117,10 +117,7 @@ impl Origin {
     }
 }
 
-pub(crate) fn inherited_until(
-    forked: Option<&ForkPoint>,
-    imported: Option<&ImportPoint>,
-) -> Option<TurnId> {
+pub(crate) fn inherited_until(forked: Option<&ForkPoint>, imported: Option<&ImportPoint>) -> Option<TurnId> {
     // What a fork of an import took over holds what was imported.
     forked.map(|point| point.turn).or_else(|| imported.and_then(|point| point.turn))
 }

@@ -220,7 +220,7 @@ fn created() -> Event {
         budget: Budget::default(),
         image: None,
         forked_from: None,
-            imported_from: None,
+        imported_from: None,
         team_access: Default::default(),
     }
 }

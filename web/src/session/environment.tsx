@@ -7,11 +7,13 @@ import type { PortView, ServicePhase, SessionEnvironment, SnapshotReason } from 
 import { bytes } from "../lib/format";
 import { Ago, Badge, Button, ErrorBox, ProblemBox } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
+import { useRights } from "./rights";
 import { denyText, phaseText } from "./say";
 import type { Denied, Service, SessionState } from "./state";
 
 export function Environment({ id, state }: { id: string; state: SessionState }) {
   const { data, error } = useQuery(sessionEnvironmentQuery(id));
+  const { mayPrompt } = useRights(id);
   return (
     <>
       <Part title="Sandbox">
@@ -19,7 +21,7 @@ export function Environment({ id, state }: { id: string; state: SessionState }) 
         <ErrorBox error={error} className="mt-2" />
       </Part>
       {data && <Services services={data.services} known={state.services} />}
-      {data && <Ports ports={data.ports} isRunning={data.is_running} />}
+      {data && <Ports ports={data.ports} isRunning={data.is_running} mayAct={mayPrompt} />}
       {state.denied.size > 0 && <DeniedHosts repository={state.repository} denied={[...state.denied.values()]} />}
       {data && <Snapshots environment={data} state={state} />}
     </>
@@ -93,9 +95,16 @@ function Services({ services, known }: { services: SessionEnvironment["services"
   );
 }
 
-function Ports({ ports, isRunning }: { ports: PortView[]; isRunning: boolean }) {
+/** `mayAct`: whoever only looks sees the pages of the recipe's ports while the sandbox runs. */
+function Ports({ ports, isRunning, mayAct }: { ports: PortView[]; isRunning: boolean; mayAct: boolean }) {
+  const isOpen = (port: PortView) => mayAct || (isRunning && Boolean(port.name));
   return (
     <Part title="Previews">
+      {!mayAct && ports.length > 0 && (
+        <p className="mb-2 text-ink-2">
+          {isRunning ? "You can look at the pages of named ports, but not send anything to them." : "The sandbox is not running. Only who takes part in this session can start it."}
+        </p>
+      )}
       {ports.length === 0 ? (
         <p className="text-ink-2">{isRunning ? "Nothing listens on a port. A server that the agent starts appears here." : "None declared. Ports appear here while the sandbox runs."}</p>
       ) : (
@@ -109,9 +118,11 @@ function Ports({ ports, isRunning }: { ports: PortView[]; isRunning: boolean }) 
                   {port.is_listening ? <span className="text-accent">listening</span> : "nothing listens yet"}
                 </span>
               </span>
-              <a href={port.url} target="_blank" rel="noopener" aria-label={`Open ${port.name ?? `port ${port.port}`} in a new tab`} className="inline-flex min-h-10 items-center gap-2 rounded-[10px] border border-line-strong px-3.5 hover:bg-raised">
-                <Icon name="open" className="size-[18px]" /> Open
-              </a>
+              {isOpen(port) && (
+                <a href={port.url} target="_blank" rel="noopener" aria-label={`Open ${port.name ?? `port ${port.port}`} in a new tab`} className="inline-flex min-h-10 items-center gap-2 rounded-[10px] border border-line-strong px-3.5 hover:bg-raised">
+                  <Icon name="open" className="size-[18px]" /> Open
+                </a>
+              )}
             </li>
           ))}
         </ul>

@@ -54,8 +54,7 @@ pub(crate) async fn know_address(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
-    let address = forwarded(&state.limits, peer, request.headers());
+    let address = address_of(&state.limits, &request);
     request.extensions_mut().insert(ClientAddress(address));
     // Whoever looks whether the server lives is not to be told that it is busy.
     let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
@@ -63,6 +62,12 @@ pub(crate) async fn know_address(
         Err(problem) if !is_probe => crate::error::ApiError(problem).into_response(),
         _ => next.run(request).await,
     }
+}
+
+/// Where a request comes from.
+pub(crate) fn address_of(limits: &Limits, request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    forwarded(limits, peer, request.headers())
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! An application with two people and sessions whose streams the test writes; and a server around it.
 
+use crate::inside::Inside;
 use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
@@ -8,8 +9,8 @@ use greenroom_api::{
     UseCases, WebSession, metrics_router, router, serve,
 };
 use greenroom_app::{
-    Archived, BlobFile, ExportedSession, GitService, HookCall, Rights, RightsChanges, RightsOf, SharedFrame, StatisticsRange,
-    Upload,
+    Archived, BlobFile, ExportedSession, GitService, HookCall, PreviewUse, Rights, RightsChanges, RightsOf,
+    SharedFrame, StatisticsRange, Upload,
 };
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{
@@ -18,7 +19,6 @@ use greenroom_domain::{
 };
 use greenroom_telemetry::{Gauges, Telemetry};
 use greenroom_wire::*;
-use crate::inside::Inside;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::net::SocketAddr;
@@ -156,7 +156,7 @@ fn session_view(id: SessionId) -> SessionView {
         usage: greenroom_domain::money::Usage::default(),
         change: None,
         forked_from: None,
-            imported_from: None,
+        imported_from: None,
         head_seq: PAST,
         news_seq: PAST,
         created_at_ms: 1,
@@ -395,9 +395,20 @@ impl UseCases for Fake {
             disk_bytes: None,
         })
     }
-    async fn preview(&self, _: &Person, _: SessionId, port: u16) -> Result<Box<dyn PreviewStream>> {
-        let stream = crate::inside::connect(port, &self.inside).ok_or_else(|| problem(ErrorCode::PortClosed))?;
-        Ok(Box::new(stream))
+    async fn preview(
+        &self,
+        caller: &Person,
+        _: SessionId,
+        port: u16,
+        wanted: PreviewUse,
+    ) -> Result<(Box<dyn PreviewStream>, Right)> {
+        let right = if caller.role == Role::Viewer { Right::View } else { Right::Prompt };
+        if (right, wanted) == (Right::View, PreviewUse::Act) {
+            return Err(problem(ErrorCode::NotAllowed));
+        }
+        let stream =
+            crate::inside::connect(port, &self.inside).ok_or_else(|| problem(ErrorCode::PortClosed))?;
+        Ok((Box::new(stream), right))
     }
     async fn session(&self, _: &Person, id: SessionId) -> Result<SessionView> {
         match id == session_id() {
@@ -557,7 +568,8 @@ impl UseCases for Fake {
         Err(problem(ErrorCode::ArchiveDamaged))
     }
     /// Its bytes are always a page.
-    async fn blob(&self, _: &Person, _: SessionId, digest: &BlobDigest) -> Result<BlobFile> {
+    async fn blob(&self, caller: &Person, id: SessionId, digest: &BlobDigest) -> Result<BlobFile> {
+        self.session(caller, id).await?;
         let media_type = match &digest.as_str()[..1] {
             "1" => "image/png",
             "2" => "text/plain",

@@ -1,8 +1,9 @@
 //! Previews over real connections: a web server behind the fake application's byte stream, browsers in front.
 
-use crate::fake::{BEARER, COOKIE, OWN_ORIGIN, TestServer, body_of, server};
+use crate::fake::{BEARER, COOKIE, OWN_ORIGIN, TestServer, body_of, server, server_limited_by};
 use axum::body::Body;
 use futures::{FutureExt, SinkExt, StreamExt};
+use greenroom_api::RateLimits;
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::sync::atomic::Ordering;
@@ -122,8 +123,10 @@ async fn a_web_socket_reaches_the_program_and_echoes() {
     while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("it ends with the server") {}
 }
 
-type Handshake =
-    tungstenite::Result<(tokio_tungstenite::WebSocketStream<TcpStream>, tungstenite::handshake::client::Response)>;
+type Handshake = tungstenite::Result<(
+    tokio_tungstenite::WebSocketStream<TcpStream>,
+    tungstenite::handshake::client::Response,
+)>;
 
 /// A WebSocket of the page itself, to a program that has not answered yet.
 async fn waiting(server: &TestServer) -> tokio::task::JoinHandle<Handshake> {
@@ -133,7 +136,8 @@ async fn waiting(server: &TestServer) -> tokio::task::JoinHandle<Handshake> {
     request.headers_mut().insert("cookie", cookie.parse().unwrap());
     request.headers_mut().insert("origin", format!("http://{host}").parse().unwrap());
     let stream = TcpStream::connect(server.address).await.unwrap();
-    let handshake = tokio::spawn(tokio_tungstenite::client_async(request, stream).map(|made| made.map_err(Into::into)));
+    let handshake =
+        tokio::spawn(tokio_tungstenite::client_async(request, stream).map(|made| made.map_err(Into::into)));
     timeout(PATIENCE, server.fake.inside.asked.acquire()).await.unwrap().unwrap().forget();
     handshake
 }
@@ -189,6 +193,54 @@ async fn a_stream_asks_now_and_then_even_when_nobody_told_it() {
     server.fake.shut_the_session_silently();
     tokio::time::pause();
     while timeout(Duration::from_secs(600), chunks.next()).await.expect("it ends").is_some() {}
+}
+
+#[tokio::test]
+async fn whoever_may_only_look_gets_pages_and_sends_nothing() {
+    let server = server().await;
+    let cookie = signed_in(&server, 3000).await;
+    server.fake.demote();
+    assert_eq!(got(&server, 3000, &cookie, "/hello").await.status(), StatusCode::OK);
+    let origin = format!("http://{}", preview_host(&server, 3000));
+    for method in ["POST", "PUT", "PATCH", "DELETE", "PROPFIND"] {
+        let sent = at(&server, 3000, method, "/echo").header("cookie", &cookie).header("origin", &origin);
+        let response = send(&server, sent.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method}");
+        assert!(text_of(response).await.contains("\"not_allowed\""), "{method}");
+    }
+    let socket = at(&server, 3000, "GET", "/socket").header("cookie", &cookie).header("origin", &origin);
+    let socket = socket.header("connection", "upgrade").header("upgrade", "WebSocket");
+    let response = send(&server, socket.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_tunnel_of_somebody_who_may_only_look_from_now_on_ends() {
+    let server = server().await;
+    let handshake = waiting(&server).await;
+    server.fake.inside.may_answer.add_permits(1);
+    let (mut socket, _) = timeout(PATIENCE, handshake).await.unwrap().unwrap().unwrap();
+    server.fake.demote();
+    while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("it ends") {}
+}
+
+/// Previews have five times the rate, a quarter of it at once.
+#[tokio::test]
+async fn a_person_and_an_address_ask_previews_so_often_and_no_oftener() {
+    let person = RateLimits { person_per_minute: 4, ..RateLimits::NONE };
+    let address = RateLimits { address_per_minute: 4, ..RateLimits::NONE };
+    // The address has asked once to sign in.
+    for (rates, at_once) in [(person, 5), (address, 4)] {
+        let server = server_limited_by(rates).await;
+        let cookie = signed_in(&server, 3000).await;
+        for _ in 0..at_once {
+            assert_eq!(got(&server, 3000, &cookie, "/hello").await.status(), StatusCode::OK);
+        }
+        let refused = got(&server, 3000, &cookie, "/hello").await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{rates:?}");
+        assert!(refused.headers().contains_key("retry-after"));
+        assert!(text_of(refused).await.contains("\"too_many_requests\""));
+    }
 }
 
 #[tokio::test]

@@ -105,7 +105,11 @@ fn check_prompt(text: &str) -> Result<(), Problem> {
 fn check_person(author: &Author) -> Result<(), Problem> {
     let is_line = |text: &str| text.chars().count() <= NAME_LIMIT && !text.chars().any(char::is_control);
     let is_address = is_line(&author.email) && !author.email.contains(['<', '>', ' ']);
-    if author.name.trim().is_empty() || !is_line(&author.name) || author.name.contains(['<', '>']) || !is_address {
+    if author.name.trim().is_empty()
+        || !is_line(&author.name)
+        || author.name.contains(['<', '>'])
+        || !is_address
+    {
         return Err(super::damaged("an author in its log has no name or address that a person can have"));
     }
     Ok(())

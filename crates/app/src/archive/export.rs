@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn a_file_is_called_as_the_session_is() {
         let session = SessionId::from_parts(1, 1);
-        assert_eq!(file_name("Fix: the ../parser, für Jürgen", session), "fix-the-parser-für-jürgen.greenroom");
+        assert_eq!(
+            file_name("Fix: the ../parser, für Jürgen", session),
+            "fix-the-parser-für-jürgen.greenroom"
+        );
         assert_eq!(file_name("…", session), format!("{session}.greenroom"));
     }
 }

@@ -46,22 +46,18 @@ impl App {
         let scope = format!("import-session/{}", caller.id);
         let now_ms = self.inner.now_ms();
         let key = key.as_str().to_owned();
-        let session = match self
-            .inner
-            .directory
-            .remember(scope, key, digest, fresh.to_string(), now_ms)
-            .await?
-        {
-            Remembered::New => fresh,
-            Remembered::Same(known) => known.parse().map_err(|_| unknown_session())?,
-            Remembered::Different => {
-                return Err(Problem::new(
-                    ErrorCode::KeyReused,
-                    "This idempotency key was used for another import.",
-                )
-                .hint("Make a new key for every new session."));
-            }
-        };
+        let session =
+            match self.inner.directory.remember(scope, key, digest, fresh.to_string(), now_ms).await? {
+                Remembered::New => fresh,
+                Remembered::Same(known) => known.parse().map_err(|_| unknown_session())?,
+                Remembered::Different => {
+                    return Err(Problem::new(
+                        ErrorCode::KeyReused,
+                        "This idempotency key was used for another import.",
+                    )
+                    .hint("Make a new key for every new session."));
+                }
+            };
         // The same key twice at once makes one session.
         let track = self.inner.snapshots.track(session);
         let made = {
@@ -160,7 +156,10 @@ impl Inner {
         let made: Result<SessionView> = made.await;
         // The session itself says whether it is there: after its creation nothing is undone.
         let is_missing = async || {
-            self.sessions().head_seq(session).await.is_err_and(|problem| problem.code == ErrorCode::SessionUnknown)
+            self.sessions()
+                .head_seq(session)
+                .await
+                .is_err_and(|problem| problem.code == ErrorCode::SessionUnknown)
         };
         if made.is_err() && is_missing().await {
             self.session_is_gone(session);
@@ -183,12 +182,14 @@ impl Inner {
         if !there.is_subset(&named) {
             return Err(damaged("it holds a file that its log does not name"));
         }
-        let is_absent = |digest: &&BlobDigest| !there.contains(digest) && !unpacked.manifest.missing.contains(digest);
+        let is_absent =
+            |digest: &&BlobDigest| !there.contains(digest) && !unpacked.manifest.missing.contains(digest);
         if named.iter().any(|digest| is_absent(&digest)) {
             return Err(damaged("its log names a file that it does not hold"));
         }
         let members = &unpacked.manifest.members;
-        let bytes = members.iter().filter(|member| member.digest().is_some()).map(|member| member.bytes).sum();
+        let bytes =
+            members.iter().filter(|member| member.digest().is_some()).map(|member| member.bytes).sum();
         if bytes > 0 {
             self.expect_file(caller.id, bytes).await?;
         }
@@ -253,18 +254,17 @@ impl Inner {
             team_access,
         };
         events.insert(0, created);
-        let work = work.map(|work| greenroom_forge::Work { head: work.head.clone(), base: work.base.clone() });
+        let work =
+            work.map(|work| greenroom_forge::Work { head: work.head.clone(), base: work.base.clone() });
         Ok(Prepared { events, work })
     }
 
     /// Those of the manifest whom this installation knows by the same login.
     async fn acquaintances(&self, manifest: &Manifest) -> Result<Acquaintances<'_>> {
         let here = self.directory.people().await?;
-        let by_login: HashMap<_, _> =
-            here.into_iter().map(|person| (person.login.clone(), person)).collect();
+        let by_login: HashMap<_, _> = here.into_iter().map(|person| (person.login.clone(), person)).collect();
         let known = manifest.people.iter();
-        let known =
-            known.filter_map(|known| Some((known.id, by_login.get(&known.login)?.clone()))).collect();
+        let known = known.filter_map(|known| Some((known.id, by_login.get(&known.login)?.clone()))).collect();
         Ok(Acquaintances { app: self, known, strangers: HashMap::new() })
     }
 }

@@ -98,7 +98,13 @@ async fn exported(world: &World, by: &Person, session: SessionId) -> Vec<u8> {
     archive
 }
 
-async fn import(world: &World, by: &Person, n: usize, to: Option<&str>, archive: &[u8]) -> Result<SessionView> {
+async fn import(
+    world: &World,
+    by: &Person,
+    n: usize,
+    to: Option<&str>,
+    archive: &[u8],
+) -> Result<SessionView> {
     let to: Option<RepositoryName> = to.map(|name| name.parse().unwrap());
     let upload: Upload = Box::new(Cursor::new(archive.to_vec()));
     world.app.import_session(by, &key(n), to.as_ref(), upload).await
@@ -181,7 +187,8 @@ async fn no_secret_leaves_with_a_session() {
     world.app.add_secret(&world.admin, &row.name, secret).await.unwrap();
     let link: CreateShareLink = serde_json::from_value(serde_json::json!({ "kind": "view" })).unwrap();
     let link = world.app.create_share_link(&world.admin, session, link).await.unwrap();
-    let typed: WriteDraft = serde_json::from_value(serde_json::json!({ "text": draft, "revision": 0 })).unwrap();
+    let typed: WriteDraft =
+        serde_json::from_value(serde_json::json!({ "text": draft, "revision": 0 })).unwrap();
     world.app.write_draft(&world.admin, Some(session), None, typed).await.unwrap();
     let plain = zstd_of(&exported(&world, &world.admin, session).await);
     assert!(plain.contains("prompt 1") && plain.contains("carl"), "the scan sees what is there");
@@ -203,15 +210,19 @@ async fn people_are_known_by_login_and_strangers_stay_names_without_a_right() {
     let (away, _) = world("sample").await;
     let (her, dora) = (away.member("ann").await, away.member("dora").await);
     // A file can claim any id: Dora's does not become hers.
-    let forged = changed(&archive, |_| {}, |entries| {
-        for entry in entries {
-            if let Event::PromptAccepted { author, .. } = &mut entry.event
-                && author.name == "carl"
-            {
-                author.on_behalf_of = dora.id;
+    let forged = changed(
+        &archive,
+        |_| {},
+        |entries| {
+            for entry in entries {
+                if let Event::PromptAccepted { author, .. } = &mut entry.event
+                    && author.name == "carl"
+                {
+                    author.on_behalf_of = dora.id;
+                }
             }
-        }
-    });
+        },
+    );
     let made = import(&away, &away.admin, 1, None, &forged).await.unwrap();
     let state = away.inner().sessions().get(made.id).await.unwrap().state().await.unwrap();
     let [first, second] = state.prompters.as_slice() else { panic!("{:?}", state.prompters) };
@@ -262,13 +273,17 @@ async fn what_is_refused_leaves_nothing_behind() {
     let refused = async |n, to, archive: &[u8]| code(import(&away, &away.admin, n, to, archive).await).await;
     assert_eq!(refused(1, None, &archive).await, ErrorCode::RepositoryUnknown);
     assert_eq!(refused(2, Some("other"), &archive[..archive.len() - 9]).await, ErrorCode::ArchiveDamaged);
-    let nameless = changed(&archive, |_| {}, |entries| {
-        for entry in entries {
-            if let Event::PromptAccepted { author, .. } = &mut entry.event {
-                author.email = "x>\nCo-authored-by: y".into();
+    let nameless = changed(
+        &archive,
+        |_| {},
+        |entries| {
+            for entry in entries {
+                if let Event::PromptAccepted { author, .. } = &mut entry.event {
+                    author.email = "x>\nCo-authored-by: y".into();
+                }
             }
-        }
-    });
+        },
+    );
     assert_eq!(refused(3, Some("other"), &nameless).await, ErrorCode::ArchiveDamaged);
     let unnamed = changed(&archive, |_| {}, |entries| entries.truncate(1));
     assert_eq!(refused(4, Some("other"), &unnamed).await, ErrorCode::ArchiveDamaged);
@@ -300,7 +315,8 @@ async fn a_crash_between_the_branch_and_the_session_leaves_neither() {
     let id = SessionId::from_parts(9, 9);
     // As far as an import is then.
     unfinished::note(world.data.path(), id, row.id).unwrap();
-    let work = greenroom_forge::Work { head: head.parse().unwrap(), base: unpacked.manifest.work.unwrap().base };
+    let work =
+        greenroom_forge::Work { head: head.parse().unwrap(), base: unpacked.manifest.work.unwrap().base };
     let bundle = directory.path().join("bundle");
     let branch = unfinished::branch_of(id);
     inner.forge.take_bundle(row.id, &branch, &work, world.admin.id, &bundle).await.unwrap();
@@ -331,14 +347,18 @@ async fn a_file_is_what_its_bytes_are_whatever_the_log_says() {
     }
     world.inner().sessions().get(session).await.unwrap().record(events).await.unwrap();
     let archive = exported(&world, &world.admin, session).await;
-    let lying = changed(&archive, |_| {}, |entries| {
-        for entry in entries {
-            if let Event::PromptAccepted { attachments, .. } = &mut entry.event {
-                attachments[0].media_type = "image/png".into();
-                attachments[0].name = "../../a.html".into();
+    let lying = changed(
+        &archive,
+        |_| {},
+        |entries| {
+            for entry in entries {
+                if let Event::PromptAccepted { attachments, .. } = &mut entry.event {
+                    attachments[0].media_type = "image/png".into();
+                    attachments[0].name = "../../a.html".into();
+                }
             }
-        }
-    });
+        },
+    );
     let made = import(&world, &world.admin, 1, None, &lying).await.unwrap();
     assert_eq!(crate::attachments::files_of(&world.log(made.id).await), [file]);
 }
@@ -372,12 +392,8 @@ fn state_of(carried: &Carried) -> SessionState {
 #[test]
 fn a_turn_that_ran_is_shown_as_far_as_it_came_and_nothing_waits_or_runs() {
     let carl = || author(2, "carl");
-    let running = Event::ToolStarted {
-        turn: turn(2),
-        call: "c".into(),
-        name: "bash".into(),
-        title: "rm -rf".into(),
-    };
+    let running =
+        Event::ToolStarted { turn: turn(2), call: "c".into(), name: "bash".into(), title: "rm -rf".into() };
     let [waits, _] = prompted(3, carl());
     let log = [&prompted(1, carl())[..], &answered(1), &prompted(2, carl()), &[running, waits]].concat();
     let carried = taken(log).unwrap();

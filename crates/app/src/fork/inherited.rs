@@ -13,7 +13,8 @@ pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
     // The turn's own mark is made beside its end, and is in its snapshot.
     let is_its_mark = |entry: &&Entry| matches!(&entry.event, Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. } if *turn == last);
     // Whoever ran commands since may be in the snapshot too: it can be newer than the turn's end.
-    let is_of_files = |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
+    let is_of_files =
+        |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
     let mut events = conversation(entries);
     events.extend(later.iter().filter(is_of_files).map(|entry| entry.event.clone()));
     Some(events)

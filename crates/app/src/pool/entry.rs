@@ -128,7 +128,8 @@ impl Inner {
             if head == *warm.commit() {
                 return Ok(warm);
             }
-            let to = SyncTo { from: warm.commit(), head: &head, base: branch, branch: None, is_of_base: true };
+            let to =
+                SyncTo { from: warm.commit(), head: &head, base: branch, branch: None, is_of_base: true };
             let landed = bring(&warm.sandbox, &warm.manifest, &warm.services, &to).await?;
             warm.landing = warm.landing.then(landed);
         }

@@ -1,6 +1,7 @@
 //! What people see of a session's surroundings, and the way to its ports.
 
 use super::Services;
+use crate::workspaces::InSight;
 use crate::{App, Result};
 use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
 use greenroom_image::ImageManifest;
@@ -57,17 +58,48 @@ impl App {
         })
     }
 
-    /// A connection to a port inside, for a preview. Starts the sandbox when there is none.
+    /// A connection to a port inside, for a preview, and the right that it rests on. Whoever takes part in the session does
+    /// anything at any port, and starts the sandbox when there is none; whoever only looks, looks at a port of the recipe
+    /// while the sandbox runs.
     pub async fn preview(
         &self,
         caller: &Person,
         session: SessionId,
         port: u16,
-    ) -> Result<Box<dyn SandboxStream>> {
+        wanted: PreviewUse,
+    ) -> Result<(Box<dyn SandboxStream>, Right)> {
         let handle = self.open(caller, Right::View, session).await?;
-        let sandbox = self.inner.ensure_sandbox(&handle).await?;
-        sandbox.connect(port).await.map_err(|error| unreached(port, error))
+        let (sandbox, right) = match self.sandbox_in_sight(&handle, caller).await? {
+            InSight::Own(sandbox) => (sandbox, Right::Prompt),
+            InSight::Shown(ready, refusal) => {
+                // What speaks something else could take a request for a command.
+                let is_shown =
+                    ready.manifest.ports.iter().any(|declared| declared.port == port && declared.is_http);
+                if wanted != PreviewUse::Look {
+                    let message = "You can look at this preview, but not send anything to it.";
+                    return Err(Problem { message: message.into(), ..refusal });
+                }
+                if !is_shown {
+                    let message = format!(
+                        "Port {port} is none that the recipe shows: only who takes part in this session can open it."
+                    );
+                    return Err(Problem { message, ..refusal });
+                }
+                (ready.sandbox, Right::View)
+            }
+        };
+        let stream = sandbox.connect(port).await.map_err(|error| unreached(port, error))?;
+        Ok((stream, right))
     }
+}
+
+/// What a request to a preview may do inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreviewUse {
+    /// It reads.
+    Look,
+    /// It sends something, or opens a way on which both sides can.
+    Act,
 }
 
 fn unreached(port: u16, error: Error) -> Problem {

@@ -106,8 +106,7 @@ impl LocalForge {
 
 /// Where two histories part; `None`: they have nothing in common, or one is not here.
 async fn common(repository: &Path, one: &CommitHash, other: &CommitHash) -> Result<Option<CommitHash>> {
-    let output =
-        Git::at(repository).args(["merge-base", &one.to_string(), &other.to_string()]).run().await?;
+    let output = Git::at(repository).args(["merge-base", &one.to_string(), &other.to_string()]).run().await?;
     Ok(output.status.success().then(|| output.text().parse().ok()).flatten())
 }
 

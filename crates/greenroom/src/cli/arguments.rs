@@ -3,7 +3,8 @@
 use super::sharing::{People, Share};
 use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{
-    BranchName, ChangeId, CommandId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role, SessionId, TurnId,
+    BranchName, ChangeId, CommandId, ExchangeName, ImageId, LoginName, PromptId, RepositoryName, Role,
+    SessionId, TurnId,
 };
 use greenroom_wire::{ModelEffort, ModelProvider};
 use std::path::PathBuf;

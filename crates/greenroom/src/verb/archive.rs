@@ -71,7 +71,10 @@ pub(super) async fn import(
     key: Option<CommandId>,
 ) -> Result<Exit, Failure> {
     let unreadable = |error: std::io::Error| {
-        Failure::usage(format!("{} cannot be read: {error}.", path.display()), "Name a file that you may read.")
+        Failure::usage(
+            format!("{} cannot be read: {error}.", path.display()),
+            "Name a file that you may read.",
+        )
     };
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let facts = file.metadata().await.map_err(unreadable)?;

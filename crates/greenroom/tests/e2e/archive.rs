@@ -1,6 +1,8 @@
 //! A session leaves one installation as a file and goes on in another, with other people.
 
-use crate::support::{Model, NO_STEPS, Server, assert_problem, bash, call, git, outcomes, path_text, repository};
+use crate::support::{
+    Model, NO_STEPS, Server, assert_problem, bash, call, git, outcomes, path_text, repository,
+};
 use greenroom_client::new_key;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::{Command, Entry, Event, SessionId};
@@ -68,8 +70,7 @@ fn a_session_goes_on_in_another_installation_with_its_conversation_files_and_com
     let (ann, carl) = (home.member("ann"), home.member("carl"));
     let note = here.path().join("note.txt");
     std::fs::write(&note, NOTE).unwrap();
-    let started =
-        home.json_as(&ann, &["run", "sample", "propose", "--detach", "--attach", path_text(&note)]);
+    let started = home.json_as(&ann, &["run", "sample", "propose", "--detach", "--attach", path_text(&note)]);
     let session: SessionId = started["id"].as_str().unwrap().parse().unwrap();
     home.settled(session);
     let log = prompt(&home, &carl, session, "thanks");
@@ -113,7 +114,12 @@ fn a_session_goes_on_in_another_installation_with_its_conversation_files_and_com
 
     // A further prompt finds the files as they were proposed, on a branch of its own.
     let asked = model.wait_for_requests(0).len();
-    let log = prompt(&away, &dora, id, "run cat b.txt /attachments/*/note.txt; git status -sb; git log --format=%s");
+    let log = prompt(
+        &away,
+        &dora,
+        id,
+        "run cat b.txt /attachments/*/note.txt; git status -sb; git log --format=%s",
+    );
     let request = model.wait_for_requests(asked + 1)[asked].json()["messages"].to_string();
     assert!(request.contains("propose") && request.contains("thanks") && request.contains(NOTE), "{request}");
     let shown = conversation(&log).join("\n");
@@ -127,7 +133,10 @@ fn a_session_goes_on_in_another_installation_with_its_conversation_files_and_com
     assert_eq!(more["work"], said["work"]);
     let blobs = |manifest: &Value| {
         let members = manifest["members"].as_array().unwrap().clone();
-        members.into_iter().filter(|member| member["name"].as_str().unwrap().starts_with("blobs/")).collect::<Vec<_>>()
+        members
+            .into_iter()
+            .filter(|member| member["name"].as_str().unwrap().starts_with("blobs/"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(blobs(&more), blobs(&said));
     let statistics = away.json(&["statistics", "--by", "person"]);

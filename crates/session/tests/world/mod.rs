@@ -121,7 +121,7 @@ pub(crate) fn created() -> Event {
         budget: Budget::default(),
         image: None,
         forked_from: None,
-            imported_from: None,
+        imported_from: None,
         team_access: Default::default(),
     }
 }

@@ -150,7 +150,7 @@ impl Place {
             ),
             ("diff", app.session_diff(by, id).await.err()),
             ("blame", app.session_blame(by, id, "a.txt").await.err()),
-            ("preview", app.preview(by, id, 80).await.err()),
+            ("preview", app.preview(by, id, 80, PreviewUse::Look).await.err()),
             ("outbox", app.session_outbox(by, id).await.err()),
             ("fork", self.fork_of(by, id).await.err()),
             ("delete", app.delete_session(by, id).await.err()),

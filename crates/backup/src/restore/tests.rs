@@ -83,8 +83,14 @@ async fn known(data: &Path) -> Directory {
 }
 
 async fn figures(directory: &Directory) -> Figures {
-    let query =
-        StatisticsQuery { from_ms: 0, until_ms: 100, repository: None, person: None, by: Grouping::Day };
+    let query = StatisticsQuery {
+        from_ms: 0,
+        until_ms: 100,
+        repository: None,
+        person: None,
+        by: Grouping::Day,
+        onlooker: None,
+    };
     directory.statistics(query).await.unwrap().totals
 }
 

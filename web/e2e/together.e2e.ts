@@ -2,29 +2,19 @@
  * One session and four clients at once: two browsers, the command line and a bare WebSocket. A prompt from each, another
  * order, a network that is cut, a server that is killed and started again, a stop: all of them end up with the same.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { model, type Model } from "./world/model";
+import { type Installation, installation } from "./world/installation";
 import { network, type Network } from "./world/network";
-import { expectComplaint, PASSWORD, visitor } from "./world/people";
-import { PROGRAM, run, type Running, withoutModels } from "./world/program";
-import { farmShop, makeRepository } from "./world/repositories";
+import { expectComplaint } from "./world/people";
+import { PROGRAM } from "./world/program";
+import { farmShop } from "./world/repositories";
 import { shoot } from "./world/shots";
 import { type Entry, listen, type Listener } from "./world/socket";
 
-const AT = /^Greenroom is at (\S+)$/;
-const source = mkdtempSync(join(tmpdir(), "greenroom-e2e-source-"));
-let scribe: Model;
-let server: Running;
-let words: string[];
-let origin: string;
-let token: string;
+let server: Installation;
 let net: Network;
 let ada: Page;
 let ben: Page;
@@ -36,17 +26,11 @@ const printed: Entry[] = [];
 const heard: Entry[] = [];
 
 beforeAll(async () => {
-  scribe = await model();
-  words = ["serve", "--listen", `127.0.0.1:${await freePort()}`];
-  server = await run(words, AT);
-  origin = AT.exec(server.lines.find((line) => AT.test(line)) ?? "")?.[1] ?? "";
-  token = localToken();
-  net = await network(origin);
-  makeRepository(source, farmShop({ ticks: 1, pauseMs: 1 }));
-  greenroom("model", "add", "scribe", "--provider", "openai_chat", "--model", "scribe", "--base-url", scribe.baseUrl, "--no-key");
-  greenroom("repository", "add", "meadow", source, "--wait");
-  ada = await member("Ada Appleton", "ada", net.address);
-  ben = await member("Ben Birnbaum", "ben");
+  server = await installation();
+  net = await network(server.origin);
+  server.addRepository("meadow", farmShop({ ticks: 1, pauseMs: 1 }));
+  ada = await server.person("Ada Appleton", "ada", { proxy: net.address });
+  ben = await server.person("Ben Birnbaum", "ben");
 }, 120_000);
 
 afterAll(async () => {
@@ -54,44 +38,10 @@ afterAll(async () => {
   socket?.close();
   net?.close();
   await server?.end();
-  scribe?.close();
-  rmSync(source, { recursive: true, force: true });
 });
 
-/** Of this machine's own user, an admin; another one after every start. */
-const localToken = () => readFileSync(join(server.data, "run", "local-token"), "utf8").trim();
-
-/** A port that nobody listens on: the server comes back to the same one. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
-
-const environment = () => ({ ...withoutModels(), GREENROOM_DATA: server.data, GREENROOM_SERVER: origin, NO_COLOR: "1" });
-const greenroom = (...words: string[]) => execFileSync(PROGRAM, words, { env: environment(), encoding: "utf8", stdio: "pipe", timeout: 60_000 });
-
-async function api(path: string, body?: unknown) {
-  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-  const response = await fetch(`${origin}/api/v1${path}`, { method: body ? "POST" : "GET", headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-  return response.json();
-}
-
-async function member(name: string, login: string, proxy?: string): Promise<Page> {
-  const added = await api("/people", { login, name, email: `${login}@example.com`, role: "member" });
-  const page = await visitor({ proxy });
-  await page.goto(origin + added.sign_in_path);
-  await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Set password and sign in" }).click();
-  await page.getByRole("heading", { name: "What should be changed?" }).waitFor();
-  return page;
-}
-
 async function hear(): Promise<void> {
-  socket = await listen(`${origin.replace("http", "ws")}/api/v1/sessions/${session}/socket`, token, heard.at(-1)?.seq ?? 0);
+  socket = await listen(`${server.origin.replace("http", "ws")}/api/v1/sessions/${session}/socket`, server.token(), heard.at(-1)?.seq ?? 0);
 }
 function keepHeard(): void {
   heard.push(...socket.entries.splice(0));
@@ -112,7 +62,7 @@ it("four clients are in one session, and everyone sees who is there", async () =
   session = new URL(ada.url()).pathname.split("/").at(-1) ?? "";
   await ben.goto(ada.url());
   await live(ben);
-  follower = spawn(PROGRAM, ["session", "follow", session, "--json"], { env: environment(), stdio: ["ignore", "pipe", "ignore"] });
+  follower = spawn(PROGRAM, ["session", "follow", session, "--json"], { env: server.environment(), stdio: ["ignore", "pipe", "ignore"] });
   if (follower.stdout) {
     createInterface({ input: follower.stdout }).on("line", (line) => {
       const frame = JSON.parse(line);
@@ -134,7 +84,7 @@ it("a prompt from each waits in one order, and another order is everyone's", asy
   for (const page of [ada, ben]) await page.getByText("step 3", { exact: true }).waitFor();
   await send(ben, "from the other browser");
   await expect.poll(() => waiting(ada)).toEqual(["from the other browser"]);
-  greenroom("session", "prompt", session, "from the command line", "--detach");
+  server.greenroom("session", "prompt", session, "from the command line", "--detach");
   await expect.poll(() => waiting(ada)).toEqual(["from the other browser", "from the command line"]);
   const command = { type: "prompt", text: "from the socket" };
   // Said twice, as after an answer that was lost: done once.
@@ -144,9 +94,9 @@ it("a prompt from each waits in one order, and another order is everyone's", asy
   expect(receipts()[1]).toEqual(receipts()[0]);
   const order = ["from the other browser", "from the command line", "from the socket"];
   for (const page of [ada, ben]) await expect.poll(() => waiting(page)).toEqual(order);
-  const queue = JSON.parse(greenroom("session", "queue", "list", session, "--json")) as { prompt: string; text: string }[];
+  const queue = JSON.parse(server.greenroom("session", "queue", "list", session, "--json")) as { prompt: string; text: string }[];
   const id = (text: string) => queue.find((waiting) => waiting.text === text)?.prompt ?? "";
-  greenroom("session", "queue", "move", session, id("from the socket"), "--before", id("from the other browser"));
+  server.greenroom("session", "queue", "move", session, id("from the socket"), "--before", id("from the other browser"));
   for (const page of [ada, ben]) await expect.poll(() => waiting(page)).toEqual(["from the socket", "from the other browser", "from the command line"]);
   await shoot(ben, "session-together");
 });
@@ -159,8 +109,7 @@ it("a network that is cut and a server that is killed lose nothing of it", async
   await socket.closed;
   keepHeard();
   await ben.locator("[data-testid=connection]:not([data-state=live])").waitFor();
-  server = await run(words, AT, server.data);
-  token = localToken();
+  await server.restart();
   await live(ben);
   await hear();
   expect(await waiting(ben)).toEqual(["from the socket", "from the other browser", "from the command line"]);
@@ -180,7 +129,7 @@ it("all four have the same in the end", async () => {
     const said = (await text(page, "assistant-text")).filter((text) => text.includes("Answer to:"));
     expect(said.map((text) => text.trim())).toEqual(answers.map((prompt) => `Answer to: ${prompt}`));
   }
-  const { head_seq: head } = await api(`/sessions/${session}`);
+  const { head_seq: head } = await server.api(`/sessions/${session}`);
   await expect.poll(() => printed.at(-1)?.seq).toBe(head);
   await expect.poll(() => socket.entries.at(-1)?.seq).toBe(head);
   keepHeard();

@@ -229,6 +229,8 @@ const FIGURES: &str = "count(DISTINCT session) AS sessions, count(DISTINCT perso
     sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_tokens) AS cache_write_tokens,
     sum(cost_microusd) AS cost_microusd,
     count(*) FILTER (WHERE kind = 'turn' AND outcome IS NOT NULL AND cost_microusd IS NULL) AS unpriced_turns,
+    count(*) FILTER (WHERE kind = 'turn' AND outcome IS NOT NULL AND input_tokens IS NULL) AS uncounted_turns,
+    count(*) FILTER (WHERE input_tokens + output_tokens + cache_read_tokens + cache_write_tokens > 0) AS some_tokens,
     count(*) FILTER (WHERE kind = 'tool') AS tool_calls,
     count(*) FILTER (WHERE kind = 'tool' AND outcome IN ('failed', 'unknown')) AS tool_failures,
     count(*) FILTER (WHERE kind = 'change_opened') AS changes_opened,
@@ -302,6 +304,11 @@ fn filter_of(query: &StatisticsQuery) -> (String, Vec<Value>) {
 }
 
 fn figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
+    let unpriced_turns = unsigned(row, "unpriced_turns")?;
+    // Turns that asked no model cost nothing and used no tokens, which says nothing of the others.
+    let cost_microusd = known(row, "cost_microusd")?.filter(|cost| *cost > 0 || unpriced_turns == 0);
+    let says_tokens = unsigned(row, "some_tokens")? > 0 || unsigned(row, "uncounted_turns")? == 0;
+    let tokens = |column| Ok::<_, rusqlite::Error>(known(row, column)?.filter(|_| says_tokens));
     Ok(Figures {
         sessions: unsigned(row, "sessions")?,
         people: unsigned(row, "people")?,
@@ -312,12 +319,12 @@ fn figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
         failed: unsigned(row, "failed")?,
         budget_reached: unsigned(row, "budget_reached")?,
         turn_ms: known(row, "turn_ms")?,
-        input_tokens: known(row, "input_tokens")?,
-        output_tokens: known(row, "output_tokens")?,
-        cache_read_tokens: known(row, "cache_read_tokens")?,
-        cache_write_tokens: known(row, "cache_write_tokens")?,
-        cost_microusd: known(row, "cost_microusd")?,
-        unpriced_turns: unsigned(row, "unpriced_turns")?,
+        input_tokens: tokens("input_tokens")?,
+        output_tokens: tokens("output_tokens")?,
+        cache_read_tokens: tokens("cache_read_tokens")?,
+        cache_write_tokens: tokens("cache_write_tokens")?,
+        cost_microusd,
+        unpriced_turns,
         tool_calls: unsigned(row, "tool_calls")?,
         tool_failures: unsigned(row, "tool_failures")?,
         changes_opened: unsigned(row, "changes_opened")?,

@@ -765,9 +765,14 @@ async fn tokens_that_a_provider_does_not_count_are_not_known_and_a_turn_without_
     let totals = directory.statistics(query.clone()).await.unwrap().totals;
     assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));
     all.iter_mut().for_each(|fact| end(fact, 0));
-    directory.project(projection(&session(2, &repository(1, "sample")), 0, all, vec![])).await.unwrap();
+    let second = projection(&session(2, &repository(1, "sample")), 0, all.clone(), vec![]);
+    directory.project(second).await.unwrap();
+    let totals = directory.statistics(query.clone()).await.unwrap().totals;
+    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));
+    let query = StatisticsQuery { repository: Some(RepositoryId::from_parts(1, 2)), ..query };
+    directory.project(projection(&session(3, &repository(2, "other")), 0, all, vec![])).await.unwrap();
     let totals = directory.statistics(query).await.unwrap().totals;
-    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (Some(0), Some(0), 1));
+    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (Some(0), Some(0), 0));
 }
 
 #[tokio::test]

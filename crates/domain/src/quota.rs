@@ -154,9 +154,16 @@ pub fn reached(kind: QuotaKind, used: u64, most: u64, now_ms: i64) -> Problem {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     let usd = |microusd: u64| format!("${:.2}", microusd as f64 / 1e6);
     let message = match kind {
-        QuotaKind::Sessions => format!("You have {used} open sessions, and may have {most}."),
-        QuotaKind::Sandboxes => format!("{used} sandboxes of your sessions are at work, and {most} may be."),
-        QuotaKind::PromptsPerDay => format!("You sent {used} prompts today, and may send {most} a day."),
+        QuotaKind::Sessions => {
+            format!("You have {}, and may have {most}.", counted(used, "open session", "open sessions"))
+        }
+        QuotaKind::Sandboxes => {
+            let verb = if used == 1 { "is" } else { "are" };
+            format!("{} of your sessions {verb} at work, and {most} may be.", counted(used, "sandbox", "sandboxes"))
+        }
+        QuotaKind::PromptsPerDay => {
+            format!("You sent {} today, and may send {most} a day.", counted(used, "prompt", "prompts"))
+        }
         QuotaKind::CostPerDay => {
             format!("Your turns cost {} today, and may cost {} a day.", usd(used), usd(most))
         }
@@ -181,6 +188,10 @@ pub fn reached(kind: QuotaKind, used: u64, most: u64, now_ms: i64) -> Problem {
             _ => format!("Delete a session whose files you do not need any more; {raise}."),
         }),
     }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn in_words(wait: Duration) -> String {
@@ -261,6 +272,8 @@ mod tests {
         let hint = "It begins anew in 1 min, at 2027-01-01 00:00 UTC; an admin can change it with `greenroom quota set`.";
         assert_eq!(problem.hint.as_deref(), Some(hint));
         assert_eq!(problem.retry_after_s, Some(1));
+        let problem = check(QuotaKind::PromptsPerDay, 1, 1, 1, NOW).unwrap_err();
+        assert_eq!(problem.message, "You sent 1 prompt today, and may send 1 a day.");
         let problem = check(QuotaKind::CostPerMonth, 1_500_000, 0, 1_000_000, NOW).unwrap_err();
         assert_eq!(problem.message, "Your turns cost $1.50 this month, and may cost $1.00 a month.");
         assert!(check(QuotaKind::CostPerDay, 999_999, 0, 1_000_000, NOW).is_ok());

@@ -82,6 +82,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         sandbox_disk: settings.sandbox_disk_bytes,
         layers_limit: settings.layers_bytes,
         hibernation: settings.hibernation,
+        retries: settings.retries,
         snapshots_kept: settings.snapshots_kept as usize,
         attachments: settings.attachments,
         archive_bytes: settings.archive_bytes,

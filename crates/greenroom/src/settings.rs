@@ -13,7 +13,7 @@ use crate::connection::data_dir;
 use crate::scheduled::BackupSchedule;
 use clap::Args;
 use greenroom_api::{PreviewDomain, RateLimits, TrustedProxies};
-use greenroom_app::{AttachmentLimits, PoolLimits};
+use greenroom_app::{AttachmentLimits, PoolLimits, RetryPolicy};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_sandboxd::MAX_BLANKS;
@@ -53,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) sandbox_disk_bytes: u64,
     pub(crate) layers_bytes: Option<u64>,
     pub(crate) hibernation: Hibernation,
+    pub(crate) retries: RetryPolicy,
     pub(crate) snapshots_kept: u32,
     pub(crate) attachments: AttachmentLimits,
     pub(crate) archive_bytes: u64,
@@ -118,6 +119,10 @@ impl Settings {
             hibernation: Hibernation {
                 idle: Duration::from_secs(layer.session_idle_seconds.expect(all).get().into()),
                 most_awake: layer.sessions_awake.expect(all).get() as usize,
+            },
+            retries: RetryPolicy {
+                deadline: Duration::from_secs(layer.delivery_seconds.expect(all).get().into()),
+                ..RetryPolicy::default()
             },
             snapshots_kept: layer.snapshots_kept.expect(all).get(),
             attachments: AttachmentLimits {
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
-            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
+            volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\ndelivery_seconds = 13\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
             image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
@@ -230,6 +235,7 @@ mod tests {
             ("GREENROOM_BLANKS", "8"),
             ("GREENROOM_SESSION_IDLE_SECONDS", "9"),
             ("GREENROOM_SESSIONS_AWAKE", "11"),
+            ("GREENROOM_DELIVERY_SECONDS", "13"),
             ("GREENROOM_SNAPSHOTS_KEPT", "4"),
             ("GREENROOM_FILE_MIB", "5"),
             ("GREENROOM_SESSION_FILES_MIB", "50"),
@@ -272,6 +278,7 @@ mod tests {
         assert_eq!((by_file.volume_bytes, by_file.layers_bytes), (Some(40 << 30), Some(30 << 30)));
         assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
         assert_eq!(by_file.hibernation, Hibernation { idle: Duration::from_secs(9), most_awake: 11 });
+        assert_eq!(by_file.retries.deadline, Duration::from_secs(13));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 /**
- * A model's server of this machine, in the protocol of Chat Completions. It answers a prompt with its own words, and one
- * that says "slowly" with a step every few milliseconds until somebody stops it.
+ * A model's server of this machine, in the protocol of Chat Completions. It answers a prompt with its own words, one that
+ * says "run: COMMAND" with that command first, and one that says "slowly" with a step every few milliseconds until
+ * somebody stops it. A prompt that says "fail" it refuses.
  */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -16,7 +17,7 @@ export async function model(): Promise<Model> {
   const server = createServer((request, response) => {
     const parts: Buffer[] = [];
     request.on("data", (part: Buffer) => parts.push(part));
-    request.on("end", () => answer(lastPrompt(Buffer.concat(parts).toString()), response));
+    request.on("end", () => answer(asked(Buffer.concat(parts).toString()), response));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
@@ -32,20 +33,39 @@ interface Message {
   content: string | { text?: string }[];
 }
 
-function lastPrompt(body: string): string {
-  const { messages } = JSON.parse(body) as { messages: Message[] };
-  const content = messages.filter(({ role }) => role === "user").at(-1)?.content ?? "";
-  return typeof content === "string" ? content : content.map(({ text }) => text ?? "").join("");
+interface Asked {
+  /** The last prompt, without what comes before its last line. */
+  prompt: string;
+  /** Its command has run. */
+  isDone: boolean;
 }
 
-function answer(prompt: string, response: ServerResponse): void {
-  const say = (content: string) => response.write(`data: ${JSON.stringify(chunk({ content }, null))}\n\n`);
-  response.writeHead(200, { "Content-Type": "text/event-stream" });
-  if (!prompt.includes("slowly")) {
-    // A note may come first, and where several people prompt, the author's name.
-    say(`Answer to: ${prompt.trim().split("\n").at(-1)?.replace(/^\[[^\]]*\] /, "")}`);
-    response.end(`data: ${JSON.stringify(chunk({}, "stop"))}\n\ndata: [DONE]\n\n`);
+function asked(body: string): Asked {
+  const { messages } = JSON.parse(body) as { messages: Message[] };
+  const content = messages.filter(({ role }) => role === "user").at(-1)?.content ?? "";
+  const text = typeof content === "string" ? content : content.map(({ text }) => text ?? "").join("");
+  // A note may come first, and where several people prompt, the author's name.
+  const prompt = text.trim().split("\n").at(-1)?.replace(/^\[[^\]]*\] /, "") ?? "";
+  return { prompt, isDone: messages.at(-1)?.role === "tool" };
+}
+
+function answer({ prompt, isDone }: Asked, response: ServerResponse): void {
+  if (prompt.includes("fail")) {
+    response.writeHead(400, { "Content-Type": "application/json" });
+    response.end(JSON.stringify({ error: { message: "This model does not answer that." } }));
     return;
+  }
+  const say = (content: string) => send(response, { delta: { content }, finish_reason: null });
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  const command = /run: (.*)/.exec(prompt)?.[1];
+  if (command && !isDone) {
+    const call = { index: 0, id: "call_1", type: "function", function: { name: "bash", arguments: JSON.stringify({ command }) } };
+    send(response, { delta: { tool_calls: [call] }, finish_reason: null });
+    return end(response, "tool_calls");
+  }
+  if (!prompt.includes("slowly")) {
+    say(`Answer to: ${prompt}`);
+    return end(response, "stop");
   }
   let step = 0;
   const steps = setInterval(() => {
@@ -55,6 +75,16 @@ function answer(prompt: string, response: ServerResponse): void {
   response.on("close", () => clearInterval(steps));
 }
 
-function chunk(delta: { content?: string }, finish_reason: string | null) {
-  return { id: "answer", object: "chat.completion.chunk", created: 0, model: "scribe", choices: [{ index: 0, delta, finish_reason }] };
+const USAGE = { prompt_tokens: 1200, completion_tokens: 34 };
+
+function end(response: ServerResponse, reason: string): void {
+  send(response, { delta: {}, finish_reason: reason });
+  response.write(`data: ${JSON.stringify({ ...CHUNK, choices: [], usage: USAGE })}\n\n`);
+  response.end("data: [DONE]\n\n");
+}
+
+const CHUNK = { id: "answer", object: "chat.completion.chunk", created: 0, model: "scribe" };
+
+function send(response: ServerResponse, choice: { delta: object; finish_reason: string | null }): void {
+  response.write(`data: ${JSON.stringify({ ...CHUNK, choices: [{ index: 0, ...choice }] })}\n\n`);
 }

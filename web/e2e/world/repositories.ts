@@ -42,11 +42,16 @@ if __name__ == "__main__":
 }
 
 export function addRepository(name: string, files: Record<string, string>): void {
+  const environment = { ...process.env, GREENROOM_DATA: served.data };
+  withSource(files, (folder) => execFileSync(served.program, ["repository", "add", name, folder, "--wait"], { env: environment, stdio: "pipe", timeout: 60_000 }));
+}
+
+/** A repository that is there for as long as it is used. */
+export function withSource(files: Record<string, string>, use: (folder: string) => void): void {
   const folder = mkdtempSync(join(tmpdir(), "greenroom-e2e-source-"));
   try {
     makeRepository(folder, files);
-    const environment = { ...process.env, GREENROOM_DATA: served.data };
-    execFileSync(served.program, ["repository", "add", name, folder, "--wait"], { env: environment, stdio: "pipe", timeout: 60_000 });
+    use(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -11,7 +11,7 @@ export const sessionsQuery = queryOptions({
   staleTime: 60_000,
 });
 export const archivedQuery = queryOptions({ queryKey: ["archived-sessions"], queryFn: ({ signal }) => api.archivedSessions(signal) });
-export const searchQuery = (words: string) => queryOptions({ queryKey: ["search", words], queryFn: ({ signal }) => api.search(words, signal), enabled: words !== "", placeholderData: keepPreviousData });
+export const searchQuery = (words: string) => queryOptions({ queryKey: ["search", words], staleTime: 0, queryFn: ({ signal }) => api.search(words, signal), enabled: words !== "", placeholderData: keepPreviousData });
 export const statisticsQuery = (range: { from: string; to: string; by: StatisticsBy }) =>
   queryOptions({ queryKey: ["statistics", range], queryFn: ({ signal }) => api.statistics(range, signal), placeholderData: keepPreviousData });
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });

@@ -1,6 +1,6 @@
 /** The list of sessions, frame by frame. */
 import { expect, it } from "vitest";
-import { applyLine } from "./sessions-stream";
+import { applyLine, concernsArchived } from "./sessions-stream";
 import type { SessionView } from "./types";
 
 const view = (id: string, created_at_ms: number, head_seq = 1): SessionView => ({ id, created_at_ms, head_seq, title: `${id} at ${head_seq}` }) as SessionView;
@@ -24,4 +24,14 @@ it("a new session stands by its age, and the list keeps its length", () => {
   const full = Array.from({ length: 200 }, (_, at) => view(`s${at}`, 1000 - at));
   expect(applyLine(full, { type: "changed", session: view("new", 2000) })).toHaveLength(200);
   expect(applyLine(full, { type: "removed", session: "s7" })).toHaveLength(199);
+});
+
+it("the archived ones are asked for again when one comes or goes, not at every change", () => {
+  const archived = (id: string): SessionView => ({ ...view(id, 1), is_archived: true });
+  const known = [archived("a")];
+  expect(concernsArchived(known, { type: "changed", session: archived("b") })).toBe(true);
+  expect(concernsArchived(known, { type: "changed", session: view("a", 1) })).toBe(true);
+  expect(concernsArchived(known, { type: "removed", session: "a" })).toBe(true);
+  expect(concernsArchived(known, { type: "changed", session: view("c", 1) })).toBe(false);
+  expect(concernsArchived(undefined, { type: "removed", session: "c" })).toBe(false);
 });

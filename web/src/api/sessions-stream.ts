@@ -5,7 +5,7 @@
 import { type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { readNewDrafts, tellNewDraft } from "../session/draft";
-import { sessionsQuery } from "./queries";
+import { archivedQuery, sessionsQuery } from "./queries";
 import { readOn, readsOf, readsQuery } from "./reads";
 import type { SessionView, SessionsFrame } from "./types";
 
@@ -29,6 +29,14 @@ export function applyLine(list: readonly SessionView[] | undefined, frame: Sessi
   if (at >= 0) return (list[at]?.head_seq ?? 0) > session.head_seq ? [...list] : list.with(at, session);
   const before = list.findIndex((known) => isNewer(session, known));
   return list.toSpliced(before < 0 ? list.length : before, 0, session).slice(0, LONGEST);
+}
+
+/** Whether the list of archived sessions is not what it was; it is asked for again where somebody looks at it. */
+export function concernsArchived(archived: readonly SessionView[] | undefined, frame: SessionsFrame): boolean {
+  if (frame.type === "snapshot") return true;
+  const isListed = (id: string) => archived?.some((known) => known.id === id) ?? false;
+  if (frame.type === "removed") return isListed(frame.session);
+  return frame.type === "changed" && (frame.session.is_archived || isListed(frame.session.id));
 }
 
 const isNewer = (a: SessionView, b: SessionView): boolean => (a.created_at_ms === b.created_at_ms ? a.id > b.id : a.created_at_ms > b.created_at_ms);
@@ -61,6 +69,7 @@ function follow(queries: QueryClient): () => void {
         queries.setQueryData(readsQuery.queryKey, readsOf(frame.reads ?? []));
         readNewDrafts();
       }
+      if (concernsArchived(queries.getQueryData(archivedQuery.queryKey), frame)) void queries.invalidateQueries({ queryKey: archivedQuery.queryKey });
       // A list that was asked for meanwhile would be older.
       void queries.cancelQueries({ queryKey: sessionsQuery.queryKey, exact: true });
       queries.setQueryData(sessionsQuery.queryKey, (list) => applyLine(list, frame));

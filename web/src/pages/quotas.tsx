@@ -9,14 +9,14 @@ import { Button, ErrorBox, Field, Loading, SelectField } from "../ui/basics";
 
 type Setting = keyof Quotas;
 
-/** `unit`: how many of what is counted make one of what people write. */
-const KINDS: { kind: QuotaKind; setting: Setting; label: string; unit: number; hint: string }[] = [
-  { kind: "sessions", setting: "sessions", label: "Open sessions", unit: 1, hint: "Neither deleted nor archived." },
-  { kind: "sandboxes", setting: "sandboxes", label: "Sandboxes at once", unit: 1, hint: "An idle one is ended for the next." },
-  { kind: "prompts_per_day", setting: "prompts_per_day", label: "Prompts a day", unit: 1, hint: "From midnight UTC." },
-  { kind: "cost_per_day", setting: "cost_microusd_per_day", label: "US dollars a day", unit: 1e6, hint: "Where the model's price is known." },
-  { kind: "cost_per_month", setting: "cost_microusd_per_month", label: "US dollars a month", unit: 1e6, hint: "Where the model's price is known." },
-  { kind: "stored_bytes", setting: "stored_bytes", label: "MiB of attached files", unit: 1_048_576, hint: "Of sessions that are kept." },
+/** `used`: what is counted, where the `label` says the bound. `unit`: how many of what is counted make one of what people write. */
+const KINDS: { kind: QuotaKind; setting: Setting; label: string; used: string; unit: number; hint: string }[] = [
+  { kind: "sessions", setting: "sessions", label: "Open sessions", used: "Open sessions", unit: 1, hint: "Neither deleted nor archived." },
+  { kind: "sandboxes", setting: "sandboxes", label: "Sandboxes at once", used: "Sandboxes at once", unit: 1, hint: "An idle one is ended for the next." },
+  { kind: "prompts_per_day", setting: "prompts_per_day", label: "Prompts a day", used: "Prompts today", unit: 1, hint: "From midnight UTC." },
+  { kind: "cost_per_day", setting: "cost_microusd_per_day", label: "US dollars a day", used: "Cost today", unit: 1e6, hint: "Where the model's price is known." },
+  { kind: "cost_per_month", setting: "cost_microusd_per_month", label: "US dollars a month", used: "Cost this month", unit: 1e6, hint: "Where the model's price is known." },
+  { kind: "stored_bytes", setting: "stored_bytes", label: "MiB of attached files", used: "Attached files", unit: 1_048_576, hint: "Of sessions that are kept." },
 ];
 
 const EVERYONE = "";
@@ -32,7 +32,7 @@ export function QuotaUsageList({ login }: { login: string }) {
         const isFull = used.limit != null && used.used >= used.limit;
         return (
           <li key={used.kind} className="flex flex-wrap items-center gap-x-3 px-4 py-2.5">
-            <span className="min-w-0 flex-1 basis-40">{known?.label ?? used.kind}</span>
+            <span className="min-w-0 flex-1 basis-40">{known?.used ?? used.kind}</span>
             <span className={isFull ? "font-medium text-warn" : "text-ink-2"}>
               {amount(used.kind, used.used)} {used.limit == null ? "· no limit" : `of ${amount(used.kind, used.limit)}`}
             </span>

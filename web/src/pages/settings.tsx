@@ -191,7 +191,7 @@ function People({ isAdmin }: { isAdmin: boolean }) {
               <Avatar name={person.name} className="size-8 text-xs" />
               <span className="min-w-0 flex-1">
                 <span className="block">{person.name}</span>
-                <span className="block truncate text-[13px] text-ink-3">
+                <span className="block wrap-anywhere text-[13px] text-ink-3">
                   {person.login} · {person.email}
                 </span>
               </span>

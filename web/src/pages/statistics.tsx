@@ -39,7 +39,7 @@ export function StatisticsPage() {
       {daily.data && isEmpty(daily.data.totals) && (
         <div className="card">
           <Empty icon="chart" title="Nothing happened yet">
-            There is nothing to count in this time.
+            Turns, tokens, money and changes are counted as they happen. Ask for a change, or look at a longer time.
           </Empty>
         </div>
       )}
@@ -114,7 +114,7 @@ function Days({ statistics }: { statistics: StatisticsView }) {
         </div>
       </div>
       <details className="mt-2">
-        <summary className="min-h-8 cursor-pointer text-sm text-ink-2">As a table</summary>
+        <summary className="mb-1 w-fit cursor-pointer rounded-lg px-1 py-2 text-sm text-ink-2">As a table</summary>
         <FiguresTable first="Day" rows={statistics.groups.map((group) => ({ name: group.name, figures: group.figures }))} />
       </details>
     </section>
@@ -200,7 +200,7 @@ function Table({ head, children }: { head: string[]; children: ReactNode }) {
 function Row({ cells }: { cells: string[] }) {
   return (
     <tr>
-      <th scope="row" className="max-w-56 truncate px-3 py-2 text-left font-normal">
+      <th scope="row" className="min-w-28 max-w-56 wrap-anywhere px-3 py-2 text-left font-normal">
         {cells[0]}
       </th>
       {cells.slice(1).map((cell, at) => (

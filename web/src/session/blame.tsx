@@ -10,12 +10,12 @@ export function Origins({ id, path }: { id: string; path: string }) {
   const region = useId();
   const { data, error } = useQuery({ ...sessionBlameQuery(id, path), enabled: isOpen });
   return (
-    <div className="border-t border-line">
+    <div className="border-t border-line p-1">
       <Button look="ghost" icon="chat" aria-expanded={isOpen} aria-controls={region} onClick={() => setOpen(!isOpen)}>
         {isOpen ? "Hide who asked" : "Who asked for which line"}
       </Button>
       {isOpen && (
-        <div id={region}>
+        <div id={region} className="-mx-1 -mb-1 mt-1">
           <ErrorBox error={error} className="m-3" />
           {!data && !error && <Loading what="the lines" />}
           {data && <Lines blame={data} />}
@@ -33,9 +33,9 @@ function Lines({ blame }: { blame: Blame }) {
         return (
           <li key={part.first_line} className={`px-3 py-1.5 ${isOurs ? "bg-accent-soft/40" : ""}`} data-kind={part.by.kind}>
             <p className="text-[13px] text-ink-2">
-              <span className="text-ink-3">{span(part.first_line, part.lines.length)}</span> {said(part.by, blame)}
+              <span className="text-ink-3">{span(part.first_line, part.lines.length)}</span> <span className={isOurs ? "text-ink" : ""}>{said(part.by, blame)}</span>
             </p>
-            <pre className="overflow-x-auto font-mono text-[12.5px] leading-5">{part.lines.join("\n")}</pre>
+            <pre className="mt-0.5 overflow-x-auto font-mono text-[12.5px] leading-5">{part.lines.join("\n")}</pre>
           </li>
         );
       })}

@@ -151,7 +151,7 @@ const TONES = { info: "text-ink-2", warn: "text-warn", bad: "text-bad" };
 function NoticeView({ item }: { item: NoticeItem }) {
   if (item.problem) return <ProblemBox problem={item.problem} className="mt-4" />;
   return (
-    <Line icon={item.tone === "info" ? "stop" : "warn"} tone={item.tone} testId="notice">
+    <Line icon={item.tone === "info" ? "note" : "warn"} tone={item.tone} testId="notice">
       {item.text}
     </Line>
   );
@@ -242,11 +242,10 @@ function TurnEnd({ item, turn, noFork }: { item: TurnEndItem; turn: Turn | undef
           {outcomeText(outcome)} after {duration(item.durationMs)}
           {outcome.kind === "stopped" && "; what was done is kept"}
           {usage && ` · ${usage}`}
+          {kept && <span aria-hidden="true"> ·</span>}
         </span>
         {kept && (
-          <span className="inline-flex items-center gap-1" data-testid="snapshot">
-            <span aria-hidden="true">·</span> {kept}
-          </span>
+          <span data-testid="snapshot">{kept}</span>
         )}
         {item.turn && <ForkButton turn={item.turn} refusal={noFork} />}
       </div>

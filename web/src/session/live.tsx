@@ -32,7 +32,7 @@ export function Faces({ presence }: { presence: Presence }) {
       <button type="button" popoverTarget="people-here" className="flex min-h-10 cursor-pointer items-center rounded-[10px] px-1.5 hover:bg-sunken">
         <span className="sr-only">{count} people here</span>
         {shown.map((person, index) => (
-          <span key={person.person} title={person.name} className={`rounded-full border-2 border-surface ${index > 0 ? "-ml-2.5 max-sm:hidden" : ""} ${person.is_typing ? "outline-2 outline-accent" : ""}`}>
+          <span key={person.person} title={person.name} className={`rounded-full border-2 border-surface ${index > 0 ? "-ml-1.5 max-sm:hidden" : ""} ${person.is_typing ? "outline-2 outline-accent" : ""}`}>
             <Avatar name={person.name} />
           </span>
         ))}

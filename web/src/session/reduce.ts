@@ -266,7 +266,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         rerunSteps: event.rerun_steps,
       });
     case "snapshot_taken":
-      return keepSnapshot(draft, { id: event.snapshot, reason: event.reason, turn: event.turn ?? null, atMs, isDropped: false });
+      return keepSnapshot(draft, { id: event.snapshot, reason: event.reason, turn: event.turn ?? null, atMs, isDropped: false, hasServices: draft.now.services.size > 0 });
     case "snapshot_dropped": {
       const known = draft.now.snapshots.get(event.snapshot);
       return known && keepSnapshot(draft, { ...known, isDropped: true });

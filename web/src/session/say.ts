@@ -128,7 +128,8 @@ function lastLine(text: string): string {
 /** Which files the copy at a turn's end holds: those that the turn left, or only what services wrote meanwhile. */
 export function keptText(turn: Turn): string {
   if (!turn.snapshot || turn.snapshot.isDropped) return "";
-  return turn.hasWritten ? "files kept" : "what services wrote is kept";
+  if (turn.hasWritten) return "files kept";
+  return turn.snapshot.hasServices ? "what services wrote is kept" : "";
 }
 
 /** Of a session or a turn, with where its tokens went. */

@@ -127,6 +127,8 @@ export interface Snapshot {
   atMs: number;
   /** Made room for others. */
   isDropped: boolean;
+  /** Services ran when it was taken: they may have written what no tool did. */
+  hasServices: boolean;
 }
 
 export interface Service {

@@ -64,12 +64,14 @@ describe("snapshots", () => {
       { type: "tool_started", turn: "t1", call: "c1", name, title: name },
       { type: "tool_finished", turn: "t1", call: "c1", outcome: "succeeded", text: "", duration_ms: 1 },
     ];
-    const said = (...events: Event[]) => keptText(fold(...begun, ...events, taken("s1", "t1")).turns.get("t1") as Turn);
+    const serves: Event = { type: "service_changed", name: "db", state: "ready" };
+    const said = (...events: Event[]) => keptText(fold(...begun, serves, ...events, taken("s1", "t1")).turns.get("t1") as Turn);
     expect(said()).toBe("what services wrote is kept");
     expect(said(...ran("read", { path: "a" }))).toBe("what services wrote is kept");
     expect(said(...ran("bash", { command: "ls", read_only: true }))).toBe("what services wrote is kept");
     expect(said(...ran("bash", { command: "make" }))).toBe("files kept");
     expect(said(...ran("a_new_tool", {}))).toBe("files kept");
+    expect(keptText(fold(...begun, taken("s1", "t1")).turns.get("t1") as Turn), "there is no service").toBe("");
     expect(keptText(fold(...turn("t1")).turns.get("t1") as Turn)).toBe("");
   });
 

@@ -3,7 +3,7 @@
 use super::values::{Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, VolumeGib};
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::{PreviewDomain, RateLimits};
-use greenroom_app::{AttachmentLimits, PoolLimits};
+use greenroom_app::{AttachmentLimits, PoolLimits, RetryPolicy};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_image::RegistryHost;
@@ -58,6 +58,9 @@ pub(crate) struct Layer {
     /// Most sessions in memory, each with an open file; beyond it those that were used least recently leave early
     #[arg(long, value_name = "N")]
     pub(crate) sessions_awake: Option<NonZeroU32>,
+    /// Seconds for which what others are to be told of a session (a trace, its line in the list) is tried again; what still fails then is shown in the session until somebody has it tried again
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) delivery_seconds: Option<NonZeroU32>,
     /// Most snapshots kept of one session; the oldest that no fork needs are dropped first
     #[arg(long, value_name = "N")]
     pub(crate) snapshots_kept: Option<NonZeroU32>,
@@ -226,6 +229,9 @@ impl Layer {
                 .ok()
                 .and_then(NonZeroU32::new),
             sessions_awake: u32::try_from(Hibernation::default().most_awake).ok().and_then(NonZeroU32::new),
+            delivery_seconds: u32::try_from(RetryPolicy::default().deadline.as_secs())
+                .ok()
+                .and_then(NonZeroU32::new),
             file_mib: mib(AttachmentLimits::default().file),
             session_files_mib: mib(AttachmentLimits::default().session),
             session_archive_mib: mib(greenroom_app::ARCHIVE_BYTES),
@@ -286,6 +292,7 @@ impl Layer {
             layers_gib: self.layers_gib.or(other.layers_gib),
             session_idle_seconds: self.session_idle_seconds.or(other.session_idle_seconds),
             sessions_awake: self.sessions_awake.or(other.sessions_awake),
+            delivery_seconds: self.delivery_seconds.or(other.delivery_seconds),
             file_mib: self.file_mib.or(other.file_mib),
             session_files_mib: self.session_files_mib.or(other.session_files_mib),
             session_archive_mib: self.session_archive_mib.or(other.session_archive_mib),

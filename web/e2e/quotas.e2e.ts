@@ -10,7 +10,7 @@ let ada: Page;
 let ada_login: string;
 
 beforeAll(async () => {
-  addRepository("orchard", farmShop({ ticks: 1, pauseMs: 1 }));
+  addRepository("vineyard", farmShop({ ticks: 1, pauseMs: 1 }));
   boss = await person("Dana Damson", { role: "admin" });
   const { login, path } = await invite("Ada Appleton");
   ada_login = login;
@@ -46,7 +46,7 @@ it("the form takes numbers and one word, for one person", async () => {
 
 it("the person has their one prompt, and the next is refused with how to go on", async () => {
   await ada.goto(served.origin);
-  await ada.getByLabel("Repository").selectOption("orchard");
+  await ada.getByLabel("Repository").selectOption("vineyard");
   await ada.getByLabel("Prompt").fill("hello");
   await ada.keyboard.press("Control+Enter");
   await ada.waitForURL("**/sessions/*");
@@ -58,7 +58,7 @@ it("the person has their one prompt, and the next is refused with how to go on",
   await ada.getByText(/It begins anew in .*; an admin can change it/).waitFor();
   await shoot(ada, "quota-refused");
   await ada.goto(served.origin);
-  await ada.getByLabel("Repository").selectOption("orchard");
+  await ada.getByLabel("Repository").selectOption("vineyard");
   await ada.getByLabel("Prompt").fill("hello from another session");
   await ada.keyboard.press("Control+Enter");
   await ada.getByTestId("problem").getByText("person_quota_reached").waitFor();

@@ -1,4 +1,4 @@
-//! How much one person, and one address, may ask for: rates of requests, and back-off where a sign-in fails. Asked before
+//! How much one person, and one address, may ask for: rates of requests, and back-off where a sign-in or a share link fails. Asked before
 //! anything is done; refuses with `too_many_requests` and when it is worth asking again. All of it is in memory, in tables
 //! of a fixed size, and forgotten at a restart.
 
@@ -57,6 +57,7 @@ pub(crate) struct Limits {
     guesses: Mutex<Backoff<(String, Network)>>,
     logins: Mutex<Backoff<String>>,
     guessers: Mutex<Backoff<Network>>,
+    link_guessers: Mutex<Backoff<Network>>,
     pub(crate) proxies: TrustedProxies,
 }
 
@@ -76,6 +77,8 @@ impl Limits {
             logins: Mutex::new(Backoff::new(20, LOGIN_WAIT, REMEMBERED)),
             // Several people may mistype behind one address.
             guessers: Mutex::new(Backoff::new(30, Duration::from_secs(15 * 60), REMEMBERED)),
+            // A link that was revoked or has expired is followed again by many: of their own, so that none of them waits to sign in.
+            link_guessers: Mutex::new(Backoff::new(30, Duration::from_secs(15 * 60), REMEMBERED)),
             proxies,
         }
     }
@@ -134,6 +137,31 @@ impl Limits {
         lock(&self.guesses).attempt(key.clone(), now)?;
         let admitted = lock(&self.logins).attempt(login.to_owned(), now);
         admitted.inspect_err(|_| lock(&self.guesses).undo(&key))
+    }
+
+    /// Counts a share link as one that does not exist until it is known to lead somewhere, so that those followed at once
+    /// count too.
+    pub(crate) fn begin_share_link(&self, address: IpAddr) -> Result<LinkAttempt<'_>, Problem> {
+        let network = Network::of(address);
+        let refused =
+            |wait| slow_down("Too many share links that do not work were followed from this address.", wait);
+        lock(&self.link_guessers).attempt(network, Instant::now()).map_err(refused)?;
+        Ok(LinkAttempt { limits: self, network })
+    }
+}
+
+/// A share link that is being followed.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct LinkAttempt<'a> {
+    limits: &'a Limits,
+    network: Network,
+}
+
+impl LinkAttempt<'_> {
+    /// The link was no guess, whatever became of it then.
+    pub(crate) fn was_known(self) {
+        lock(&self.limits.link_guessers).undo(&self.network);
     }
 }
 

@@ -20,6 +20,8 @@ mod going_on;
 mod hooks;
 #[path = "api/inside.rs"]
 mod inside;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/live.rs"]
 mod live;
 #[path = "api/metrics.rs"]

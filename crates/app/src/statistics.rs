@@ -2,9 +2,10 @@
 
 use crate::access::onlooker;
 use crate::{App, Result, require};
-use greenroom_directory::{Figures, Grouping, StatisticsQuery};
+use greenroom_directory::StatisticsQuery;
+use greenroom_domain::statistics::{Figures, StatisticsBy};
 use greenroom_domain::{ErrorCode, LoginName, Person, Problem, RepositoryName, Role};
-use greenroom_wire::{FiguresView, StatisticsBy, StatisticsGroup, StatisticsView, ToolFigures};
+use greenroom_wire::{StatisticsGroup, StatisticsView};
 use std::collections::HashMap;
 use time::format_description::well_known::Iso8601;
 use time::{Date, Duration, OffsetDateTime};
@@ -39,17 +40,13 @@ impl App {
             Some(login) => Some(self.person_of_login(login).await?),
             None => None,
         };
-        let by = match range.by {
-            StatisticsBy::Day => Grouping::Day,
-            StatisticsBy::Person => Grouping::Person,
-            StatisticsBy::Repository => Grouping::Repository,
-        };
+        let by = range.by;
         let (from_ms, until_ms) = (begin_ms(from), begin_ms(to + Duration::DAY));
         let onlooker = onlooker(caller);
         let query = StatisticsQuery { from_ms, until_ms, repository, person, by, onlooker };
         let found = self.inner.directory.statistics(query).await?;
         let names: HashMap<String, String> = match by {
-            Grouping::Person => {
+            StatisticsBy::Person => {
                 let ids = found.groups.iter().map(|(key, _)| key.clone()).collect();
                 let people = self.inner.directory.people_named(ids).await?;
                 people.into_iter().map(|(id, name)| (id.to_string(), name)).collect()
@@ -58,28 +55,22 @@ impl App {
         };
         let group = |(key, figures): (String, Figures)| StatisticsGroup {
             name: match by {
-                Grouping::Person => {
+                StatisticsBy::Person => {
                     names.get(&key).cloned().unwrap_or_else(|| "Somebody who is gone".to_owned())
                 }
                 _ => key.clone(),
             },
-            person: (by == Grouping::Person).then(|| key.parse().ok()).flatten(),
-            repository: (by == Grouping::Repository).then(|| key.parse().ok()).flatten(),
-            figures: view(figures),
-        };
-        let tool = |row: greenroom_directory::ToolRow| ToolFigures {
-            tool: row.tool,
-            calls: row.calls,
-            failures: row.failures,
-            duration_ms: row.duration_ms,
+            person: (by == StatisticsBy::Person).then(|| key.parse().ok()).flatten(),
+            repository: (by == StatisticsBy::Repository).then(|| key.parse().ok()).flatten(),
+            figures,
         };
         Ok(StatisticsView {
             from: written(from),
             to: written(to),
-            by: range.by,
-            totals: view(found.totals),
+            by,
+            totals: found.totals,
             groups: found.groups.into_iter().map(group).collect(),
-            tools: found.tools.into_iter().map(tool).collect(),
+            tools: found.tools,
         })
     }
 
@@ -121,50 +112,4 @@ fn begin_ms(day: Date) -> i64 {
 
 fn written(day: Date) -> String {
     format!("{:04}-{:02}-{:02}", day.year(), u8::from(day.month()), day.day())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "taken apart whole, so that no figure is forgotten")]
-fn view(figures: Figures) -> FiguresView {
-    let Figures {
-        sessions,
-        people,
-        prompts,
-        turns,
-        completed,
-        stopped,
-        failed,
-        budget_reached,
-        turn_ms,
-        input_tokens,
-        output_tokens,
-        cache_read_tokens,
-        cache_write_tokens,
-        cost_microusd,
-        unpriced_turns,
-        tool_calls,
-        tool_failures,
-        changes_opened,
-        changes_merged,
-    } = figures;
-    FiguresView {
-        sessions,
-        people,
-        prompts,
-        turns,
-        completed,
-        stopped,
-        failed,
-        budget_reached,
-        turn_ms,
-        input_tokens,
-        output_tokens,
-        cache_read_tokens,
-        cache_write_tokens,
-        cost_microusd,
-        unpriced_turns,
-        tool_calls,
-        tool_failures,
-        changes_opened,
-        changes_merged,
-    }
 }

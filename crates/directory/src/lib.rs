@@ -43,7 +43,7 @@ pub use retention::Expiring;
 pub use search::{MARK_BEGIN, MARK_END, Part, PartKind, SearchQuery, SearchRow, WORDS};
 pub use sessions::{Archived, Onlooker, SessionRow, SessionStatus};
 pub use share_links::{LINK_ROWS, ShareLinkRow};
-pub use statistics::{Fact, Figures, Grouping, Statistics, StatisticsQuery, ToolRow, What};
+pub use statistics::{Fact, Statistics, StatisticsQuery, What};
 
 use rusqlite::Connection;
 use std::path::Path;

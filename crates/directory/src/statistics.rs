@@ -5,6 +5,7 @@ use crate::row::{all, parsed, signed, unsigned};
 use crate::sessions::{Onlooker, SEEN};
 use crate::{Directory, Result, SessionRow};
 use greenroom_domain::money::Usage;
+use greenroom_domain::statistics::{Figures, StatisticsBy, ToolFigures};
 use greenroom_domain::{PersonId, RepositoryId};
 use rusqlite::types::Value;
 use rusqlite::{Row, Transaction, params, params_from_iter};
@@ -154,14 +155,6 @@ fn person_of(db: &Transaction<'_>, session: &str, kind: &str, subject: &str) -> 
     })
 }
 
-/// What is counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grouping {
-    Day,
-    Person,
-    Repository,
-}
-
 /// From the first millisecond up to, not including, the last.
 #[derive(Clone, Debug)]
 pub struct StatisticsQuery {
@@ -169,43 +162,9 @@ pub struct StatisticsQuery {
     pub until_ms: i64,
     pub repository: Option<RepositoryId>,
     pub person: Option<PersonId>,
-    pub by: Grouping,
+    pub by: StatisticsBy,
     /// Where figures are told by person, they are of what this one may see, and of their own work.
     pub onlooker: Onlooker,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    pub sessions: u64,
-    pub people: u64,
-    pub prompts: u64,
-    /// That have ended.
-    pub turns: u64,
-    pub completed: u64,
-    pub stopped: u64,
-    pub failed: u64,
-    pub budget_reached: u64,
-    /// `None` in what follows: nothing is known of it.
-    pub turn_ms: Option<u64>,
-    pub input_tokens: Option<u64>,
-    pub output_tokens: Option<u64>,
-    pub cache_read_tokens: Option<u64>,
-    pub cache_write_tokens: Option<u64>,
-    pub cost_microusd: Option<u64>,
-    /// Ended turns whose cost is not known.
-    pub unpriced_turns: u64,
-    pub tool_calls: u64,
-    pub tool_failures: u64,
-    pub changes_opened: u64,
-    pub changes_merged: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolRow {
-    pub tool: String,
-    pub calls: u64,
-    pub failures: u64,
-    pub duration_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +173,7 @@ pub struct Statistics {
     /// A day such as `2026-11-21`, a person's id, or a repository's name. Days in their order, others by turns; at most 400.
     pub groups: Vec<(String, Figures)>,
     /// The most called, at most 50.
-    pub tools: Vec<ToolRow>,
+    pub tools: Vec<ToolFigures>,
 }
 
 const FIGURES: &str = "count(DISTINCT session) AS sessions, count(DISTINCT person) AS people,
@@ -244,9 +203,9 @@ impl Directory {
             let sql = format!("SELECT {FIGURES} FROM statistics WHERE {filter}");
             let totals = db.prepare_cached(&sql)?.query_row(values(), figures)?;
             let (key, order) = match query.by {
-                Grouping::Day => ("date(at_ms / 1000, 'unixepoch')", "key"),
-                Grouping::Person => ("person", "turns DESC, key"),
-                Grouping::Repository => ("repository_name", "turns DESC, key"),
+                StatisticsBy::Day => ("date(at_ms / 1000, 'unixepoch')", "key"),
+                StatisticsBy::Person => ("person", "turns DESC, key"),
+                StatisticsBy::Repository => ("repository_name", "turns DESC, key"),
             };
             let sql = format!(
                 "SELECT {key} AS key, {FIGURES} FROM statistics WHERE {filter} AND {key} IS NOT NULL
@@ -259,7 +218,7 @@ impl Directory {
                 FROM statistics WHERE {filter} AND kind = 'tool' GROUP BY name ORDER BY calls DESC, name LIMIT {TOOLS}"
             );
             let tools = all(db.prepare(&sql)?, values(), |row| {
-                Ok(ToolRow {
+                Ok(ToolFigures {
                     tool: row.get("name")?,
                     calls: unsigned(row, "calls")?,
                     failures: unsigned(row, "failures")?,

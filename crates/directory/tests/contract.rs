@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "contract/figures.rs"]
+mod figures;
+#[path = "contract/projected.rs"]
+mod projected;
+#[path = "contract/search.rs"]
+mod search;
+
 use greenroom_directory::{
-    Archived, Directory, DraftPlace, DraftRow, Error, Fact, Figures, Grouping, ImageRow, ImageState,
-    LINK_ROWS, MARK_BEGIN, MARK_END, ModelRow, Onlooker, Part, PartKind, Projected, Projection, ReadRow,
-    Remembered, RepositoryRow, SearchQuery, SessionRow, SessionStatus, SettledRow, ShareLinkRow,
-    StatisticsQuery, TokenRow, ToolRow, What,
+    Archived, Directory, Error, Fact, ImageRow, ImageState, LINK_ROWS, ModelRow, Onlooker, Part, Projected,
+    Projection, Remembered, RepositoryRow, SessionRow, SessionStatus, ShareLinkRow, TokenRow,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    BlobDigest, ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role,
-    SessionId, SessionRole, ShareKind, ShareLinkId, TeamAccess, TokenId,
+    ChangeId, Consumer, ErrorCode, ImageId, Person, PersonId, Problem, RepositoryId, Role, SessionId,
+    SessionRole, ShareKind, ShareLinkId, TeamAccess, TokenId,
 };
 use serde_json::json;
 
@@ -104,6 +109,21 @@ fn model(name: &str, is_default: bool) -> ModelRow {
 
 async fn default_model(directory: &Directory) -> Option<String> {
     directory.model(None).await.unwrap().map(|row| row.name)
+}
+
+/// As the session's outbox does.
+async fn put(directory: &Directory, row: SessionRow) {
+    let after = directory.cursor(row.id, Consumer::Directory).await.unwrap();
+    let upto = after.max(row.head_seq);
+    let done = directory
+        .project(Projection { row, after, upto, facts: vec![], parts: vec![], unconcerned: vec![] })
+        .await
+        .unwrap();
+    assert_eq!(done, Projected::Done);
+}
+
+fn projection(row: &SessionRow, after: u64, facts: Vec<Fact>, parts: Vec<Part>) -> Projection {
+    Projection { row: row.clone(), after, upto: row.head_seq, facts, parts, unconcerned: vec![] }
 }
 
 #[tokio::test]
@@ -443,336 +463,6 @@ async fn many_writers_and_readers_at_once_are_all_answered() {
     for answer in work.collect::<Vec<_>>() {
         assert!(answer.await.unwrap().unwrap().is_some(), "a write is visible to the reads after it");
     }
-}
-
-/// As the session's outbox does.
-async fn put(directory: &Directory, row: SessionRow) {
-    let after = directory.cursor(row.id, Consumer::Directory).await.unwrap();
-    let upto = after.max(row.head_seq);
-    let done = directory
-        .project(Projection { row, after, upto, facts: vec![], parts: vec![], unconcerned: vec![] })
-        .await
-        .unwrap();
-    assert_eq!(done, Projected::Done);
-}
-
-#[tokio::test]
-async fn what_was_projected_from_an_entry_on_is_not_projected_from_there_again() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    put(&directory, row.clone()).await;
-    let late = Projection {
-        row: row.clone(),
-        after: 0,
-        upto: 99,
-        facts: vec![],
-        parts: vec![],
-        unconcerned: vec![],
-    };
-    assert_eq!(directory.project(late).await.unwrap(), Projected::Moved);
-    assert_eq!(directory.cursor(row.id, Consumer::Directory).await.unwrap(), row.head_seq);
-}
-
-#[tokio::test]
-async fn nothing_of_a_removed_session_comes_back() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    put(&directory, row.clone()).await;
-    directory.remove_session(row.id, 5).await.unwrap();
-    let late = Projection {
-        row: row.clone(),
-        after: 0,
-        upto: row.head_seq,
-        facts: vec![],
-        parts: vec![],
-        unconcerned: vec![],
-    };
-    assert_eq!(directory.project(late).await.unwrap(), Projected::Removed);
-    directory.move_cursor(row.id, Consumer::Collector, 3).await.unwrap();
-    let stamp = String::new();
-    directory.settle(vec![SettledRow { session: row.id, seq: 3, stamp }]).await.unwrap();
-    assert_eq!(directory.session(row.id).await.unwrap(), None);
-    assert_eq!(directory.cursors(row.id).await.unwrap(), []);
-    assert_eq!(directory.settled().await.unwrap(), []);
-    let month = 31 * 24 * 3_600_000;
-    directory.forget_removed(6, vec![]).await.unwrap();
-    assert_eq!(directory.remembered_deletions().await.unwrap(), [row.id]);
-    directory.forget_removed(6 + month, vec![row.id]).await.unwrap();
-    assert_eq!(directory.remembered_deletions().await.unwrap(), [row.id], "something is left of it");
-    directory.forget_removed(6 + month, vec![]).await.unwrap();
-    assert_eq!(directory.remembered_deletions().await.unwrap(), [], "forgotten at last");
-}
-
-#[tokio::test]
-async fn what_people_still_do_in_a_removed_session_leaves_no_row() {
-    let directory = fresh().await;
-    let ada = person(1, "ada");
-    directory.add_person(ada.clone(), 1).await.unwrap();
-    let id = SessionId::from_parts(1, 1);
-    let digest: BlobDigest = "0".repeat(64).parse().unwrap();
-    directory.count_file(ada.id, None, digest.clone(), 7, 1, None).await.unwrap();
-    directory.remove_session(id, 5).await.unwrap();
-
-    directory.put_reads(vec![ReadRow { person: ada.id, session: id, seq: 3 }]).await.unwrap();
-    assert_eq!(directory.read_position(ada.id, id).await.unwrap(), None);
-    let place = DraftPlace::Session(id);
-    let draft = directory.write_draft(ada.id, place, "text".into(), 0, 6).await;
-    assert_eq!(draft.unwrap_err(), Error::SessionRemoved);
-    assert_eq!(directory.draft(ada.id, place).await.unwrap(), DraftRow::default());
-    let link = ShareLinkRow {
-        id: ShareLinkId::from_parts(1, 1),
-        session: id,
-        kind: ShareKind::TakePart,
-        made_by: ada.id,
-        made_by_name: ada.name.clone(),
-        made_at_ms: 6,
-        expires_at_ms: 99,
-        revoked_at_ms: None,
-    };
-    assert_eq!(directory.add_share_link([1; 32], link, 9).await.unwrap_err(), Error::SessionRemoved);
-    assert_eq!(directory.share_links(id).await.unwrap(), []);
-    let counted = directory.count_file(ada.id, Some(id), digest.clone(), 7, 6, None).await;
-    assert_eq!(counted.unwrap_err(), Error::SessionRemoved);
-    assert_eq!(directory.stored_bytes(ada.id).await.unwrap(), 7, "the upload that waits");
-    directory.files_taken(ada.id, id, vec![digest]).await.unwrap();
-    assert_eq!(directory.stored_bytes(ada.id).await.unwrap(), 0);
-    directory.owe(id, Consumer::Forge, 1).await.unwrap();
-    assert_eq!(directory.owed().await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn what_is_owed_to_a_session_outlives_the_process() {
-    let directory = fresh().await;
-    let id = SessionId::from_parts(1, 1);
-    directory.owe(id, Consumer::Forge, 1).await.unwrap();
-    directory.owe(id, Consumer::Forge, 2).await.unwrap();
-    directory.owe_no_more(id, Consumer::Forge, 1).await.unwrap();
-    let again = Directory::open(&directory.folder.path().join("greenroom.db")).await.unwrap();
-    assert_eq!(again.owed().await.unwrap(), [(id, Consumer::Forge)]);
-    assert_eq!(again.mark_of_debt(id, Consumer::Forge).await.unwrap(), Some(2), "the later one stays");
-    again.owe_no_more(id, Consumer::Forge, 2).await.unwrap();
-    assert_eq!(again.owed().await.unwrap(), []);
-}
-
-fn projection(row: &SessionRow, after: u64, facts: Vec<Fact>, parts: Vec<Part>) -> Projection {
-    Projection { row: row.clone(), after, upto: row.head_seq, facts, parts, unconcerned: vec![] }
-}
-
-fn part(kind: PartKind, subject: &str, text: &str) -> Part {
-    Part::Put { kind, subject: subject.into(), seq: 1, text: text.into() }
-}
-
-async fn found(directory: &Directory, words: &[&str]) -> Vec<SessionId> {
-    let words = words.iter().map(|word| (*word).to_owned()).collect();
-    let rows =
-        directory.search(SearchQuery { onlooker: Onlooker::All, words, repository: None }).await.unwrap();
-    let mut ids: Vec<_> = rows.into_iter().map(|row| row.session.id).collect();
-    ids.dedup();
-    ids
-}
-
-#[tokio::test]
-async fn a_session_is_found_when_each_word_is_somewhere_in_it() {
-    let directory = fresh().await;
-    let sample = repository(1, "sample");
-    let (one, two) = (session(1, &sample), session(2, &sample));
-    let parts = vec![
-        part(PartKind::Title, "", "Mend the Größe parser"),
-        part(PartKind::Prompt, "p1", "the flaky test in checkout fails"),
-    ];
-    directory.project(projection(&one, 0, vec![], parts)).await.unwrap();
-    let parts = vec![part(PartKind::Prompt, "p1", "the checkout page is slow")];
-    directory.project(projection(&two, 0, vec![], parts)).await.unwrap();
-    assert_eq!(found(&directory, &["checkout"]).await.len(), 2);
-    assert_eq!(found(&directory, &["parser", "flaky"]).await, [one.id], "in different parts");
-    assert_eq!(found(&directory, &["flak"]).await, [one.id], "the last is a beginning");
-    assert_eq!(found(&directory, &["flak", "test"]).await, [], "others are not");
-    assert_eq!(found(&directory, &["grosse"]).await, [], "ß is its own letter");
-    assert_eq!(found(&directory, &["größe"]).await, [one.id]);
-    assert_eq!(found(&directory, &["NOT", "checkout"]).await, [], "it is a word like any other");
-    for hostile in ["\"", "a\"b", "text:x", "x*", "(", "NEAR(", "-", "^x", "\u{0}"] {
-        // Whatever it finds: it is no error.
-        found(&directory, &[hostile]).await;
-    }
-    let rows = directory
-        .search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: None })
-        .await
-        .unwrap();
-    assert_eq!(rows[0].snippet, format!("the {MARK_BEGIN}flaky{MARK_END} test in checkout fails"));
-    let elsewhere = Some(RepositoryId::from_parts(1, 9));
-    let rows = directory
-        .search(SearchQuery { onlooker: Onlooker::All, words: vec!["flaky".into()], repository: elsewhere })
-        .await
-        .unwrap();
-    assert_eq!(rows, []);
-}
-
-#[tokio::test]
-async fn what_was_edited_withdrawn_or_deleted_is_not_found_any_more() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    let parts = vec![part(PartKind::Prompt, "p1", "before"), part(PartKind::Prompt, "p2", "withdrawn")];
-    directory.project(projection(&row, 0, vec![], parts)).await.unwrap();
-    let again = SessionRow { head_seq: row.head_seq + 1, ..row.clone() };
-    let gone = Part::Remove { kind: PartKind::Prompt, subject: "p2".into() };
-    let parts = vec![part(PartKind::Prompt, "p1", "afterwards"), gone];
-    directory.project(projection(&again, row.head_seq, vec![], parts)).await.unwrap();
-    assert_eq!(found(&directory, &["before"]).await, []);
-    assert_eq!(found(&directory, &["withdrawn"]).await, []);
-    assert_eq!(found(&directory, &["afterwards"]).await, [row.id]);
-    directory.remove_session(row.id, 1).await.unwrap();
-    assert_eq!(found(&directory, &["afterwards"]).await, []);
-    let database = rusqlite::Connection::open(directory.folder.path().join("greenroom.db")).unwrap();
-    database
-        .execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)", [])
-        .unwrap();
-}
-
-#[tokio::test]
-async fn a_session_holds_a_bounded_number_of_parts_the_newest() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    let put = |n: u64| Part::Put {
-        kind: PartKind::Prompt,
-        subject: n.to_string(),
-        seq: n,
-        text: format!("word{n}"),
-    };
-    directory.project(projection(&row, 0, vec![], (1..=600).map(put).collect())).await.unwrap();
-    assert_eq!(found(&directory, &["word100"]).await, [], "and nothing else begins so");
-    assert_eq!(found(&directory, &["word600"]).await, [row.id]);
-    let long = Part::Put {
-        kind: PartKind::Prompt,
-        subject: "long".into(),
-        seq: 700,
-        text: format!("{} end", "ä".repeat(20_000)),
-    };
-    let again = SessionRow { head_seq: row.head_seq + 1, ..row.clone() };
-    directory.project(projection(&again, row.head_seq, vec![], vec![long])).await.unwrap();
-    assert_eq!(found(&directory, &["end"]).await, [], "behind what is kept of a part");
-}
-
-fn facts() -> Vec<Fact> {
-    let by = PersonId::from_parts(1, 1);
-    let usage = Usage { input_tokens: 10, output_tokens: 5, requests: 1, ..Usage::default() };
-    let whats = [
-        What::Prompted { prompt: "p".into(), by },
-        What::TurnStarted { turn: "t".into(), prompt: Some("p".into()) },
-        What::ToolStarted { turn: "t".into(), call: "c".into(), tool: "shell".into() },
-        What::ToolEnded { call: "c".into(), outcome: "failed", duration_ms: 7 },
-        What::TurnEnded { turn: "t".into(), outcome: "completed", usage, duration_ms: 100 },
-        What::ChangeMerged { change: "x".into(), by },
-    ];
-    let day = 24 * 3_600_000;
-    whats.into_iter().zip(1..).map(|(what, seq)| Fact { seq, at_ms: day + seq.cast_signed(), what }).collect()
-}
-
-#[tokio::test]
-async fn figures_count_each_event_once_say_what_they_do_not_know_and_outlive_the_session() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    let whole = projection(&row, 0, facts(), vec![]);
-    assert_eq!(directory.project(whole.clone()).await.unwrap(), Projected::Done);
-    assert_eq!(directory.project(whole).await.unwrap(), Projected::Moved, "as after a crash");
-    directory.remove_session(row.id, 1).await.unwrap();
-    let day = 24 * 3_600_000;
-    let query = |from_ms, by| StatisticsQuery {
-        from_ms,
-        until_ms: from_ms + day,
-        repository: None,
-        person: None,
-        by,
-        onlooker: Onlooker::All,
-    };
-    let figures = directory.statistics(query(day, Grouping::Day)).await.unwrap();
-    let totals = figures.totals;
-    assert_eq!((totals.prompts, totals.turns, totals.completed, totals.failed), (1, 1, 1, 0));
-    assert_eq!((totals.tool_calls, totals.tool_failures, totals.changes_merged), (1, 1, 1));
-    assert_eq!((totals.people, totals.sessions), (1, 1), "turn and tool are the prompter's");
-    assert_eq!((totals.turn_ms, totals.input_tokens), (Some(100), Some(10)));
-    assert_eq!((totals.cost_microusd, totals.unpriced_turns), (None, 1), "no price is no zero");
-    assert_eq!(figures.groups[0].0, "1970-01-02");
-    let tool = ToolRow { tool: "shell".into(), calls: 1, failures: 1, duration_ms: Some(7) };
-    assert_eq!(figures.tools, [tool]);
-    let by_person = directory.statistics(query(day, Grouping::Person)).await.unwrap();
-    assert_eq!(by_person.groups[0].0, PersonId::from_parts(1, 1).to_string());
-    let nothing = directory.statistics(query(0, Grouping::Repository)).await.unwrap();
-    assert_eq!(nothing.totals, Figures::default());
-    assert_eq!(nothing.groups, []);
-}
-
-/// Ada's private session changes nothing in what Ben is told of people, and all in what she and an admin are.
-#[tokio::test]
-async fn figures_by_person_are_of_what_the_asker_may_see() {
-    let directory = fresh().await;
-    let (ada, ben) = (PersonId::from_parts(1, 1), PersonId::from_parts(1, 2));
-    let sample = repository(1, "sample");
-    let day = 24 * 3_600_000;
-    let asked = async |person, by, onlooker| {
-        let query =
-            StatisticsQuery { from_ms: day, until_ms: 2 * day, repository: None, person, by, onlooker };
-        directory.statistics(query).await.unwrap()
-    };
-    let answers = async |onlooker| {
-        [
-            asked(Some(ada), Grouping::Day, onlooker).await,
-            asked(Some(ada), Grouping::Repository, onlooker).await,
-            asked(None, Grouping::Person, onlooker).await,
-        ]
-    };
-    directory.project(projection(&session(1, &sample), 0, facts(), vec![])).await.unwrap();
-    let before = answers(Onlooker::Person(ben)).await;
-    assert_eq!(before[0].totals.prompts, 1, "what everyone may see is told");
-    let private = SessionRow { team_access: TeamAccess::None, participants: vec![], ..session(2, &sample) };
-    directory.project(projection(&private, 0, facts(), vec![])).await.unwrap();
-    assert_eq!(answers(Onlooker::Person(ben)).await, before);
-    for (onlooker, prompts) in [(Onlooker::All, 2), (Onlooker::Person(ada), 2)] {
-        let all = answers(onlooker).await;
-        assert_eq!(all.map(|answer| answer.totals.prompts), [prompts; 3], "{onlooker:?}");
-    }
-    let day_of_all = asked(None, Grouping::Day, Onlooker::Person(ben)).await;
-    assert_eq!(day_of_all.totals.prompts, 2, "sums of everyone name nobody");
-    let invited = SessionRow {
-        participants: vec![(ben, SessionRole::Viewer)],
-        head_seq: private.head_seq + 1,
-        ..private
-    };
-    put(&directory, invited).await;
-    assert_eq!(answers(Onlooker::Person(ben)).await[0].totals.prompts, 2);
-}
-
-#[tokio::test]
-async fn tokens_that_a_provider_does_not_count_are_not_known_and_a_turn_without_a_request_used_none() {
-    let directory = fresh().await;
-    let row = session(1, &repository(1, "sample"));
-    let mut all = facts();
-    let end = |fact: &mut Fact, requests| {
-        if let What::TurnEnded { usage, .. } = &mut fact.what {
-            *usage = Usage { requests, ..Usage::default() };
-        }
-    };
-    all.iter_mut().for_each(|fact| end(fact, 1));
-    directory.project(projection(&row, 0, all.clone(), vec![])).await.unwrap();
-    let day = 24 * 3_600_000;
-    let query = StatisticsQuery {
-        from_ms: day,
-        until_ms: 2 * day,
-        repository: None,
-        person: None,
-        by: Grouping::Day,
-        onlooker: Onlooker::All,
-    };
-    let totals = directory.statistics(query.clone()).await.unwrap().totals;
-    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));
-    all.iter_mut().for_each(|fact| end(fact, 0));
-    let second = projection(&session(2, &repository(1, "sample")), 0, all.clone(), vec![]);
-    directory.project(second).await.unwrap();
-    let totals = directory.statistics(query.clone()).await.unwrap().totals;
-    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (None, None, 1));
-    let query = StatisticsQuery { repository: Some(RepositoryId::from_parts(1, 2)), ..query };
-    directory.project(projection(&session(3, &repository(2, "other")), 0, all, vec![])).await.unwrap();
-    let totals = directory.statistics(query).await.unwrap().totals;
-    assert_eq!((totals.input_tokens, totals.cost_microusd, totals.unpriced_turns), (Some(0), Some(0), 0));
 }
 
 #[tokio::test]

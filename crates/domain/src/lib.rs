@@ -16,6 +16,7 @@ pub mod problem;
 pub mod quota;
 pub mod retention;
 pub mod state;
+pub mod statistics;
 pub mod trace;
 
 pub use access::{Access, Right, SessionRole, ShareKind, TeamAccess};

@@ -159,7 +159,10 @@ pub fn reached(kind: QuotaKind, used: u64, most: u64, now_ms: i64) -> Problem {
         }
         QuotaKind::Sandboxes => {
             let verb = if used == 1 { "is" } else { "are" };
-            format!("{} of your sessions {verb} at work, and {most} may be.", counted(used, "sandbox", "sandboxes"))
+            format!(
+                "{} of your sessions {verb} at work, and {most} may be.",
+                counted(used, "sandbox", "sandboxes")
+            )
         }
         QuotaKind::PromptsPerDay => {
             format!("You sent {} today, and may send {most} a day.", counted(used, "prompt", "prompts"))

@@ -1,6 +1,7 @@
 //! Search over sessions, and figures of what happened in them.
 
 use crate::SessionView;
+use greenroom_domain::statistics::{Figures, StatisticsBy, ToolFigures};
 use greenroom_domain::{PersonId, RepositoryName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -38,16 +39,6 @@ pub struct SnippetPart {
     pub is_match: bool,
 }
 
-/// What is counted together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StatisticsBy {
-    #[default]
-    Day,
-    Person,
-    Repository,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatisticsView {
     /// The first day, in UTC, such as `2026-11-01`.
@@ -55,7 +46,7 @@ pub struct StatisticsView {
     /// The last day.
     pub to: String,
     pub by: StatisticsBy,
-    pub totals: FiguresView,
+    pub totals: Figures,
     /// At most 400. Days without anything are left out.
     pub groups: Vec<StatisticsGroup>,
     /// The tools that were called most, at most 50.
@@ -68,43 +59,5 @@ pub struct StatisticsGroup {
     pub name: String,
     pub person: Option<PersonId>,
     pub repository: Option<RepositoryName>,
-    pub figures: FiguresView,
-}
-
-/// `null`: nothing is known of it, which is not zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FiguresView {
-    pub sessions: u64,
-    pub people: u64,
-    pub prompts: u64,
-    /// Turns that began in that time and have ended.
-    pub turns: u64,
-    pub completed: u64,
-    pub stopped: u64,
-    pub failed: u64,
-    pub budget_reached: u64,
-    /// How long they took together, in milliseconds.
-    pub turn_ms: Option<u64>,
-    pub input_tokens: Option<u64>,
-    pub output_tokens: Option<u64>,
-    pub cache_read_tokens: Option<u64>,
-    pub cache_write_tokens: Option<u64>,
-    /// Millionths of a US dollar, of the turns whose cost is known.
-    pub cost_microusd: Option<u64>,
-    /// Turns whose cost is not known.
-    pub unpriced_turns: u64,
-    pub tool_calls: u64,
-    /// That failed, or whose outcome is not known.
-    pub tool_failures: u64,
-    pub changes_opened: u64,
-    pub changes_merged: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ToolFigures {
-    pub tool: String,
-    pub calls: u64,
-    pub failures: u64,
-    /// Milliseconds, together.
-    pub duration_ms: Option<u64>,
+    pub figures: Figures,
 }

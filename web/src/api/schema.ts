@@ -1343,7 +1343,8 @@ export interface paths {
         put?: never;
         /**
          * Follow a share link
-         * @description Lets the caller into its session and answers the session. The same again says the same.
+         * @description Lets the caller into its session and answers the session. The same again says the same. An address from which many links
+         *     are followed that do not work waits longer and longer.
          */
         post: operations["use_share_link"];
         delete?: never;
@@ -2366,8 +2367,8 @@ export interface components {
             /** Format: int64 */
             size_bytes: number;
         };
-        /** @description `null`: nothing is known of it, which is not zero. */
-        FiguresView: {
+        /** @description `None`: nothing is known of it, which is not zero. */
+        Figures: {
             /** Format: int64 */
             budget_reached: number;
             /** Format: int64 */
@@ -3327,7 +3328,7 @@ export interface components {
          */
         StatisticsBy: "day" | "person" | "repository";
         StatisticsGroup: {
-            figures: components["schemas"]["FiguresView"];
+            figures: components["schemas"]["Figures"];
             /** @description A day, or the name of a person or a repository. */
             name: string;
             person?: components["schemas"]["PersonId"] | null;
@@ -3343,7 +3344,7 @@ export interface components {
             to: string;
             /** @description The tools that were called most, at most 50. */
             tools: components["schemas"]["ToolFigures"][];
-            totals: components["schemas"]["FiguresView"];
+            totals: components["schemas"]["Figures"];
         };
         StepView: {
             /** Format: int64 */

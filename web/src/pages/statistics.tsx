@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { statisticsQuery } from "../api/queries";
-import type { FiguresView, StatisticsBy, StatisticsView } from "../api/types";
+import type { Figures, StatisticsBy, StatisticsView } from "../api/types";
 import { cost, count, counted, duration } from "../lib/format";
 import { Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
 
@@ -55,9 +55,9 @@ export function StatisticsPage() {
   );
 }
 
-const isEmpty = (figures: FiguresView): boolean => figures.prompts + figures.turns + figures.changes_opened + figures.changes_merged === 0;
+const isEmpty = (figures: Figures): boolean => figures.prompts + figures.turns + figures.changes_opened + figures.changes_merged === 0;
 
-function Totals({ figures }: { figures: FiguresView }) {
+function Totals({ figures }: { figures: Figures }) {
   const facts: [string, string, string][] = [
     ["Turns", count(figures.turns), [figures.failed + figures.budget_reached > 0 && `${count(figures.failed + figures.budget_reached)} failed`, figures.stopped > 0 && `${count(figures.stopped)} stopped`].filter(Boolean).join(", ") || "none failed"],
     ["Cost", costText(figures), figures.unpriced_turns > 0 && figures.cost_microusd != null ? `and ${count(figures.unpriced_turns)} turns at an unknown price` : figures.cost_microusd == null ? "no model with a known price" : "of all turns"],
@@ -142,7 +142,7 @@ function Groups({ statistics, by, onBy }: { statistics: StatisticsView; by: Stat
   );
 }
 
-function FiguresTable({ first, rows }: { first: string; rows: { name: string; figures: FiguresView }[] }) {
+function FiguresTable({ first, rows }: { first: string; rows: { name: string; figures: Figures }[] }) {
   return (
     <Table head={[first, "Prompts", "Turns", "Failed", "Time", "Tokens", "Cost", "Merged"]}>
       {rows.map(({ name, figures }, at) => (
@@ -212,12 +212,12 @@ function Row({ cells }: { cells: string[] }) {
   );
 }
 
-function tokensText(figures: FiguresView): string {
+function tokensText(figures: Figures): string {
   const parts = [figures.input_tokens, figures.output_tokens, figures.cache_read_tokens, figures.cache_write_tokens];
   return parts.every((part) => part == null) ? "–" : count(parts.reduce<number>((sum, part) => sum + (part ?? 0), 0));
 }
 
-function costText(figures: FiguresView): string {
+function costText(figures: Figures): string {
   if (figures.cost_microusd == null) return "Not known";
   return cost(figures.cost_microusd) || "$0.00";
 }

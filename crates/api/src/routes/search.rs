@@ -6,8 +6,9 @@ use crate::extract::{Caller, QueryOf};
 use axum::Json;
 use axum::extract::State;
 use greenroom_app::StatisticsRange;
+use greenroom_domain::statistics::StatisticsBy;
 use greenroom_domain::{LoginName, RepositoryName};
-use greenroom_wire::{ErrorBody, SearchHit, StatisticsBy, StatisticsView};
+use greenroom_wire::{ErrorBody, SearchHit, StatisticsView};
 use serde::Deserialize;
 use utoipa::IntoParams;
 

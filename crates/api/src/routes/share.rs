@@ -3,13 +3,14 @@
 use crate::ApiState;
 use crate::error::{Answer, ApiError};
 use crate::extract::{Caller, JsonBody, PathOf};
+use crate::limits::client_address;
 use axum::Json;
 use axum::extract::State;
-use greenroom_domain::{SessionId, ShareLinkId};
+use greenroom_domain::{ErrorCode, SessionId, ShareLinkId};
 use greenroom_wire::{
     CreateShareLink, ErrorBody, SessionPeople, SessionView, ShareLinkCreated, ShareLinkView, UseShareLink,
 };
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 
 /// List who takes part in a session
 ///
@@ -88,7 +89,8 @@ pub(super) async fn revoke(
 
 /// Follow a share link
 ///
-/// Lets the caller into its session and answers the session. The same again says the same.
+/// Lets the caller into its session and answers the session. The same again says the same. An address from which many links
+/// are followed that do not work waits longer and longer.
 #[utoipa::path(post, path = "/share-links/use", operation_id = "use_share_link", tag = "sharing",
     request_body = UseShareLink,
     responses(
@@ -98,7 +100,13 @@ pub(super) async fn revoke(
 pub(super) async fn follow(
     State(state): State<ApiState>,
     caller: Caller,
+    extensions: Extensions,
     JsonBody(body): JsonBody<UseShareLink>,
 ) -> Answer<SessionView> {
-    Ok(Json(state.app.use_share_link(&caller.person, body).await?))
+    let attempt = state.limits.begin_share_link(client_address(&extensions))?;
+    let followed = state.app.use_share_link(&caller.person, body).await;
+    if !matches!(&followed, Err(problem) if problem.code == ErrorCode::ShareLinkUnknown) {
+        attempt.was_known();
+    }
+    Ok(Json(followed?))
 }

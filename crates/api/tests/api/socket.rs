@@ -1,9 +1,12 @@
 //! The WebSocket of a session, over a real connection.
 
-use crate::fake::{BEARER, PAST, TestServer, entry, server, server_limited_by};
+use crate::fake::{
+    BEARER, OTHER_BEARER, PAST, TestServer, entry, limited, served, server, server_limited_by,
+};
 use futures::{SinkExt, StreamExt};
+use greenroom_api::{RateLimits, TrustedProxies};
 use greenroom_domain::ErrorCode;
-use greenroom_wire::Frame;
+use greenroom_wire::{Frame, Receipt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,20 +21,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-fn handshake(server: &TestServer, id: &str) -> tungstenite::handshake::client::Request {
+fn handshake(server: &TestServer, id: &str, by: &str) -> tungstenite::handshake::client::Request {
     let url = format!("ws://{}/api/v1/sessions/{id}/socket", server.address);
     let mut request = url.into_client_request().unwrap();
-    request.headers_mut().insert("authorization", BEARER.parse().unwrap());
+    request.headers_mut().insert("authorization", by.parse().unwrap());
     request
 }
 
 async fn connect(server: &TestServer) -> Client {
-    let request = handshake(server, "ses_00000000010000000000000001");
+    connect_as(server, BEARER).await
+}
+
+async fn connect_as(server: &TestServer, by: &str) -> Client {
+    let request = handshake(server, "ses_00000000010000000000000001", by);
     Client(tokio_tungstenite::connect_async(request).await.unwrap().0)
 }
 
 async fn greeted(server: &TestServer) -> Client {
-    let mut client = connect(server).await;
+    greeted_as(server, BEARER).await
+}
+
+async fn greeted_as(server: &TestServer, by: &str) -> Client {
+    let mut client = connect_as(server, by).await;
     client.send(HELLO).await;
     while !matches!(client.frame().await, Frame::CaughtUp { .. }) {}
     client
@@ -248,7 +259,7 @@ async fn a_stopping_server_says_so() {
 #[tokio::test]
 async fn an_unknown_session_is_refused_before_the_upgrade() {
     let server = server().await;
-    let request = handshake(&server, "ses_00000000010000000000000002");
+    let request = handshake(&server, "ses_00000000010000000000000002", BEARER);
     match tokio_tungstenite::connect_async(request).await {
         Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 404),
         other => panic!("{other:?}"),
@@ -284,6 +295,70 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_loses_nothing() {
     assert!(last < PAST + 1000, "the queue was bounded");
     client.send(HELLO).await;
     assert!(matches!(client.frame().await, Frame::Hello { .. }));
+}
+
+/// A server that takes so many requests and frames of one person in a minute.
+async fn slow(person_per_minute: u32) -> TestServer {
+    let rates = RateLimits { person_per_minute, ..RateLimits::NONE };
+    served(limited(rates, TrustedProxies::default())).await
+}
+
+impl Client {
+    async fn command(&mut self, key: &str) {
+        let command = r#"{"type":"prompt","text":"x"}"#;
+        self.send(&format!(r#"{{"type":"command","key":"{key}","command":{command}}}"#)).await;
+    }
+
+    async fn receipt(&mut self) -> Receipt {
+        match self.frame().await {
+            Frame::Receipt(receipt) => receipt,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_floods_a_socket_is_refused_by_receipt_and_others_go_on() {
+    // Three at once: the handshake, the hello and one command; then one every five seconds.
+    let server = slow(12).await;
+    let (mut flood, mut other) = (greeted(&server).await, greeted_as(&server, OTHER_BEARER).await);
+    for n in 0..60 {
+        flood.command(&format!("flood-{n}")).await;
+    }
+    let mut accepted = 0;
+    for _ in 0..60 {
+        let Some(problem) = flood.receipt().await.problem else {
+            accepted += 1;
+            continue;
+        };
+        assert_eq!(problem.code, ErrorCode::TooManyRequests);
+        assert!(problem.retry_after_s.is_some_and(|wait| wait >= 1), "{problem:?}");
+        assert!(problem.hint.is_some_and(|hint| hint.starts_with("Try again in")));
+    }
+    assert!((1..30).contains(&accepted), "{accepted} of 60");
+    let carried_out = || server.fake.commands.load(Ordering::Relaxed);
+    assert_eq!(carried_out(), accepted, "what is refused is not done");
+    other.command("other").await;
+    assert_eq!(other.receipt().await.problem, None, "another person is not concerned");
+    // The socket that flooded stays, and is told what happens.
+    server.fake.publish(&entry(4));
+    assert_eq!(flood.frame().await, entry(4));
+}
+
+#[tokio::test]
+async fn frames_that_are_no_commands_count_too_and_a_hello_that_comes_too_fast_ends_the_socket() {
+    let server = slow(12).await;
+    let mut client = greeted(&server).await;
+    for seq in 0..60 {
+        client.send(&format!(r#"{{"type":"read","seq":{seq}}}"#)).await;
+    }
+    assert_eq!(client.error().await, ErrorCode::TooManyRequests);
+    // The handshake was this minute's.
+    let server = slow(1).await;
+    let mut client = connect(&server).await;
+    client.send(HELLO).await;
+    assert_eq!(client.error().await, ErrorCode::TooManyRequests);
+    assert_eq!(client.closed().await, (1008, "too many requests".to_owned()));
 }
 
 #[tokio::test]
@@ -396,7 +471,7 @@ async fn a_command_over_a_socket_that_drops_is_carried_out() {
     client.send(r#"{"type":"command","key":"a","command":{"type":"prompt","text":"x"}}"#).await;
     drop(client);
     let done = async {
-        while server.fake.commands.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        while server.fake.commands.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
     };

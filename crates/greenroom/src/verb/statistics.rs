@@ -5,7 +5,8 @@ use crate::cli::{CountedBy, Statistics};
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
 use crate::render::text::{dollars, duration, grouped, one_line};
-use greenroom_wire::{FiguresView, StatisticsView, ToolFigures};
+use greenroom_domain::statistics::{Figures, ToolFigures};
+use greenroom_wire::StatisticsView;
 
 pub(super) async fn show(desk: &Desk, arguments: Statistics) -> Result<Exit, Failure> {
     let (by, head) = match arguments.by {
@@ -25,7 +26,7 @@ pub(super) async fn show(desk: &Desk, arguments: Statistics) -> Result<Exit, Fai
 
 fn text(found: &StatisticsView, first: &'static str) -> String {
     let head = [first, "PROMPTS", "TURNS", "FAILED", "TIME", "TOKENS", "COST", "TOOLS", "OPENED", "MERGED"];
-    let mut rows: Vec<(String, &FiguresView)> =
+    let mut rows: Vec<(String, &Figures)> =
         found.groups.iter().map(|group| (one_line(&group.name, 32), &group.figures)).collect();
     rows.push(("all".to_owned(), &found.totals));
     let empty = found.groups.is_empty();
@@ -65,14 +66,14 @@ fn unknown() -> String {
     "-".to_owned()
 }
 
-fn tokens(figures: &FiguresView) -> Option<u64> {
+fn tokens(figures: &Figures) -> Option<u64> {
     let parts =
         [figures.input_tokens, figures.output_tokens, figures.cache_read_tokens, figures.cache_write_tokens];
     parts.iter().any(Option::is_some).then(|| parts.iter().flatten().sum())
 }
 
 /// What is not known is said: it is not nothing.
-fn cost(figures: &FiguresView) -> String {
+fn cost(figures: &Figures) -> String {
     match (figures.cost_microusd, figures.unpriced_turns) {
         (None, _) => unknown(),
         (Some(cost), 0) => dollars(cost),

@@ -2,25 +2,12 @@
  * Folds the frames of a session's stream into its state. Pure: no clock, no network. Entries are applied once, by their
  * sequence number; ephemeral frames (`delta`, `output`) only ever add what the log has not brought yet.
  */
-import type { Content, DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
+import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
+import { Draft } from "./reduce-draft";
+import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
 import { CONSUMER_NAMES, denyText, peopleText } from "./say";
-import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
-import {
-  type BlockItem,
-  type ChangeItem,
-  initialState,
-  type Item,
-  NO_USAGE,
-  type NoticeItem,
-  type Prompt,
-  type SessionState,
-  type Snapshot,
-  type ToolItem,
-  type Turn,
-} from "./state";
-
-/** Live output kept per running tool, in bytes; beyond it only the end is shown. */
-const OUTPUT_LIMIT = 256 * 1024;
+import { type ChangeItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
+import { addUsage, subtractUsage } from "./usage";
 
 export function reduce(state: SessionState, frame: Frame): SessionState {
   return reduceAll(state, [frame]);
@@ -339,101 +326,6 @@ function moved(queue: readonly string[], prompt: string, before: string | null):
   return others.toSpliced(place === -1 ? others.length : place, 0, prompt);
 }
 
-const blockKey = (block: string) => `b:${block}`;
-const toolKey = (call: string) => `t:${call}`;
-
-function newBlock(block: string, kind: BlockItem["kind"], turn: string, atMs: number): BlockItem {
-  return { kind, key: blockKey(block), atMs, turn, block, body: EMPTY_TEXT, isDone: false };
-}
-
-function growBlock(draft: Draft, block: string, offset: number, text: string): void {
-  const item = draft.now.items.get(blockKey(block));
-  if (!item || (item.kind !== "text" && item.kind !== "thinking") || item.isDone) return;
-  const body = addPiece(item.body, offset, text);
-  if (body !== item.body) draft.put({ ...item, body });
-}
-
-function growOutput(draft: Draft, call: string, offset: number, text: string): void {
-  const item = draft.now.items.get(toolKey(call));
-  if (item?.kind !== "tool" || item.outcome !== null) return;
-  // Output frames may be coalesced for a slow viewer: what is beyond a gap is shown at once, it is only a preview.
-  const body = offset > item.output.bytes ? { ...item.output, bytes: offset } : item.output;
-  const grown = addPiece(body, offset, text);
-  if (grown === item.output) return;
-  const output = grown.text.length > OUTPUT_LIMIT ? { ...grown, text: grown.text.slice(-OUTPUT_LIMIT / 2) } : grown;
-  draft.put({ ...item, output });
-}
-
-/** The committed message replaces what its blocks streamed; open blocks that it does not name are withdrawn. */
-function applyMessage(draft: Draft, turn: string, content: Content[], blocks: string[], atMs: number): void {
-  const named = new Set(blocks.map(blockKey));
-  for (const key of [...draft.now.order].reverse()) {
-    const item = draft.now.items.get(key);
-    if (item?.turn !== turn) break;
-    if ((item.kind === "text" || item.kind === "thinking") && !item.isDone && !named.has(key)) draft.remove(key);
-  }
-  content.forEach((part, index) => {
-    if (part.type === "tool_call") {
-      if (!draft.now.items.has(toolKey(part.id))) draft.put(newTool(part.id, part.name, turn, atMs, part.input));
-      return;
-    }
-    const block = blocks[index] ?? `${turn}:${atMs}:${index}`;
-    const known = draft.now.items.get(blockKey(block));
-    const item = known?.kind === part.type ? known : newBlock(block, part.type, turn, atMs);
-    draft.put({ ...item, body: textOf(part.text), isDone: true });
-  });
-}
-
-function newTool(call: string, name: string, turn: string, atMs: number, input: unknown): ToolItem {
-  return {
-    kind: "tool",
-    key: toolKey(call),
-    atMs,
-    turn,
-    call,
-    name,
-    title: "",
-    input,
-    isStarted: false,
-    output: EMPTY_TEXT,
-    outcome: null,
-    text: "",
-    display: null,
-    durationMs: null,
-  };
-}
-
-function toolAt(draft: Draft, call: string, name: string, turn: string, atMs: number): ToolItem {
-  const known = draft.now.items.get(toolKey(call));
-  return known?.kind === "tool" ? known : newTool(call, name, turn, atMs, undefined);
-}
-
-function startTool(draft: Draft, event: Extract<Event, { type: "tool_started" }>, atMs: number): void {
-  const item = toolAt(draft, event.call, event.name, event.turn, atMs);
-  draft.put({ ...item, name: event.name, title: event.title, isStarted: true, atMs });
-}
-
-function finishTool(draft: Draft, event: Extract<Event, { type: "tool_finished" }>, atMs: number): void {
-  const item = toolAt(draft, event.call, "", event.turn, atMs);
-  draft.put({
-    ...item,
-    outcome: event.outcome,
-    text: event.text,
-    display: event.display ?? null,
-    durationMs: event.duration_ms,
-    output: EMPTY_TEXT,
-  });
-  if (canWrite(item)) draft.changeTurn(event.turn, { hasWritten: true });
-}
-
-const READING = new Set(["read", "glob", "grep", "todo"]);
-
-/** A tool that this page does not know may. */
-function canWrite(tool: ToolItem): boolean {
-  const input = tool.input as { read_only?: unknown } | null;
-  return !READING.has(tool.name) && !(tool.name === "bash" && input?.read_only === true);
-}
-
 function endRetries(draft: Draft, turn: string): void {
   for (let i = draft.now.order.length - 1; i >= 0; i--) {
     const item = draft.now.items.get(draft.now.order[i] ?? "");
@@ -514,97 +406,3 @@ function addTurnUsage(draft: Draft, id: string, usage: Usage): void {
   const turn = draft.now.turns.get(id);
   if (turn) draft.putTurn({ ...turn, usage: addUsage(turn.usage, usage) });
 }
-
-export function addUsage(a: Usage, b: Usage): Usage {
-  return {
-    input_tokens: a.input_tokens + b.input_tokens,
-    output_tokens: a.output_tokens + b.output_tokens,
-    cache_read_tokens: a.cache_read_tokens + b.cache_read_tokens,
-    cache_write_tokens: a.cache_write_tokens + b.cache_write_tokens,
-    cost_microusd: a.cost_microusd + b.cost_microusd,
-    requests: a.requests + b.requests,
-  };
-}
-
-function subtractUsage(a: Usage, b: Usage): Usage {
-  return {
-    input_tokens: Math.max(0, a.input_tokens - b.input_tokens),
-    output_tokens: Math.max(0, a.output_tokens - b.output_tokens),
-    cache_read_tokens: Math.max(0, a.cache_read_tokens - b.cache_read_tokens),
-    cache_write_tokens: Math.max(0, a.cache_write_tokens - b.cache_write_tokens),
-    cost_microusd: Math.max(0, a.cost_microusd - b.cost_microusd),
-    requests: Math.max(0, a.requests - b.requests),
-  };
-}
-
-/** A state being changed: collections are copied at their first change, so that a batch copies each once. */
-class Draft {
-  now: SessionState;
-  private items: Map<string, Item> | undefined;
-  private order: string[] | undefined;
-
-  constructor(state: SessionState) {
-    this.now = state;
-  }
-
-  set(patch: Partial<SessionState>): void {
-    this.now = { ...this.now, ...patch };
-  }
-
-  put(item: Item): void {
-    const items = this.ownItems();
-    if (!items.has(item.key)) this.ownOrder().push(item.key);
-    items.set(item.key, item);
-  }
-
-  remove(key: string): void {
-    if (!this.now.items.has(key)) return;
-    this.ownItems().delete(key);
-    const order = this.ownOrder();
-    const at = order.lastIndexOf(key);
-    if (at >= 0) order.splice(at, 1);
-  }
-
-  putPrompt(prompt: Prompt): void {
-    this.set({ prompts: new Map(this.now.prompts).set(prompt.id, prompt) });
-  }
-
-  changePrompt(id: string, patch: Partial<Prompt>): void {
-    const prompt = this.now.prompts.get(id);
-    if (prompt) this.putPrompt({ ...prompt, ...patch });
-  }
-
-  putTurn(turn: Turn): void {
-    const isNew = !this.now.turns.has(turn.id);
-    this.set({
-      turns: new Map(this.now.turns).set(turn.id, turn),
-      ...(isNew ? { turnOrder: [...this.now.turnOrder, turn.id] } : {}),
-    });
-  }
-
-  changeTurn(id: string, patch: Partial<Turn>): void {
-    const turn = this.now.turns.get(id);
-    if (turn) this.putTurn({ ...turn, ...patch });
-  }
-
-  finish(): SessionState {
-    return this.now;
-  }
-
-  private ownItems(): Map<string, Item> {
-    if (!this.items) {
-      this.items = new Map(this.now.items);
-      this.set({ items: this.items });
-    }
-    return this.items;
-  }
-
-  private ownOrder(): string[] {
-    if (!this.order) {
-      this.order = [...this.now.order];
-      this.set({ order: this.order });
-    }
-    return this.order;
-  }
-}
-

@@ -247,7 +247,7 @@ fn filter_of(query: &StatisticsQuery) -> (String, Vec<Value>) {
     let onlooker = query.onlooker.parameter();
     let mut filter = "at_ms >= ?2 AND at_ms < ?3".to_owned();
     let mut values = vec![onlooker.into(), Value::from(query.from_ms), Value::from(query.until_ms)];
-    if query.person.is_some() || query.by == Grouping::Person {
+    if query.person.is_some() || query.by == StatisticsBy::Person {
         filter +=
             &format!(" AND (?1 IS NULL OR person = ?1 OR session IN (SELECT id FROM sessions WHERE {SEEN}))");
     }

@@ -3,7 +3,9 @@
 mod arguments;
 mod backup;
 mod quota;
+mod repository;
 mod retention;
+mod session;
 mod sharing;
 
 use crate::bench::Bench;
@@ -13,7 +15,9 @@ pub(crate) use arguments::*;
 pub(crate) use backup::{Backup, BackupPlace};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use quota::{Quota, SetQuota};
+pub(crate) use repository::*;
 pub(crate) use retention::{Retention, RetentionVerb};
+pub(crate) use session::*;
 pub(crate) use sharing::*;
 use std::path::PathBuf;
 

@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&SessionState) + Send>);
 
 /// What follows from the state, or why nothing may.
-pub(crate) struct Decide(pub(crate) Box<dyn FnOnce(&SessionState) -> Result<Vec<Event>, Problem> + Send>);
+pub(crate) struct Decide(pub(crate) Box<Decision>);
+
+pub(crate) type Decision = dyn FnOnce(&SessionState) -> Result<Vec<Event>, Problem> + Send;
 
 impl std::fmt::Debug for Look {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,6 +28,7 @@ impl std::fmt::Debug for Decide {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a command is the usual message; each is moved twice")]
 pub(crate) enum Message {
     Command {
         key: CommandId,

@@ -4,8 +4,8 @@
 use super::*;
 use crate::create::{Wanted, create};
 use greenroom_directory::{
-    Directory, Fact, Figures, Grouping, Onlooker, Part, PartKind, Projected, Projection, ReadRow,
-    SearchQuery, SessionRow, SessionStatus, StatisticsQuery, What,
+    Directory, Fact, Figures, Onlooker, Part, PartKind, Projected, Projection, ReadRow, SearchQuery,
+    SessionRow, SessionStatus, StatisticsBy, StatisticsQuery, What,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Consumer, Person, PersonId, RepositoryId, Role, SessionId};
@@ -88,7 +88,7 @@ async fn figures(directory: &Directory) -> Figures {
         until_ms: 100,
         repository: None,
         person: None,
-        by: Grouping::Day,
+        by: StatisticsBy::Day,
         onlooker: None,
     };
     directory.statistics(query).await.unwrap().totals

@@ -13,7 +13,7 @@ pub enum StatisticsBy {
     Repository,
 }
 
-/// `None`: nothing is known of it, which is not zero.
+/// `null`: nothing is known of it, which is not zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Figures {
     pub sessions: u64,

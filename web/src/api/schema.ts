@@ -2367,7 +2367,7 @@ export interface components {
             /** Format: int64 */
             size_bytes: number;
         };
-        /** @description `None`: nothing is known of it, which is not zero. */
+        /** @description `null`: nothing is known of it, which is not zero. */
         Figures: {
             /** Format: int64 */
             budget_reached: number;

@@ -4,10 +4,11 @@
 use super::*;
 use crate::create::{Wanted, create};
 use greenroom_directory::{
-    Directory, Fact, Figures, Onlooker, Part, PartKind, Projected, Projection, ReadRow, SearchQuery,
-    SessionRow, SessionStatus, StatisticsBy, StatisticsQuery, What,
+    Directory, Fact, Onlooker, Part, PartKind, Projected, Projection, ReadRow, SearchQuery, SessionRow,
+    SessionStatus, StatisticsQuery, What,
 };
 use greenroom_domain::money::Usage;
+use greenroom_domain::statistics::{Figures, StatisticsBy};
 use greenroom_domain::{Consumer, Person, PersonId, RepositoryId, Role, SessionId};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,7 +90,7 @@ async fn figures(directory: &Directory) -> Figures {
         repository: None,
         person: None,
         by: StatisticsBy::Day,
-        onlooker: None,
+        onlooker: Onlooker::All,
     };
     directory.statistics(query).await.unwrap().totals
 }

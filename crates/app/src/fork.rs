@@ -77,7 +77,7 @@ impl App {
             Box::pin(self.fork_once(caller, key, id, body, session, arrived)).await
         };
         if made.is_err() {
-            self.inner.snapshots.let_go(session, track);
+            self.inner.snapshots.let_go(session, &track);
         }
         made
     }
@@ -99,7 +99,7 @@ impl App {
         self.inner.not_deleted(session).await?;
         let parent = self.open(caller, Right::Prompt, id).await?;
         let has_prompt = body.prompt.is_some();
-        let fork = self.inner.fork(caller, &parent, session, body).await?;
+        let fork = Box::pin(self.inner.fork(caller, &parent, session, body)).await?;
         self.inner.admit_session(caller.id, session).await?;
         let counted = match has_prompt {
             true => self.inner.admit_prompt(caller.id, &format!("fork/{}", key.as_str())).await.map(Some),

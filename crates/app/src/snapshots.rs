@@ -151,10 +151,10 @@ impl Snapshots {
     }
 
     /// Nothing came of the session: unless somebody else waits for it, it is not known any more.
-    pub(crate) fn let_go(&self, session: SessionId, track: Arc<Track>) {
+    pub(crate) fn let_go(&self, session: SessionId, track: &Arc<Track>) {
         let mut tracks = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
         // This caller's and the map's.
-        if Arc::strong_count(&track) == 2 {
+        if Arc::strong_count(track) == 2 {
             tracks.remove(&session);
         }
     }

@@ -68,7 +68,7 @@ impl World {
         let client = self.server.client();
         let login: LoginName = login.parse().unwrap();
         let email = format!("{login}@test.invalid");
-        let added = AddPerson { login: login.clone(), name: login.to_string(), email, role: Role::Viewer };
+        let added = AddPerson { login: login.clone(), name: login.to_string(), email, role: Role::Member };
         let added = self.server.wait(client.add_person(&added)).unwrap();
         let token = added.sign_in_path.split(['=', '&']).nth(1).unwrap().to_owned();
         let password = "a long enough password".to_owned();

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_session_at_rest_is_free_from_its_last_entry_on_and_not_before() {
-        let state = SessionState { updated_at_ms: 10, ..SessionState::default() };
+        let mut state = SessionState::default();
+        state.updated_at_ms = 10;
         assert_eq!(state.kept_by(9), Some(KeptBy::Use));
         assert_eq!(state.kept_by(10), None);
     }

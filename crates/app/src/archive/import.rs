@@ -65,7 +65,7 @@ impl App {
             Box::pin(self.import_once(caller, session, repository, received)).await
         };
         if made.is_err() {
-            self.inner.snapshots.let_go(session, track);
+            self.inner.snapshots.let_go(session, &track);
         }
         made
     }

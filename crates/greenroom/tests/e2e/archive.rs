@@ -13,13 +13,17 @@ use std::path::Path;
 const NOTE: &str = "remember the milk";
 
 fn model() -> Model {
-    Model::new(|asked| match (asked.prompt.as_str(), asked.step) {
-        ("propose", 0) => bash("printf 'b\\n' > b.txt; printf '<b>report</b>' > report.html"),
-        ("propose", 1) => call("publish", &json!({"path": "report.html", "title": "The report"})),
-        ("propose", 2) => bash("rm report.html"),
-        ("propose", 3) => call("open_change", &json!({"title": "Add b", "body": "It was missing."})),
-        (prompt, 0) if prompt.starts_with("run ") => bash(prompt.trim_start_matches("run ")),
-        _ => Turn::text("done"),
+    Model::new(|asked| {
+        // Where several people prompt, each prompt says who; what a prompt's file says comes last.
+        let (_, prompt) = asked.prompt.rsplit_once("] ").unwrap_or(("", &asked.prompt));
+        match (prompt == "propose" || prompt.starts_with("note.txt:"), asked.step) {
+            (true, 0) => bash("printf 'b\\n' > b.txt; printf '<b>report</b>' > report.html"),
+            (true, 1) => call("publish", &json!({"path": "report.html", "title": "The report"})),
+            (true, 2) => bash("rm report.html"),
+            (true, 3) => call("open_change", &json!({"title": "Add b", "body": "It was missing."})),
+            (false, 0) if prompt.starts_with("run ") => bash(prompt.trim_start_matches("run ")),
+            _ => Turn::text("done"),
+        }
     })
 }
 

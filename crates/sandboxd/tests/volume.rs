@@ -75,12 +75,29 @@ fn nobody_outside_sees_the_mount() {
     assert!(!sees("1"));
 }
 
+/// The kernel ends a mount when nothing uses it any more, and writes its last blocks then.
+fn until_detached(file: &Path) {
+    let name = file.to_str().unwrap();
+    let is_attached = || {
+        let files = std::fs::read_dir("/sys/block").unwrap().flatten();
+        let mut backing =
+            files.filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok());
+        backing.any(|backing| backing.trim_end().ends_with(name))
+    };
+    let began = std::time::Instant::now();
+    while is_attached() {
+        assert!(began.elapsed() < contract::PATIENCE, "the kernel still has {name}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_damaged_volume_is_an_error_with_a_remedy_and_stays_as_it_is() {
     let data = tempfile::tempdir().unwrap();
     let Some(whole) = volume(data.path()) else { return };
     drop(whole);
     let file = data.path().join("volume.btrfs");
+    until_detached(&file);
     let length = std::fs::metadata(&file).unwrap().len();
     std::fs::write(&file, vec![7; 1 << 20]).unwrap();
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();

@@ -226,9 +226,9 @@ impl App {
         }
     }
 
-    /// Counts the sessions that leave memory; ends with the app.
-    pub fn rested(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.inner.sessions().rested()
+    /// How many sessions are in memory; ends with the app.
+    pub fn follow_awake(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.inner.sessions().follow_awake()
     }
 
     pub fn downgrade(&self) -> WeakApp {

@@ -14,14 +14,17 @@ pub(crate) fn bound() {
     greenroom_sandboxd::bound_heaps(u16::try_from(heaps).unwrap_or(u16::MAX));
 }
 
-/// Sessions that leave in one go are waited for.
+/// Nobody who comes back at once is kept waiting.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Until the app is gone.
-pub(crate) async fn give_back(mut rested: watch::Receiver<u64>) {
-    while rested.changed().await.is_ok() {
+/// Only while no session is in memory: nobody waits for a heap that is being looked through.
+pub(crate) async fn give_back(mut awake: watch::Receiver<usize>) {
+    while awake.wait_for(|count| *count > 0).await.is_ok()
+        && awake.wait_for(|count| *count == 0).await.is_ok()
+    {
         tokio::time::sleep(PAUSE).await;
-        rested.mark_unchanged();
-        let _done = tokio::task::spawn_blocking(greenroom_sandboxd::release_free_heap).await;
+        if *awake.borrow() == 0 {
+            let _done = tokio::task::spawn_blocking(greenroom_sandboxd::release_free_heap).await;
+        }
     }
 }

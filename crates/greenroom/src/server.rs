@@ -144,7 +144,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let local_token = app.renew_local_token().await?;
     data.write_run_file("local-token", &local_token)?;
     data.write_run_file("address", &format!("http://{address}"))?;
-    tokio::spawn(crate::heap::give_back(app.rested()));
+    tokio::spawn(crate::heap::give_back(app.follow_awake()));
     let stopping = CancellationToken::new();
     let drain = options.drain;
     let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);

@@ -72,8 +72,8 @@ pub(crate) struct Core {
     awake: Mutex<HashMap<SessionId, Arc<Room>>>,
     /// Told when hibernation has something to look at.
     changed: Arc<Notify>,
-    /// How many have left memory since the start.
-    rested: watch::Sender<u64>,
+    /// How many they are.
+    count: watch::Sender<usize>,
     is_closed: AtomicBool,
 }
 
@@ -95,7 +95,7 @@ impl Registry {
             rooms: Mutex::default(),
             awake: Mutex::default(),
             changed: Arc::clone(&changed),
-            rested: watch::Sender::new(0),
+            count: watch::Sender::new(0),
             is_closed: AtomicBool::new(false),
         });
         tokio::spawn(hibernation::run(Arc::downgrade(&core), changed));
@@ -196,14 +196,14 @@ impl Registry {
         lock(&self.core.awake).contains_key(&session)
     }
 
-    /// Counts the sessions that leave memory.
-    pub fn rested(&self) -> watch::Receiver<u64> {
-        self.core.rested.subscribe()
-    }
-
     /// Sessions that are in memory.
     pub fn awake(&self) -> usize {
         lock(&self.core.awake).len()
+    }
+
+    /// The same, followed; ends with the registry.
+    pub fn follow_awake(&self) -> watch::Receiver<usize> {
+        self.core.count.subscribe()
     }
 }
 
@@ -239,15 +239,16 @@ impl Core {
     pub(crate) fn note_awake(&self, room: &Arc<Room>) {
         let mut awake = lock(&self.awake);
         awake.insert(room.id, Arc::clone(room));
+        self.count.send_replace(awake.len());
         if awake.len() == 1 || awake.len() > self.hibernation.most_awake {
             self.changed.notify_one();
         }
     }
 
     pub(crate) fn note_asleep(&self, room: &Arc<Room>) {
-        if lock(&self.awake).remove(&room.id).is_some() {
-            self.rested.send_modify(|count| *count += 1);
-        }
+        let mut awake = lock(&self.awake);
+        awake.remove(&room.id);
+        self.count.send_replace(awake.len());
     }
 
     /// Takes the session from whoever had it and starts its actor. `is_known`: this process had it before, and published

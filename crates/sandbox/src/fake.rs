@@ -445,7 +445,8 @@ impl Sandbox for Handle {
         }
         // Callers see on the disk that there is one.
         if directory.parent().is_some_and(Path::is_dir) {
-            std::fs::create_dir(directory).map_err(|error| Error::Invalid { reason: error.to_string() })?;
+            std::fs::create_dir_all(directory)
+                .map_err(|error| Error::Invalid { reason: error.to_string() })?;
         }
         state.trees.insert(directory.to_owned(), files);
         Ok(Snapshot {
@@ -554,12 +555,12 @@ mod tests {
         };
         let sandbox = subject.claim().await;
         sandbox.write_file("/kept", b"one").await.unwrap();
-        sandbox.snapshot(Path::new("/snapshot")).await.unwrap();
+        sandbox.snapshot(Path::new("/snapshots/one")).await.unwrap();
         sandbox.write_file("/kept", b"two").await.unwrap();
         for name in ["a", "b"] {
             let mut spec = subject.spec();
             spec.workspace.directory = Path::new("/scratch").join(name);
-            spec.workspace.begin_from = Some("/snapshot".into());
+            spec.workspace.begin_from = Some("/snapshots/one".into());
             let copy = provider.claim(spec).await.unwrap();
             assert_eq!(copy.read_file("/kept", 0, 9).await.unwrap().bytes, b"one");
         }

@@ -274,8 +274,10 @@ fn a_sandbox_that_dies_is_copied_as_it_was_and_the_next_one_has_its_files() {
 #[test]
 fn a_server_that_stops_in_order_keeps_a_copy_of_unsaved_files() {
     let (mut server, _model) = server();
-    let session = server.ask("sample", "say hello");
+    let session = server.ask("sample", "true");
     server.settled(session);
+    // What is copied after this is copied because the server stops.
+    saved(&server, session);
     server.exec(session, "echo one > own.txt");
     server.stop();
     server.restart();

@@ -103,7 +103,7 @@ it("whoever asked cannot approve, and is told why", async () => {
   await page.getByTestId("change-opened").click();
   await page.waitForURL("**/changes/*");
   expect(await page.getByRole("button", { name: "Approve" }).isDisabled()).toBe(true);
-  await page.getByText("Your own prompts produced this change: another person must approve it.").waitFor();
+  await page.getByText("Your own work is in this change: another person must approve it.").waitFor();
   expect(await page.getByRole("button", { name: "Merge" }).isDisabled()).toBe(true);
   await page.getByText(/1 more approval is needed/).waitFor();
   expect(await page.getByTestId("commit").innerText()).toContain("Demo Asker");

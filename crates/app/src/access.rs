@@ -4,7 +4,7 @@
 //! A link lets in people of the installation only, never anybody who is not signed in. It lives until it expires or is
 //! revoked, and as long as its maker may share the session.
 
-use crate::secrets::{digest, new_secret};
+use crate::secrets::{LINK_PREFIX, digest, new_secret};
 use crate::{App, Inner, Result};
 use greenroom_directory::{Onlooker, SessionRow, ShareLinkRow};
 use greenroom_domain::access::{role_in, unknown_session};
@@ -94,7 +94,7 @@ impl App {
             return Err(Problem::new(ErrorCode::InvalidRequest, "A link lives from a minute to 90 days.")
                 .hint("Make another one when it has expired."));
         }
-        let secret = new_secret(self.inner.clock.as_ref());
+        let secret = format!("{LINK_PREFIX}{}", new_secret(self.inner.clock.as_ref()));
         let (at, random) = self.inner.id_parts();
         let now = self.inner.now_ms();
         let row = ShareLinkRow {

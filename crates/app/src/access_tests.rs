@@ -322,6 +322,7 @@ async fn whoever_only_looks_starts_no_sandbox_and_sees_of_one_that_runs_what_the
 async fn whoever_takes_part_by_a_link_prompts_and_is_out_when_it_is_revoked() {
     let place = Place::private().await;
     let link = place.link(&place.ada, ShareKind::TakePart, None).await;
+    assert!(link.secret.starts_with("grl_"), "never with what begins an option");
     place.follow(&place.ben, &link).await.unwrap();
     all_are(place.steers(&place.ben).await, None);
     place.command(&place.ben, prompt()).await.unwrap();

@@ -9,6 +9,8 @@ use greenroom_session::Clock;
 use sha2::{Digest, Sha256};
 
 pub(crate) const TOKEN_PREFIX: &str = "grt_";
+/// Keeps the secret of a share link from beginning with `-`, which a command line takes for an option.
+pub(crate) const LINK_PREFIX: &str = "grl_";
 
 /// 256 random bits in URL-safe base64.
 pub(crate) fn new_secret(clock: &dyn Clock) -> String {

@@ -50,7 +50,7 @@ const FORMS: &[(&str, &str)] = &[
     ("a PyPI token", r"\bpypi-[A-Za-z0-9_-]{80,}"),
     ("a Hugging Face token", r"\bhf_[A-Za-z0-9]{34,}\b"),
     ("a SendGrid key", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
-    ("a token of this server", r"\bgrt_[A-Za-z0-9_-]{40,}"),
+    ("a token of this server", r"\bgr[tl]_[A-Za-z0-9_-]{40,}"),
 ];
 /// How documentation writes its examples.
 const EXAMPLES: &[&[u8]] = &[b"EXAMPLE"];
@@ -268,6 +268,7 @@ mod tests {
             (format!("x\n\"-----BEGIN {}KEY-----\\nMIIEvQIBADANBgkqhkiG9w0\"", "PRIVATE "), "a private key"),
             (format!("x\nsk-ant-{letters}"), "an Anthropic key"),
             (format!("x\ngrt_{letters}AAAAAAA"), "a token of this server"),
+            (format!("x\ngrl_{letters}AAAAAAA"), "a token of this server"),
         ];
         for (text, expected) in cases {
             assert_eq!(what(&text), Some((expected, 2)), "{text}");

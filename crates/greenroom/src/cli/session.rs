@@ -94,7 +94,8 @@ pub(crate) enum Session {
     Share(Share),
     /// Follow a share link into its session
     Join {
-        /// The link, or what follows its `#`
+        /// The link, or what follows its `#`; `-` reads it from standard input, which keeps it out of the shell's history
+        #[arg(allow_hyphen_values = true)]
         link: String,
     },
     /// Stop the running turn; what was done is kept, and the next waiting prompt is answered

@@ -1,6 +1,7 @@
 //! `session people …`, `session share …` and `session join`
 
 use super::{Desk, now_ms, queue};
+use crate::ask;
 use crate::cli::{People, Share, kind};
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
@@ -8,6 +9,7 @@ use crate::render::text::{ago, one_line};
 use greenroom_domain::{Command, LoginName, PersonId, SessionId, SessionRole, ShareKind, TeamAccess};
 use greenroom_wire::{CreateShareLink, ShareLinkState, UseShareLink};
 use serde_json::json;
+use std::path::Path;
 
 pub(crate) async fn people(desk: &Desk, verb: People) -> Result<Exit, Failure> {
     match verb {
@@ -104,8 +106,13 @@ async fn links(desk: &Desk, session: SessionId) -> Result<Exit, Failure> {
 }
 
 /// A link, or only its secret.
+/// `-` stands for standard input.
 pub(crate) async fn join(desk: &Desk, link: &str) -> Result<Exit, Failure> {
-    let secret = link.rsplit_once('#').map_or(link, |(_, secret)| secret).trim().to_owned();
+    let link = match link {
+        "-" => ask::secret_file(Path::new("-"))?,
+        link => link.to_owned(),
+    };
+    let secret = link.rsplit_once('#').map_or(link.as_str(), |(_, secret)| secret).trim().to_owned();
     let session = desk.client.use_share_link(&UseShareLink { secret }).await?;
     desk.out.document(&session, |session| {
         let page = desk.page(&format!("/sessions/{}", session.id));

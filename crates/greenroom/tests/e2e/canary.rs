@@ -3,7 +3,7 @@
 //! of the API, no log.
 
 use crate::outside::Outside;
-use crate::support::{Model, Server, both, call, command, path_text, repository, until};
+use crate::support::{Model, Server, both, call, command, fed, path_text, repository, until};
 use greenroom_domain::{DenyReason, Event};
 use greenroom_model::testing::Turn;
 use serde_json::json;
@@ -176,11 +176,7 @@ impl World {
     fn declare(&self, repository: &str) {
         let mut add = command(self.server.data());
         add.args(["secret", "add", repository, "API_KEY", "--host", "api.canary.test"]);
-        let mut child =
-            add.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), self.canaries.declared.as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = fed(&mut add, &self.canaries.declared);
         assert!(output.status.success(), "{}", both(&output));
         assert!(both(&output).contains("greenroom-placeholder-"), "{}", both(&output));
     }

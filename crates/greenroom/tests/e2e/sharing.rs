@@ -1,6 +1,6 @@
 //! A private session and the links to it, as the command line and an open stream meet them.
 
-use crate::support::{NO_STEPS, Server, assert_problem, both, problem_of, until};
+use crate::support::{NO_STEPS, Server, assert_problem, both, command, fed, problem_of, until};
 use futures::StreamExt;
 use greenroom_domain::{ErrorCode, SessionId};
 use greenroom_wire::{Exec, Frame};
@@ -50,7 +50,8 @@ fn a_private_session_is_shared_by_links_on_the_command_line() {
     assert_problem(&place.refused(&place.ben, &prompt), "not_allowed");
 
     let (_, to_take_part) = place.link(&["--take-part"]);
-    let address = format!("https://greenroom.example.org/share#{to_take_part}");
+    let address_start = "https://greenroom.example.org/share#";
+    let address = format!("{address_start}{to_take_part}");
     server.json_as(&place.ben, &["session", "join", &address]);
     server.json_as(&place.ben, &prompt);
     let people = server.json_as(&place.ada, &["session", "people", "list", session]);
@@ -62,7 +63,14 @@ fn a_private_session_is_shared_by_links_on_the_command_line() {
         "not_allowed",
     );
     assert_problem(&place.refused(&place.ada, &["session", "people", "leave", session]), "last_owner");
-    assert_problem(&place.refused(&place.ben, &["session", "join", "no-such-secret"]), "share_link_unknown");
+    for unknown in ["no-such-secret", "-q-as-older-secrets-begin"] {
+        assert_problem(&place.refused(&place.ben, &["session", "join", unknown]), "share_link_unknown");
+    }
+    let (_, piped) = place.link(&[]);
+    let mut join = command(server.data());
+    join.env("GREENROOM_TOKEN", &place.ben).args(["session", "join", "-"]);
+    let joined = fed(&mut join, &format!("{address_start}{piped}\n"));
+    assert!(joined.status.success(), "{}", both(&joined));
     let shown = server.cli_as(&place.ada, &["session", "share", "list", session]);
     assert!(!both(&shown).contains(&to_take_part), "a secret is shown once");
     server.json_as(&place.ada, &["session", "people", "remove", session, "ben"]);

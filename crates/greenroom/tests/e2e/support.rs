@@ -306,6 +306,14 @@ fn clean(command: &mut Command, data: &Path) {
     command.env("XDG_CONFIG_HOME", data.join("no-config"));
 }
 
+/// Runs it with `input` on its standard input.
+pub(crate) fn fed(command: &mut Command, input: &str) -> Output {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
 fn run_cli(data: &Path, arguments: &[&str]) -> (String, bool) {
     let output = command(data).args(arguments).output().expect("the binary starts");
     if output.status.success() {

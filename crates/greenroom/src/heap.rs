@@ -14,17 +14,19 @@ pub(crate) fn bound() {
     greenroom_sandboxd::bound_heaps(u16::try_from(heaps).unwrap_or(u16::MAX));
 }
 
-/// Nobody who comes back at once is kept waiting.
+/// Nobody who comes back at once is kept waiting; after a start, what it prepares in the background is there by then.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Only while no session is in memory: nobody waits for a heap that is being looked through.
+/// After the start, and whenever the last session has left. Only while no session is in memory: nobody waits for a heap
+/// that is being looked through.
 pub(crate) async fn give_back(mut awake: watch::Receiver<usize>) {
-    while awake.wait_for(|count| *count > 0).await.is_ok()
-        && awake.wait_for(|count| *count == 0).await.is_ok()
-    {
+    while awake.wait_for(|count| *count == 0).await.is_ok() {
         tokio::time::sleep(PAUSE).await;
         if *awake.borrow() == 0 {
             let _done = tokio::task::spawn_blocking(greenroom_sandboxd::release_free_heap).await;
+        }
+        if awake.wait_for(|count| *count > 0).await.is_err() {
+            return;
         }
     }
 }

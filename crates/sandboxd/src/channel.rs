@@ -8,6 +8,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::Serialize;
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use tokio::io::Interest;
@@ -21,24 +22,22 @@ pub(crate) struct Channel {
     socket: AsyncFd<OwnedFd>,
     /// Held for a whole message, so that packets of two never mix.
     sending: Mutex<()>,
-    receiving: Mutex<Receiving>,
+    receiving: Mutex<Assembler>,
 }
 
-#[derive(Debug)]
-struct Receiving {
-    assembler: Assembler,
-    scratch: Vec<u8>,
+thread_local! {
+    /// A packet as it is read, before the assembler copies it: one for each thread, since most channels are silent.
+    static PACKET: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_PACKET].into());
 }
 
 /// Our end, and the end to give away.
 pub(crate) fn pair() -> io::Result<(Channel, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    let receiving = Receiving { assembler: Assembler::default(), scratch: vec![0; MAX_PACKET] };
     let channel = Channel {
         socket: register(ours, Interest::READABLE | Interest::WRITABLE)?,
         sending: Mutex::new(()),
-        receiving: Mutex::new(receiving),
+        receiving: Mutex::default(),
     };
     Ok((channel, theirs))
 }
@@ -89,24 +88,24 @@ impl Channel {
 
     /// The next whole message; an error of kind `UnexpectedEof` when the other side is gone.
     pub(crate) async fn receive(&self) -> io::Result<(Message, Vec<OwnedFd>)> {
-        let mut receiving = self.receiving.lock().await;
+        let mut assembler = self.receiving.lock().await;
         let mut descriptors = Vec::new();
         loop {
             let mut guard = self.socket.readable().await?;
-            let Receiving { assembler, scratch } = &mut *receiving;
             let read = guard.try_io(|socket| {
-                receive_packet(socket.get_ref().as_fd(), scratch, &mut descriptors).map_err(io::Error::from)
+                PACKET.with_borrow_mut(|packet| {
+                    match receive_packet(socket.get_ref().as_fd(), packet, &mut descriptors)? {
+                        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                        length => assembler.push(&packet[..length]).map_err(io_error),
+                    }
+                })
             });
             match read {
                 Err(_would_block) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(error),
-                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(length)) => {
-                    if let Some(message) = assembler.push(&scratch[..length]).map_err(io_error)? {
-                        return Ok((message, descriptors));
-                    }
-                }
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(message))) => return Ok((message, descriptors)),
             }
         }
     }
@@ -160,10 +159,7 @@ mod tests {
         let theirs = Channel {
             socket: register(theirs, Interest::READABLE | Interest::WRITABLE).unwrap(),
             sending: Mutex::new(()),
-            receiving: Mutex::new(Receiving {
-                assembler: Assembler::default(),
-                scratch: vec![0; MAX_PACKET],
-            }),
+            receiving: Mutex::default(),
         };
         let body = vec![7u8; 3_000_000];
         let file = tempfile::tempfile().unwrap();

@@ -18,6 +18,9 @@ pub(crate) const DEFAULT_PROCESSES: u64 = 1024;
 const PREFIX: &str = "greenroom-";
 const REMOVE_TRIES: u32 = 400;
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+/// After the tries above, beside other work: what was killed can take long to end on a machine that is busy.
+const LATER_TRIES: u32 = 600;
+const LATER_PAUSE: Duration = Duration::from_secs(1);
 /// How far below a mount leftovers are looked for, and among how many groups.
 const SWEEP_DEPTH: usize = 12;
 const SWEEP_GROUPS: usize = 50_000;
@@ -75,14 +78,30 @@ fn kill_members(group: &Path) {
     let _ = fs::write(group.join("cgroup.freeze"), "0");
 }
 
+/// Whose processes do not end at once is removed later.
 async fn remove(group: &Path) {
-    for _ in 0..REMOVE_TRIES {
+    if !is_removed(group, REMOVE_TRIES, REMOVE_PAUSE, || {}).await {
+        let group = group.to_owned();
+        tokio::spawn(async move {
+            if !is_removed(&group, LATER_TRIES, LATER_PAUSE, || kill_members(&group)).await {
+                tracing::warn!(group = %group.display(), "a control group could not be removed");
+            }
+        });
+    }
+}
+
+/// `before` each further try.
+async fn is_removed(group: &Path, tries: u32, pause: Duration, before: impl Fn()) -> bool {
+    for _ in 0..tries {
         match fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => tokio::time::sleep(REMOVE_PAUSE).await,
-            _ => return,
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                tokio::time::sleep(pause).await;
+                before();
+            }
+            _ => return true,
         }
     }
-    tracing::warn!(group = %group.display(), "a control group could not be removed");
+    false
 }
 
 #[cfg(test)]

@@ -156,8 +156,8 @@ impl Layout {
     /// Ends and removes the groups of servers that no longer exist, wherever these ran.
     pub(crate) async fn sweep(&self) {
         let found: BTreeSet<PathBuf> = self.mounts.iter().flat_map(|mount| leftovers(mount)).collect();
+        found.iter().for_each(|group| kill_members(group));
         for group in found {
-            kill_members(&group);
             remove(&group).await;
         }
     }
@@ -343,6 +343,24 @@ mod tests {
         assert!(!is_populated(&directory));
         group.remove().await;
         assert!(!directory.exists());
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_process_outlives_the_wait_is_removed_later() {
+        let Some(layout) = kernels_version_two() else { return };
+        let group = layout.create().unwrap().unwrap();
+        let directory = group.directories()[0].clone();
+        let mut busy = Busy::start();
+        group.attach(busy.pid()).unwrap();
+        let reaped = tokio::task::spawn_blocking(move || busy.0.wait());
+        group.remove().await;
+        assert!(directory.exists(), "nothing is killed while it may end by itself");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while directory.exists() {
+            assert!(std::time::Instant::now() < deadline, "the group is still there");
+            tokio::task::yield_now().await;
+        }
+        assert!(reaped.await.unwrap().unwrap().code().is_none(), "it was killed");
     }
 
     #[tokio::test]

@@ -3,7 +3,9 @@
 //! After each turn that may have changed files, before another person's prompt joins one, and after a person's own command,
 //! the working tree is *marked*: committed aside by plumbing, over an index of its own, on a hidden reference of the
 //! session's clone that is pushed nowhere. The log says for whose prompts each mark is; `git blame` over the marks says which
-//! of them a line is from. Marks are made beside the work: only a tool call, or a snapshot, that would come too early waits, for two seconds at most.
+//! of them a line is from. Marks are made beside the work: only a tool call, a snapshot, or another person's command that
+//! would come too early waits, for two seconds at most. The mark of a person's commands rests a moment, so that sandboxes that
+//! begin at the same time have the processor, and whoever waits for it wakes it.
 //!
 //! Git runs inside the sandbox, whose code is hostile: what it says is parsed as such, bounded, and shown to people. Nothing
 //! is decided by it: who approves and who is named on a commit follows from the log alone.
@@ -30,6 +32,8 @@ use std::time::Duration;
 const MARK_DEADLINE_MS: u64 = 60_000;
 /// What a turn's snapshot, and a tool call that follows, wait for a mark. A model thinks longer than one takes.
 pub(crate) const MARK_PATIENCE: Duration = Duration::from_secs(2);
+/// Of a person's commands.
+const MARK_REST: Duration = Duration::from_secs(1);
 const BLAME_DEADLINE_MS: u64 = 60_000;
 /// The porcelain form repeats some 50 bytes for each line.
 const BLAME_OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
@@ -142,7 +146,11 @@ impl Inner {
     ) {
         let _one = match begun.0 {
             Some(one) => one,
-            None => Arc::clone(&self.snapshots.track(session.id()).marking).lock_owned().await,
+            None => {
+                let track = self.snapshots.track(session.id());
+                track.mark_wanted.notify_waiters();
+                Arc::clone(&track.marking).lock_owned().await
+            }
         };
         if let Err(problem) = self.try_mark(session, sandbox, work).await {
             tracing::warn!(session = %session.id(), %problem, "whose work the files are is not marked");
@@ -157,7 +165,16 @@ impl Inner {
     /// What was done is not yet marked, and something may now be done for others: waits, not for long.
     pub(crate) async fn marked(&self, session: SessionId) {
         let track = self.snapshots.track(session);
+        track.mark_wanted.notify_waiters();
         let _late = tokio::time::timeout(MARK_PATIENCE, track.marking.lock()).await;
+    }
+
+    /// The same before a person's command, where what others did by theirs rests unmarked.
+    pub(crate) async fn marked_for_others(&self, session: SessionId, person: &Person) {
+        let is_others = self.snapshots.track(session).unmarked().iter().any(|other| *other != person.id);
+        if is_others {
+            self.marked(session).await;
+        }
     }
 
     async fn try_mark(&self, session: &SessionHandle, sandbox: &Arc<dyn Sandbox>, work: &Work) -> Result<()> {
@@ -181,12 +198,18 @@ impl Inner {
     pub(crate) fn mark_command(self: &Arc<Self>, session: &SessionHandle, person: &Person) {
         let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
         let (app, session, work) = (Arc::clone(self), session.clone(), Work::command(person));
-        tokio::spawn(async move {
-            let is_running = session.look(|state| state.running.is_some()).await;
-            if matches!(is_running, Ok(false)) {
-                let begun = app.begin_mark(session.id());
+        let (track, person, begun) =
+            (self.snapshots.track(session.id()), person.id, self.begin_mark(session.id()));
+        track.unmarked().push(person);
+        self.drain.endings.spawn(async move {
+            if matches!(session.look(|state| state.running.is_some()).await, Ok(false)) {
+                if begun.0.is_some() {
+                    let _wanted = tokio::time::timeout(MARK_REST, track.mark_wanted.notified()).await;
+                }
                 app.mark(&session, &sandbox, &work, begun).await;
             }
+            let mut unmarked = track.unmarked();
+            unmarked.iter().position(|other| *other == person).map(|at| unmarked.swap_remove(at));
         });
     }
 }
@@ -199,7 +222,9 @@ impl App {
         check_path(path)?;
         let sandbox = self.sandbox_in_sight(&handle, caller).await?.sandbox();
         // A mark that is being made is waited for: its lines are somebody's.
-        drop(self.inner.snapshots.track(id).marking.lock().await);
+        let track = self.inner.snapshots.track(id);
+        track.mark_wanted.notify_waiters();
+        drop(track.marking.lock().await);
         let message = "What is not marked yet".to_owned();
         let env = environment(&handle, message).await?;
         let mut env = env.ok_or_else(|| {

@@ -48,6 +48,7 @@ impl App {
         // Before the command: whoever may have written the files is known, whatever comes of it.
         let asking = asking_of(caller);
         handle.decide(move |state| state.decide_run(&asking)).await?;
+        self.inner.marked_for_others(id, caller).await;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
         let run = Shell {

@@ -15,7 +15,7 @@ pub(crate) use writes::{ended_turns, unsaved_turn};
 
 use crate::{Inner, Result};
 use greenroom_domain::event::SnapshotReason;
-use greenroom_domain::{ErrorCode, Event, Problem, SessionId, SessionState, SnapshotId, TurnId};
+use greenroom_domain::{ErrorCode, Event, PersonId, Problem, SessionId, SessionState, SnapshotId, TurnId};
 use greenroom_sandbox::{Sandbox, Snapshot, Storage};
 use greenroom_session::SessionHandle;
 use greenroom_wire::SnapshotView;
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
 use writes::Writes;
@@ -49,6 +49,10 @@ pub(crate) struct Track {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Held while it is marked whose work they are.
     pub(crate) marking: Arc<tokio::sync::Mutex<()>>,
+    /// Somebody waits for `marking`: a mark that rests goes on.
+    pub(crate) mark_wanted: tokio::sync::Notify,
+    /// Whose commands are not marked yet, once for each.
+    pub(crate) unmarked: Mutex<Vec<PersonId>>,
     /// Turns that have ended and whose snapshot is on its way.
     endings: watch::Sender<usize>,
     noted: Mutex<Noted>,
@@ -65,12 +69,18 @@ struct Noted {
 }
 
 impl Track {
+    pub(crate) fn unmarked(&self) -> MutexGuard<'_, Vec<PersonId>> {
+        self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Of a session that this process has not seen yet nobody knows: it counts as changed.
     fn new() -> Self {
         let noted = Noted { is_changed: true, writes: Writes::default() };
         Self {
             turn: tokio::sync::Mutex::default(),
             marking: Arc::default(),
+            mark_wanted: tokio::sync::Notify::new(),
+            unmarked: Mutex::default(),
             endings: watch::Sender::new(0),
             noted: Mutex::new(noted),
             is_untouched: AtomicBool::new(true),

@@ -70,7 +70,10 @@ fn lines_name_whose_prompts_made_them_over_turns_inserts_commands_and_a_fork() {
 
     let by_hand = server.cli_as(&ben, &["session", "exec", &name, "--", "echo hand >> a.txt"]);
     assert!(by_hand.status.success(), "{}", both(&by_hand));
-    expected.push(("hand", "Member ben by hand"));
+    // At once: his is marked before hers runs.
+    let by_her = server.cli_as(&ada, &["session", "exec", &name, "--", "echo hers >> a.txt"]);
+    assert!(by_her.status.success(), "{}", both(&by_her));
+    expected.extend([("hand", "Member ben by hand"), ("hers", "Member ada by hand")]);
     wait_for(&server, session, &expected);
 
     // Ben's prompt joins Ada's turn.

@@ -8,6 +8,7 @@ mod input;
 mod matching;
 mod open_change;
 mod output;
+mod patch;
 mod publish;
 mod read;
 mod run;
@@ -19,19 +20,38 @@ mod write;
 pub use files::Files;
 pub(crate) use run::{Failure, Ran, ToolContext};
 
-use greenroom_model::ToolDefinition;
+use greenroom_model::{Provider, ToolDefinition};
 use serde_json::Value;
 
 /// Where the repository is, and where commands start.
 pub const WORKSPACE: &str = "/workspace";
 
-/// All tools, in the order they are sent: never changed within a session.
-pub fn definitions() -> Vec<ToolDefinition> {
+/// How a model changes a part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Editing {
+    /// By `edit`.
+    Replace,
+    /// By `apply_patch`.
+    Patch,
+}
+
+impl Editing {
+    pub fn of(provider: &dyn Provider) -> Self {
+        if provider.edits_by_patch() { Self::Patch } else { Self::Replace }
+    }
+}
+
+/// The tools, in the order they are sent: never changed as long as the model stays the same.
+pub fn definitions(editing: Editing) -> Vec<ToolDefinition> {
+    let edits = match editing {
+        Editing::Replace => edit::definition(),
+        Editing::Patch => patch::definition(),
+    };
     vec![
         bash::definition(),
         read::definition(),
         write::definition(),
-        edit::definition(),
+        edits,
         search::glob_definition(),
         search::grep_definition(),
         todo::definition(),
@@ -47,6 +67,7 @@ pub(crate) enum Call {
     Read(read::Input),
     Write(write::Input),
     Edit(edit::Input),
+    Patch(patch::Input),
     Glob(search::GlobInput),
     Grep(search::GrepInput),
     Todo(todo::Input),
@@ -62,6 +83,7 @@ impl Call {
             "read" => input::parse(&read::definition(), input).map(Self::Read),
             "write" => input::parse(&write::definition(), input).map(Self::Write),
             "edit" => input::parse(&edit::definition(), input).map(Self::Edit),
+            "apply_patch" => input::parse(&patch::definition(), input).map(Self::Patch),
             "glob" => input::parse(&search::glob_definition(), input).map(Self::Glob),
             "grep" => input::parse(&search::grep_definition(), input).map(Self::Grep),
             "todo" => input::parse(&todo::definition(), input).map(Self::Todo),
@@ -76,7 +98,12 @@ impl Call {
         match self {
             Self::Read(_) | Self::Glob(_) | Self::Grep(_) => true,
             Self::Bash(input) => input.read_only.unwrap_or(false),
-            Self::Write(_) | Self::Edit(_) | Self::Todo(_) | Self::OpenChange(_) | Self::Publish(_) => false,
+            Self::Write(_)
+            | Self::Edit(_)
+            | Self::Patch(_)
+            | Self::Todo(_)
+            | Self::OpenChange(_)
+            | Self::Publish(_) => false,
         }
     }
 
@@ -87,6 +114,7 @@ impl Call {
             Self::Read(input) => format!("Read {}", short_path(&input.path)),
             Self::Write(input) => format!("Write {}", short_path(&input.path)),
             Self::Edit(input) => format!("Edit {}", short_path(&input.path)),
+            Self::Patch(input) => patch::title(input),
             Self::Glob(input) => format!("Find `{}`", short(&input.pattern)),
             Self::Grep(input) => format!("Search for `{}`", short(&input.pattern)),
             Self::Todo(_) => "Update the to-do list".to_owned(),
@@ -101,6 +129,7 @@ impl Call {
             Self::Read(input) => context.unless_halted(read::run(input, context)).await,
             Self::Write(input) => context.unless_halted(write::run(input, context)).await,
             Self::Edit(input) => context.unless_halted(edit::run(input, context)).await,
+            Self::Patch(input) => context.unless_halted(patch::run(input, context)).await,
             Self::Glob(input) => context.unless_halted(search::glob(input, context)).await,
             Self::Grep(input) => context.unless_halted(search::grep(input, context)).await,
             Self::Todo(input) => todo::run(input, context),
@@ -111,7 +140,7 @@ impl Call {
 }
 
 fn unknown_tool(name: &str) -> String {
-    let names: Vec<String> = definitions().into_iter().map(|tool| tool.name).collect();
+    let names: Vec<String> = definitions(Editing::Replace).into_iter().map(|tool| tool.name).collect();
     format!("There is no tool named {:?}. Use one of: {}.", short(name), names.join(", "))
 }
 
@@ -156,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_schema_says_what_its_parser_accepts() {
-        for tool in definitions() {
+        for tool in definitions(Editing::Replace).into_iter().chain([patch::definition()]) {
             let full = sample(&tool.input_schema);
             assert!(
                 Call::parse(&tool.name, &full).is_ok(),

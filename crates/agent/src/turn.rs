@@ -13,7 +13,7 @@ use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
 use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
-use crate::tools::{self, Files};
+use crate::tools::{self, Editing, Files};
 use greenroom_domain::event::{Durability, Event, TurnOutcome};
 use greenroom_domain::message::{Content, Message, StopReason, ToolCall};
 use greenroom_domain::money::{Budget, Usage};
@@ -120,7 +120,7 @@ impl Turn {
         Self {
             id,
             system: prompt::system(&context.instructions),
-            tools: tools::definitions(),
+            tools: tools::definitions(Editing::of(&*context.provider)),
             conversation,
             halt: Halt::new(context.cancel.clone(), context.clock.clone(), wall_ms),
             started_ms: context.clock.now_ms(),

@@ -4,7 +4,7 @@
 mod support;
 
 use greenroom_agent::prompt::system;
-use greenroom_agent::tools::definitions;
+use greenroom_agent::tools::{Editing, definitions};
 use greenroom_agent::{Instructions, Port, Service, Skill, transcript};
 use greenroom_domain::command::Delivery;
 use greenroom_domain::event::{Entry, Event, TurnOutcome};
@@ -115,7 +115,8 @@ fn the_system_prompt_and_the_tools_are_the_committed_ones() {
     };
     let mut text = system(&instructions);
     assert_eq!(text, system(&instructions));
-    for tool in definitions() {
+    let patch = definitions(Editing::Patch).into_iter().filter(|tool| tool.name == "apply_patch");
+    for tool in definitions(Editing::Replace).into_iter().chain(patch) {
         let _ = write!(text, "\n===== {} =====\n{}\n", tool.name, tool.description);
         text.push_str(&serde_json::to_string_pretty(&sorted(&tool.input_schema)).unwrap());
         text.push('\n');

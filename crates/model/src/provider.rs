@@ -80,6 +80,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Whether it was trained to change files by `apply_patch`.
+    fn edits_by_patch(&self) -> bool {
+        false
+    }
+
     /// Opens connections ahead of need, so that the next `stream` finds one. Errors are kept for `stream` to report.
     async fn warm(&self);
 

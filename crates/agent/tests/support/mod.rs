@@ -20,7 +20,7 @@ use greenroom_model::{Delta, Error, Provider, ProviderStream, Request, Response,
 use greenroom_sandbox::Sandbox;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +41,7 @@ pub enum Step {
 pub struct Model {
     steps: Mutex<VecDeque<Step>>,
     pub requests: Mutex<Vec<Request>>,
+    pub edits_by_patch: AtomicBool,
     /// Streams kept open.
     open: Mutex<Vec<mpsc::Sender<StreamEvent>>>,
 }
@@ -59,6 +60,10 @@ impl Provider for Model {
 
     fn context_window(&self) -> u64 {
         200_000
+    }
+
+    fn edits_by_patch(&self) -> bool {
+        self.edits_by_patch.load(Ordering::Relaxed)
     }
 
     async fn warm(&self) {}

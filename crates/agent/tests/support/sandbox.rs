@@ -34,6 +34,7 @@ pub struct FakeSandbox {
     pub most_active: Arc<AtomicUsize>,
     clock: AtomicI64,
     is_lost: AtomicBool,
+    locked: Mutex<Vec<String>>,
 }
 
 impl FakeSandbox {
@@ -58,6 +59,31 @@ impl FakeSandbox {
         self.is_lost.load(Ordering::Relaxed)
     }
 
+    pub fn has(&self, path: &str) -> bool {
+        self.files.lock().unwrap().contains_key(path)
+    }
+
+    /// From now on this path cannot be written or removed.
+    pub fn lock(&self, path: &str) {
+        self.locked.lock().unwrap().push(path.to_owned());
+    }
+
+    fn is_locked(&self, path: &str) -> bool {
+        self.locked.lock().unwrap().iter().any(|locked| locked == path)
+    }
+
+    fn removes(&self, path: &str) -> mpsc::Receiver<ExecEvent> {
+        let (sender, receiver) = mpsc::channel(2);
+        let code = i32::from(self.is_locked(path));
+        if code == 0 {
+            self.files.lock().unwrap().remove(path);
+        } else {
+            sender.try_send(output("rm: it is locked")).unwrap();
+        }
+        sender.try_send(exit(ExitReason::Code { code })).unwrap();
+        receiver
+    }
+
     fn alive(&self) -> Result<()> {
         if self.is_lost() { Err(Error::Ended { reason: "it was killed".to_owned() }) } else { Ok(()) }
     }
@@ -79,6 +105,9 @@ impl Sandbox for FakeSandbox {
 
     async fn exec(&self, spec: ExecSpec) -> Result<mpsc::Receiver<ExecEvent>> {
         self.alive()?;
+        if let ["rm", "-f", "--", path] = spec.argv.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            return Ok(self.removes(path));
+        }
         let behaviour = self.behaviours.lock().unwrap().get(&spec.argv[2]).cloned();
         let behaviour = behaviour.unwrap_or_else(|| panic!("no behaviour for {:?}", spec.argv));
         let call = spec.call.clone();
@@ -142,6 +171,13 @@ impl Sandbox for FakeSandbox {
 
     async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
         self.alive()?;
+        if self.is_locked(path) {
+            return Err(Error::System {
+                operation: "write",
+                path: path.to_owned(),
+                source: std::io::ErrorKind::PermissionDenied.into(),
+            });
+        }
         self.put(path, bytes);
         Ok(())
     }

@@ -13,12 +13,14 @@ mod publish;
 mod read;
 mod run;
 mod search;
+mod terminal;
 mod text;
 mod todo;
 mod write;
 
 pub use files::Files;
 pub(crate) use run::{Failure, Ran, ToolContext};
+pub use terminal::Terminals;
 
 use greenroom_model::{Provider, ToolDefinition};
 use serde_json::Value;
@@ -49,6 +51,7 @@ pub fn definitions(editing: Editing) -> Vec<ToolDefinition> {
     };
     vec![
         bash::definition(),
+        terminal::definition(),
         read::definition(),
         write::definition(),
         edits,
@@ -64,6 +67,7 @@ pub fn definitions(editing: Editing) -> Vec<ToolDefinition> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
     Bash(bash::Input),
+    Terminal(terminal::Input),
     Read(read::Input),
     Write(write::Input),
     Edit(edit::Input),
@@ -80,6 +84,7 @@ impl Call {
     pub(crate) fn parse(name: &str, input: &Value) -> Result<Self, String> {
         match name {
             "bash" => input::parse(&bash::definition(), input).map(Self::Bash),
+            "terminal" => input::parse(&terminal::definition(), input).map(Self::Terminal),
             "read" => input::parse(&read::definition(), input).map(Self::Read),
             "write" => input::parse(&write::definition(), input).map(Self::Write),
             "edit" => input::parse(&edit::definition(), input).map(Self::Edit),
@@ -98,7 +103,8 @@ impl Call {
         match self {
             Self::Read(_) | Self::Glob(_) | Self::Grep(_) => true,
             Self::Bash(input) => input.read_only.unwrap_or(false),
-            Self::Write(_)
+            Self::Terminal(_)
+            | Self::Write(_)
             | Self::Edit(_)
             | Self::Patch(_)
             | Self::Todo(_)
@@ -111,6 +117,7 @@ impl Call {
     pub(crate) fn title(&self) -> String {
         match self {
             Self::Bash(input) => format!("Run `{}`", short(&input.command)),
+            Self::Terminal(input) => terminal::title(input),
             Self::Read(input) => format!("Read {}", short_path(&input.path)),
             Self::Write(input) => format!("Write {}", short_path(&input.path)),
             Self::Edit(input) => format!("Edit {}", short_path(&input.path)),
@@ -126,6 +133,7 @@ impl Call {
     pub(crate) async fn run(&self, context: &ToolContext) -> Result<Ran, Failure> {
         match self {
             Self::Bash(input) => bash::run(input, context).await,
+            Self::Terminal(input) => context.unless_halted(terminal::run(input, context)).await,
             Self::Read(input) => context.unless_halted(read::run(input, context)).await,
             Self::Write(input) => context.unless_halted(write::run(input, context)).await,
             Self::Edit(input) => context.unless_halted(edit::run(input, context)).await,

@@ -13,7 +13,7 @@ use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
 use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
-use crate::tools::{self, Editing, Files};
+use crate::tools::{self, Editing, Files, Terminals};
 use greenroom_domain::event::{Durability, Event, TurnOutcome};
 use greenroom_domain::message::{Content, Message, StopReason, ToolCall};
 use greenroom_domain::money::{Budget, Usage};
@@ -42,6 +42,7 @@ pub struct TurnContext {
     pub clock: Arc<dyn Clock>,
     /// One per session, kept as long as the session is in memory.
     pub files: Arc<Files>,
+    pub terminals: Arc<Terminals>,
     /// The same for every turn of a session: they are part of the stable prefix.
     pub instructions: Instructions,
     /// As `transcript` gives it, the prompt that starts the turn included.

@@ -107,6 +107,7 @@ pub(crate) struct Memory {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     files: Arc<greenroom_agent::tools::Files>,
+    terminals: Arc<greenroom_agent::tools::Terminals>,
     placed: Arc<tokio::sync::Mutex<Placed>>,
 }
 
@@ -248,6 +249,7 @@ impl TurnRunner {
             artifacts: ports,
             clock: Arc::new(greenroom_agent::SystemClock::new()),
             files: Arc::clone(&memory.seen.files),
+            terminals: Arc::clone(&memory.seen.terminals),
             instructions: memory.instructions.clone(),
             history,
             budget,

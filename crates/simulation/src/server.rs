@@ -144,6 +144,7 @@ async fn work(
         artifacts: hands,
         clock: Arc::new(greenroom_agent::SystemClock::new()),
         files: Arc::default(),
+        terminals: Arc::default(),
         instructions: Instructions::default(),
         history: greenroom_agent::transcript(entries.iter(), &material),
         budget: origin.budget,

@@ -8,7 +8,7 @@ import { Icon, type IconName } from "../ui/icon";
 import { toolState, toolStateText, toolSummary, toolTitle } from "./say";
 import type { ToolItem } from "./state";
 
-const NAMES: Record<string, IconName> = { bash: "terminal", read: "file", write: "edit", edit: "edit", apply_patch: "edit", glob: "search", grep: "search", todo: "list", open_change: "merge", publish: "file" };
+const NAMES: Record<string, IconName> = { bash: "terminal", terminal: "terminal", read: "file", write: "edit", edit: "edit", apply_patch: "edit", glob: "search", grep: "search", todo: "list", open_change: "merge", publish: "file" };
 const STATES: Record<ReturnType<typeof toolState>, { icon: IconName; look: string }> = {
   waiting: { icon: "clock", look: "text-ink-3" },
   running: { icon: "arc", look: "text-accent spin" },

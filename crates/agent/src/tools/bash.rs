@@ -39,7 +39,7 @@ pub(super) fn definition() -> ToolDefinition {
         name: "bash".to_owned(),
         description: "Runs a shell command with bash in /workspace and gives its output, standard error included. Each \
              call is a new shell without terminal or input: no editors, pagers or prompts, and directory changes do \
-             not last. Processes left in the background are ended with the command."
+             not last. Processes left in the background are ended with the command: use terminal for what goes on."
             .to_owned(),
         input_schema: object(
             &json!({

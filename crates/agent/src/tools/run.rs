@@ -1,6 +1,7 @@
 //! What a running tool is given, and what it gives back.
 
 use super::files::Files;
+use super::terminal::Terminals;
 use crate::halt::{Halt, Halted};
 use crate::ports::{Artifacts, Changes, Clock, Hands, Log, Reading};
 use greenroom_domain::Problem;
@@ -25,6 +26,7 @@ pub(crate) struct ToolContext {
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<Files>,
+    pub(crate) terminals: Arc<Terminals>,
     pub(crate) halt: Halt,
 }
 

@@ -191,6 +191,7 @@ impl Turn {
             artifacts: self.context.artifacts.clone(),
             clock: self.context.clock.clone(),
             files: self.context.files.clone(),
+            terminals: self.context.terminals.clone(),
             halt: self.halt.clone(),
         }
     }

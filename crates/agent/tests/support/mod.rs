@@ -4,10 +4,10 @@
 
 mod sandbox;
 
-pub use sandbox::{Behaviour, FakeSandbox};
+pub use sandbox::{Behaviour, FakeSandbox, OpenTerminal};
 
 use async_trait::async_trait;
-use greenroom_agent::tools::Files;
+use greenroom_agent::tools::{Files, Terminals};
 use greenroom_agent::{
     Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, TurnContext,
     TurnEnded, Used, run,
@@ -329,6 +329,7 @@ pub struct Stand {
     pub changes: Arc<FakeChanges>,
     pub artifacts: Arc<FakeArtifacts>,
     pub files: Arc<Files>,
+    pub terminals: Arc<Terminals>,
     pub cancel: CancellationToken,
     pub budget: Budget,
     pub history: Vec<Message>,
@@ -350,6 +351,7 @@ impl Stand {
             changes: Arc::default(),
             artifacts: Arc::default(),
             files: Arc::default(),
+            terminals: Arc::default(),
             cancel: CancellationToken::new(),
             budget: Budget::default(),
             history: vec![Message::user("Do it.")],
@@ -369,6 +371,7 @@ impl Stand {
             artifacts: self.artifacts.clone(),
             clock: Arc::new(SystemClock::new()),
             files: self.files.clone(),
+            terminals: self.terminals.clone(),
             instructions: Instructions::default(),
             history: self.history.clone(),
             budget: self.budget,

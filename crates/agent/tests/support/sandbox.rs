@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use greenroom_sandbox::{
     DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind, FileStat, Result, Sandbox,
-    SearchQuery, SearchResult, SnapshotLayer,
+    SearchQuery, SearchResult, SnapshotLayer, Terminal, TerminalEvent, TerminalInput, TerminalSpec,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -22,6 +22,31 @@ pub enum Behaviour {
     Dies,
 }
 
+/// The program's side of a terminal.
+#[derive(Debug)]
+pub struct OpenTerminal {
+    pub spec: TerminalSpec,
+    pub typed: mpsc::Receiver<TerminalInput>,
+    pub writes: mpsc::Sender<TerminalEvent>,
+}
+
+impl OpenTerminal {
+    pub async fn write(&self, text: &str) {
+        self.writes.send(TerminalEvent::Output { bytes: text.as_bytes().to_vec() }).await.unwrap();
+    }
+
+    pub async fn exit(self, code: i32) {
+        self.writes.send(TerminalEvent::Exit { reason: ExitReason::Code { code } }).await.unwrap();
+    }
+
+    pub async fn reads(&mut self) -> String {
+        match self.typed.recv().await.expect("the terminal is open") {
+            TerminalInput::Bytes { bytes } => String::from_utf8(bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct FakeSandbox {
     files: Mutex<BTreeMap<String, (Vec<u8>, i64)>>,
@@ -35,6 +60,9 @@ pub struct FakeSandbox {
     clock: AtomicI64,
     is_lost: AtomicBool,
     locked: Mutex<Vec<String>>,
+    /// As they were opened, for the test to take.
+    pub terminals: Mutex<Vec<OpenTerminal>>,
+    running_terminals: Mutex<HashMap<String, mpsc::Sender<TerminalEvent>>>,
 }
 
 impl FakeSandbox {
@@ -57,6 +85,11 @@ impl FakeSandbox {
 
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// As if every program were gone without a word.
+    pub fn forget_terminals(&self) {
+        self.running_terminals.lock().unwrap().clear();
     }
 
     pub fn has(&self, path: &str) -> bool {
@@ -144,6 +177,10 @@ impl Sandbox for FakeSandbox {
 
     async fn cancel(&self, call: &str, _grace_ms: u64) -> Result<()> {
         self.cancelled.lock().unwrap().push(call.to_owned());
+        let terminal = self.running_terminals.lock().unwrap().remove(call);
+        if let Some(terminal) = terminal {
+            let _ = terminal.send(TerminalEvent::Exit { reason: ExitReason::Cancelled }).await;
+        }
         let sender = self.running.lock().unwrap().remove(call);
         if let Some(sender) = sender {
             let _ = sender.send(exit(ExitReason::Cancelled)).await;
@@ -233,6 +270,15 @@ impl Sandbox for FakeSandbox {
             }
         };
         Ok(SearchResult { matches: lines.len() as u64, text: lines.join("\n"), is_truncated: false })
+    }
+
+    async fn open_terminal(&self, spec: TerminalSpec) -> Result<Terminal> {
+        self.alive()?;
+        let (input, typed) = mpsc::channel(4);
+        let (writes, output) = mpsc::channel(4);
+        self.running_terminals.lock().unwrap().insert(spec.call.clone(), writes.clone());
+        self.terminals.lock().unwrap().push(OpenTerminal { spec, typed, writes });
+        Ok(Terminal { input, output })
     }
 
     async fn suspend(&self) -> Result<SnapshotLayer> {

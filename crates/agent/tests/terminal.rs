@@ -42,10 +42,10 @@ async fn a_program_is_typed_to_across_turns_and_told_to_end() {
         let second = used(&stand, "c2", json!({"terminal": 1, "input": "1+1\n"})).await;
         assert_eq!(second.text, "1+1\n2\n>>>\n[Terminal 1 is open.]");
     };
-    let (_terminal, ()) = tokio::join!(program, model);
-    let closed = used(&stand, "c3", json!({"terminal": 1, "close": true})).await;
+    let (terminal, ()) = tokio::join!(program, model);
+    let (closed, ()) =
+        tokio::join!(used(&stand, "c3", json!({"terminal": 1, "close": true})), terminal.hangs_up());
     assert_eq!(closed.text, "[Terminal 1 is closed: the program was ended.]");
-    assert_eq!(*stand.sandbox.cancelled.lock().unwrap(), ["c1"]);
     let gone = used(&stand, "c4", json!({"terminal": 1})).await;
     assert!(gone.is_error && gone.text.contains("no terminal 1; open: none is"), "{}", gone.text);
     let shown = stand.log.outputs.lock().unwrap().clone();
@@ -127,7 +127,6 @@ async fn a_terminal_whose_sandbox_was_lost_says_so() {
     let stand = Stand::new(Vec::new());
     used(&stand, "c1", json!({"command": "serve", "wait_ms": 0})).await;
     drop(opened(&stand).await);
-    stand.sandbox.forget_terminals();
     let told = used(&stand, "c2", json!({"terminal": 1})).await;
     assert!(told.is_error && told.text.contains("the sandbox ended"), "{}", told.text);
 }

@@ -9,7 +9,7 @@ use super::output::{Keep, Place, bounded};
 use super::run::{Failure, Ran, ToolContext};
 use greenroom_domain::event::{ToolDisplay, ToolOutcome};
 use greenroom_model::ToolDefinition;
-use greenroom_sandbox::{ExitReason, Sandbox, TerminalEvent, TerminalInput, TerminalSize, TerminalSpec};
+use greenroom_sandbox::{ExitReason, TerminalEvent, TerminalInput, TerminalSize, TerminalSpec};
 use screen::Screen;
 use serde::Deserialize;
 use serde_json::json;
@@ -26,8 +26,9 @@ const LONGEST_WAIT_MS: u64 = 5 * 60_000;
 const SILENCE: Duration = Duration::from_millis(400);
 const INPUT_LIMIT_BYTES: usize = 64 * 1024;
 const COMMAND_LIMIT_BYTES: usize = 100_000;
-/// Between SIGTERM and SIGKILL.
-const GRACE_MS: u64 = 1_000;
+/// How long the end of a program that was told to hang up is waited for.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+const HANG_UP: i32 = 1;
 const SIZE: TerminalSize = TerminalSize { rows: 50, columns: 200 };
 /// What people are shown; the log keeps no more than this.
 const DISPLAY_LIMIT_BYTES: usize = 32 * 1024;
@@ -92,10 +93,9 @@ struct Open {
 
 #[derive(Debug)]
 struct Terminal {
-    sandbox: Arc<dyn Sandbox>,
-    call: String,
     command: String,
-    input: mpsc::Sender<TerminalInput>,
+    /// None once it is closed: without it the program is told to hang up.
+    input: Mutex<Option<mpsc::Sender<TerminalInput>>>,
     screen: Arc<Mutex<Screen>>,
     /// How much has been written in all, and whether it is over.
     written: watch::Receiver<Written>,
@@ -160,8 +160,8 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
     }
     let limit = Duration::from_millis(input.wait_ms.unwrap_or(WAIT_MS).min(LONGEST_WAIT_MS));
     if input.close == Some(true) {
-        context.operation(terminal.sandbox.cancel(&terminal.call, GRACE_MS)).await?;
-        terminal.wait_for_end(Duration::from_millis(GRACE_MS * 5), context).await;
+        drop(terminal.take_input());
+        terminal.wait_for_end(CLOSE_LIMIT, context).await;
     } else {
         terminal.wait(limit, context).await;
     }
@@ -196,10 +196,8 @@ async fn start(command: &str, context: &ToolContext) -> Result<(u32, Arc<Termina
     let (told, written) = watch::channel(Written::default());
     let reader = tokio::spawn(read(opened.output, Arc::clone(&screen), told));
     let terminal = Terminal {
-        sandbox,
-        call: context.call.clone(),
         command: command.to_owned(),
-        input: opened.input,
+        input: Mutex::new(Some(opened.input)),
         screen,
         written,
         _reader: AbortOnDropHandle::new(reader),
@@ -232,13 +230,21 @@ async fn read(
 }
 
 impl Terminal {
+    fn take_input(&self) -> Option<mpsc::Sender<TerminalInput>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     async fn type_in(&self, typed: &str, context: &ToolContext) -> Result<(), Failure> {
         if typed.len() > INPUT_LIMIT_BYTES {
             return Err(Failure::words(format!("At most {INPUT_LIMIT_BYTES} bytes are typed at once.")));
         }
         let bytes = TerminalInput::Bytes { bytes: typed.as_bytes().to_vec() };
         let limit = Duration::from_millis(WAIT_MS);
-        match context.halt.within(limit, self.input.send(bytes)).await {
+        // Closed by another call: the end is told below.
+        let Some(input) = self.input.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Ok(());
+        };
+        match context.halt.within(limit, input.send(bytes)).await {
             // Over: the end is told below.
             Some(_) => Ok(()),
             None => Err(Failure::words("The program does not read what is typed; it may be busy.")),
@@ -319,6 +325,9 @@ fn ending(reason: Option<ExitReason>) -> (ToolOutcome, String) {
         Some(ExitReason::Code { code: 0 }) => (ToolOutcome::Succeeded, "the program ended".to_owned()),
         Some(ExitReason::Code { code }) => {
             (ToolOutcome::Failed, format!("the program ended with exit code {code}"))
+        }
+        Some(ExitReason::Signal { signal: HANG_UP }) => {
+            (ToolOutcome::Succeeded, "the program was ended".to_owned())
         }
         Some(ExitReason::Signal { signal }) => (ToolOutcome::Failed, format!("killed by signal {signal}")),
         Some(ExitReason::OutOfMemory) => {

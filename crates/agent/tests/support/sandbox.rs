@@ -39,6 +39,12 @@ impl OpenTerminal {
         self.writes.send(TerminalEvent::Exit { reason: ExitReason::Code { code } }).await.unwrap();
     }
 
+    /// As a program does that is told to hang up.
+    pub async fn hangs_up(mut self) {
+        assert!(self.typed.recv().await.is_none(), "the terminal was closed");
+        self.writes.send(TerminalEvent::Exit { reason: ExitReason::Signal { signal: 1 } }).await.unwrap();
+    }
+
     pub async fn reads(&mut self) -> String {
         match self.typed.recv().await.expect("the terminal is open") {
             TerminalInput::Bytes { bytes } => String::from_utf8(bytes).unwrap(),
@@ -62,7 +68,6 @@ pub struct FakeSandbox {
     locked: Mutex<Vec<String>>,
     /// As they were opened, for the test to take.
     pub terminals: Mutex<Vec<OpenTerminal>>,
-    running_terminals: Mutex<HashMap<String, mpsc::Sender<TerminalEvent>>>,
 }
 
 impl FakeSandbox {
@@ -85,11 +90,6 @@ impl FakeSandbox {
 
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
-    }
-
-    /// As if every program were gone without a word.
-    pub fn forget_terminals(&self) {
-        self.running_terminals.lock().unwrap().clear();
     }
 
     pub fn has(&self, path: &str) -> bool {
@@ -177,10 +177,6 @@ impl Sandbox for FakeSandbox {
 
     async fn cancel(&self, call: &str, _grace_ms: u64) -> Result<()> {
         self.cancelled.lock().unwrap().push(call.to_owned());
-        let terminal = self.running_terminals.lock().unwrap().remove(call);
-        if let Some(terminal) = terminal {
-            let _ = terminal.send(TerminalEvent::Exit { reason: ExitReason::Cancelled }).await;
-        }
         let sender = self.running.lock().unwrap().remove(call);
         if let Some(sender) = sender {
             let _ = sender.send(exit(ExitReason::Cancelled)).await;
@@ -276,7 +272,6 @@ impl Sandbox for FakeSandbox {
         self.alive()?;
         let (input, typed) = mpsc::channel(4);
         let (writes, output) = mpsc::channel(4);
-        self.running_terminals.lock().unwrap().insert(spec.call.clone(), writes.clone());
         self.terminals.lock().unwrap().push(OpenTerminal { spec, typed, writes });
         Ok(Terminal { input, output })
     }

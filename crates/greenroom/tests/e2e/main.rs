@@ -15,6 +15,7 @@ mod demo;
 mod exchange;
 mod files;
 mod git_http;
+mod hands;
 mod history;
 mod image_room;
 mod lifecycle;

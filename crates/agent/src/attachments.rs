@@ -27,11 +27,13 @@ const UNREADABLE: &str = "its content could not be read";
 pub struct Said {
     pub text: String,
     pub images: Vec<Image>,
+    /// A line for each of its files: where it lies, and what it is.
+    pub files: Vec<String>,
 }
 
 impl From<String> for Said {
     fn from(text: String) -> Self {
-        Self { text, images: vec![] }
+        Self { text, ..Self::default() }
     }
 }
 
@@ -105,7 +107,9 @@ impl Shown {
         said.text.push_str("\n\nAttached files (copies lie in the sandbox, outside the repository):");
         for file in files {
             let (note, image) = self.note(file, material);
-            let _ = write!(said.text, "\n- {} ({}): {note}", path_in_sandbox(file), kind(file));
+            let line = format!("{} ({})", path_in_sandbox(file), kind(file));
+            let _ = write!(said.text, "\n- {line}: {note}");
+            said.files.push(line);
             said.images.extend(image);
         }
         let quoted = files.iter().filter(|file| is_quotable(file));

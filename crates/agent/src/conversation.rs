@@ -1,8 +1,15 @@
 //! A conversation that a model API accepts, whatever is put into it. The loop feeds it while a turn runs and
 //! `transcript` feeds it from the log, so that both give the same messages and requests keep a stable prefix.
 
+mod compaction;
+mod measure;
+mod pruning;
+
+pub(crate) use compaction::{Cut, Tail};
+pub(crate) use measure::{tokens_of, tokens_of_text};
+
 use crate::attachments::Said;
-use greenroom_domain::event::OUTCOME_UNKNOWN;
+use greenroom_domain::event::{OUTCOME_UNKNOWN, TodoItem};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolResult};
 use std::collections::HashSet;
 
@@ -15,7 +22,7 @@ const GO_ON: &str = "Go on.";
 const BEGINNING: &str = "(The beginning of this conversation is not available.)";
 const NO_OUTPUT: &str = "(no output)";
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Conversation {
     messages: Vec<Message>,
     /// Calls of the last assistant message, in its order; not empty until `settle`.
@@ -26,9 +33,17 @@ pub(crate) struct Conversation {
     owed: Option<&'static str>,
     used_calls: HashSet<String>,
     is_paused: bool,
+    /// What the messages begin with, when what was before is summarised.
+    summary: Option<compaction::Summary>,
+    /// Calls whose results are notes.
+    pruned: HashSet<String>,
+    measured: measure::Measured,
+    /// As of now: what no summary may lose.
+    todo: Vec<TodoItem>,
+    files: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OpenCall {
     id: String,
     is_started: bool,
@@ -47,6 +62,10 @@ impl Conversation {
 
     pub(crate) fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    pub(crate) fn todo(&mut self, items: &[TodoItem]) {
+        self.todo = items.to_vec();
     }
 
     /// Every open call has its result now, or never will.
@@ -133,7 +152,7 @@ impl Conversation {
     }
 
     /// Turns the open calls into one message of results.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let open = std::mem::take(&mut self.open);
         if !open.is_empty() {
             let results = open.into_iter().map(OpenCall::into_result).collect();
@@ -145,9 +164,14 @@ impl Conversation {
     }
 
     fn push_user(&mut self, said: impl Into<Said>) {
-        let Said { text, images } = said.into();
+        let Said { text, images, files } = said.into();
         if text.trim().is_empty() {
             return;
+        }
+        for file in files {
+            if !self.files.contains(&file) {
+                self.files.push(file);
+            }
         }
         if let Some(Message::User { text: last, images: shown }) = self.messages.last_mut() {
             last.push_str("\n\n");

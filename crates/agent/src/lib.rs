@@ -3,6 +3,7 @@
 //! and calls [`turn::run`] once per turn.
 
 pub mod attachments;
+pub mod context;
 mod conversation;
 mod halt;
 pub mod ports;
@@ -14,5 +15,5 @@ pub mod turn;
 pub use attachments::{Material, Said};
 pub use ports::{Artifacts, Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
 pub use prompt::{Instructions, Port, Service, Skill};
-pub use transcript::{Speakers, transcript};
+pub use transcript::{Speakers, Transcript, transcript};
 pub use turn::{Finished, TurnContext, Used, run};

@@ -1,6 +1,7 @@
 //! The system prompt. The same instructions give the same bytes, so that a provider's cache of the prefix holds for a
 //! whole session: the caller keeps one `Instructions` per session, and nothing here reads a clock or a setting.
 
+use crate::context::PartKind;
 use std::fmt::Write as _;
 
 const SYSTEM: &str = include_str!("prompt/system.md");
@@ -44,23 +45,41 @@ pub struct Skill {
     pub path: String,
 }
 
+/// A piece of the system prompt, with whatever separates it from the one before.
+pub(crate) struct Piece {
+    pub(crate) kind: PartKind,
+    pub(crate) text: String,
+}
+
 pub fn system(instructions: &Instructions) -> String {
-    let mut text = SYSTEM.trim_end().to_owned();
-    if let Some(agents_md) = instructions.agents_md.as_deref().map(str::trim).filter(|text| !text.is_empty())
-    {
-        text.push_str("\n\n# The repository's guidance (AGENTS.md)\n");
-        text.push_str(&bounded(agents_md));
+    let mut text: String = parts(instructions).into_iter().map(|piece| piece.text).collect();
+    text.push('\n');
+    text
+}
+
+/// The system prompt in its order, but for the line's end after it.
+pub(crate) fn parts(instructions: &Instructions) -> Vec<Piece> {
+    let piece = |kind, text| Piece { kind, text };
+    let mut pieces = vec![piece(PartKind::System, SYSTEM.trim_end().to_owned())];
+    let agents_md = instructions.agents_md.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    if let Some(agents_md) = agents_md {
+        let text = format!("\n\n# The repository's guidance (AGENTS.md)\n{}", bounded(agents_md));
+        pieces.push(piece(PartKind::Instructions, text));
     }
     if !instructions.skills.is_empty() {
-        text.push_str("\n\n# Skills\nRead a skill's file before you do what it describes.");
+        let mut text = "\n\n# Skills\nRead a skill's file before you do what it describes.".to_owned();
         for skill in instructions.skills.iter().take(SKILLS_LIMIT) {
             let description: String = skill.description.chars().take(SKILL_DESCRIPTION_LIMIT_CHARS).collect();
             let _ = write!(text, "\n- {} ({}): {}", skill.name, skill.path, description.replace('\n', " "));
         }
+        pieces.push(piece(PartKind::Skills, text));
     }
+    let mut text = String::new();
     services(&mut text, instructions);
-    text.push('\n');
-    text
+    if !text.is_empty() {
+        pieces.push(piece(PartKind::Environment, text));
+    }
+    pieces
 }
 
 fn services(text: &mut String, instructions: &Instructions) {

@@ -2,7 +2,7 @@
 //! only extend them, apart from a last user message that can grow.
 
 use crate::attachments::{Material, Said, Shown};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Cut};
 use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
 use greenroom_domain::message::Message;
 use greenroom_domain::{Attachment, Author, PersonId, PromptId};
@@ -11,11 +11,30 @@ use std::collections::HashMap;
 /// The messages that the next model request begins with. A log that ends in the middle of a turn is fine: calls without
 /// a result become results that say so. `material`: what was loaded of the files on its prompts.
 pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>, material: &Material) -> Vec<Message> {
-    let mut reader = Reader::of(material);
-    for entry in entries {
-        reader.read(&entry.event);
+    Transcript::of(entries, material).conversation.into_messages()
+}
+
+/// The conversation that a turn goes on with.
+#[derive(Clone, Debug, Default)]
+pub struct Transcript {
+    pub(crate) conversation: Conversation,
+}
+
+impl Transcript {
+    /// See [`transcript`].
+    pub fn of<'a>(entries: impl Iterator<Item = &'a Entry>, material: &Material) -> Self {
+        let mut reader = Reader::of(material);
+        for entry in entries {
+            reader.read(&entry.event);
+        }
+        Self { conversation: reader.conversation }
     }
-    reader.conversation.into_messages()
+}
+
+impl From<Vec<Message>> for Transcript {
+    fn from(messages: Vec<Message>) -> Self {
+        Self { conversation: Conversation::from_history(messages) }
+    }
 }
 
 /// Puts the author's name before a prompt once a second person takes part. Earlier prompts stay as they were sent, so
@@ -109,8 +128,14 @@ impl<'m> Reader<'m> {
             }
             Event::NoticeGiven { text, .. } => self.conversation.insert(text.clone()),
             Event::ModelRequested { .. } => self.conversation.requested(),
-            Event::AssistantMessage { content, raw, stop_reason, .. } => {
+            Event::AssistantMessage { content, raw, stop_reason, usage, .. } => {
                 self.conversation.assistant(content, raw.as_ref(), *stop_reason);
+                self.conversation.measured(usage);
+            }
+            Event::TodoChanged { items, .. } => self.conversation.todo(items),
+            Event::ContextPruned { calls, .. } => self.conversation.prune(calls),
+            Event::ContextCompacted { summary, kept, carried, .. } => {
+                self.conversation.compact(summary, Cut { kept: *kept, carried: *carried });
             }
             Event::ToolStarted { call, .. } => self.conversation.started(call),
             Event::ToolFinished { call, outcome, text, .. } => {

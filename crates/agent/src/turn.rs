@@ -8,14 +8,17 @@ mod blocks;
 mod budget;
 mod calls;
 mod model;
+mod room;
 
+use crate::context;
 use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
 use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
 use crate::tools::{self, Editing, Files, Terminals};
+use crate::transcript::Transcript;
 use greenroom_domain::event::{Durability, Event, TurnOutcome};
-use greenroom_domain::message::{Content, Message, StopReason, ToolCall};
+use greenroom_domain::message::{Content, StopReason, ToolCall};
 use greenroom_domain::money::{Budget, Usage};
 use greenroom_domain::{ErrorCode, Problem, TurnId};
 use greenroom_model::{Effort, Provider, Response, ToolDefinition};
@@ -45,8 +48,10 @@ pub struct TurnContext {
     pub terminals: Arc<Terminals>,
     /// The same for every turn of a session: they are part of the stable prefix.
     pub instructions: Instructions,
-    /// As `transcript` gives it, the prompt that starts the turn included.
-    pub history: Vec<Message>,
+    /// The prompt that starts the turn included.
+    pub history: Transcript,
+    /// Nothing is asked but a summary of the history.
+    pub is_compaction: bool,
     pub budget: Budget,
     /// What the turn used before a restart; the default for a new turn.
     pub used: Used,
@@ -76,7 +81,10 @@ pub struct Finished {
 /// prompt; the loop commits those of the later ones. Dropping the future abandons the turn without a word.
 pub async fn run(turn: TurnId, context: TurnContext) -> Result<Finished, TurnEnded> {
     let mut turn = Turn::new(turn, context);
-    let outcome = Box::pin(turn.steps()).await?;
+    let outcome = match turn.context.is_compaction {
+        true => Box::pin(turn.compact_only()).await?,
+        false => Box::pin(turn.steps()).await?,
+    };
     turn.flush(Durability::Synced).await?;
     turn.acknowledge_runs().await;
     turn.used.wall_ms = turn.wall_ms();
@@ -88,7 +96,11 @@ struct Turn {
     context: TurnContext,
     system: String,
     tools: Vec<ToolDefinition>,
+    /// An estimate of both.
+    fixed_tokens: u64,
     conversation: Conversation,
+    /// Room was made because the provider wanted it, and no answer came since.
+    has_overflowed: bool,
     halt: Halt,
     started_ms: i64,
     used: Used,
@@ -116,13 +128,18 @@ enum Next {
 
 impl Turn {
     fn new(id: TurnId, mut context: TurnContext) -> Self {
-        let conversation = Conversation::from_history(std::mem::take(&mut context.history));
+        let mut conversation = std::mem::take(&mut context.history).conversation;
+        let tools = tools::definitions(Editing::of(&*context.provider));
+        let fixed_tokens = context::fixed_tokens(&tools, &context.instructions);
+        conversation.begins_with(fixed_tokens);
         let wall_ms = context.budget.wall_ms.saturating_sub(context.used.wall_ms);
         Self {
             id,
             system: prompt::system(&context.instructions),
-            tools: tools::definitions(Editing::of(&*context.provider)),
+            tools,
+            fixed_tokens,
             conversation,
+            has_overflowed: false,
             halt: Halt::new(context.cancel.clone(), context.clock.clone(), wall_ms),
             started_ms: context.clock.now_ms(),
             used: context.used,
@@ -141,12 +158,18 @@ impl Turn {
                 return Ok(outcome);
             }
             self.give_notice();
+            if let Some(outcome) = self.make_room().await? {
+                return Ok(outcome);
+            }
             self.conversation.requested();
             if self.conversation.messages().is_empty() {
                 return Ok(failed(Problem::new(ErrorCode::Internal, "The turn has no prompt to answer.")));
             }
             let next = match self.answer().await? {
                 model::Answer::Complete(response) => self.digest(*response).await?,
+                model::Answer::Overflow(problem) => {
+                    self.make_room_after_overflow(problem).await?.map_or(Next::Ask, Next::End)
+                }
                 model::Answer::Failed(problem) => Next::End(failed(problem)),
                 model::Answer::Halted(halted) => Next::End(self.halted(halted)),
             };
@@ -158,8 +181,10 @@ impl Turn {
 
     /// Acts on a complete answer, whose event is pending.
     async fn digest(&mut self, response: Response) -> Result<Next, TurnEnded> {
-        let Response { content, raw, stop_reason, .. } = response;
+        let Response { content, raw, stop_reason, usage } = response;
+        self.has_overflowed = false;
         self.conversation.assistant(&content, raw.as_ref(), stop_reason);
+        self.conversation.measured(&usage);
         let calls: Vec<ToolCall> = content.iter().filter_map(tool_call).cloned().collect();
         let is_empty = calls.is_empty() && !content.iter().any(has_text);
         self.streak = self.streak.after(stop_reason, is_empty);

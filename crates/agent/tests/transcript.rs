@@ -4,7 +4,7 @@ mod support;
 
 use greenroom_agent::{Material, Speakers, transcript};
 use greenroom_domain::command::Delivery;
-use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
+use greenroom_domain::event::{CompactionReason, Entry, Event, ToolOutcome, TurnOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::person::Via;
@@ -87,6 +87,25 @@ fn ended(outcome: TurnOutcome) -> Event {
 
 fn inserted(n: u128) -> Event {
     Event::PromptInserted { turn: turn_id(), prompt: prompt(n) }
+}
+
+fn pruned(calls: Vec<u8>) -> Event {
+    let calls = calls.into_iter().map(|id| format!("c{id}")).collect();
+    Event::ContextPruned { turn: turn_id(), calls, tokens: 1 }
+}
+
+fn compacted(kept: u64, carried: u64) -> Event {
+    Event::ContextCompacted {
+        turn: turn_id(),
+        reason: CompactionReason::WindowFull,
+        summary: "So far.".to_owned(),
+        kept,
+        carried,
+        tokens_before: 2,
+        tokens_after: 1,
+        usage: Usage::default(),
+        model: "m".to_owned(),
+    }
 }
 
 fn text(text: &str) -> Content {
@@ -273,6 +292,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             .prop_map(|(id, outcome, text)| finished(&format!("c{id}"), outcome, &text)),
         2 => (0..12u8).prop_map(|id| begun(&format!("c{id}"))),
         1 => ends.prop_map(ended),
+        1 => prop::collection::vec(0..12u8, 0..4).prop_map(pruned),
+        1 => (0..8u64, 0..4u64).prop_map(|(kept, carried)| compacted(kept, carried)),
         1 => Just(Event::TurnInterrupted { turn: turn_id(), open_calls: Vec::new() }),
     ]
 }

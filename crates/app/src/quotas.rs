@@ -380,10 +380,8 @@ impl Spending {
     pub(crate) fn observe(&self, app: &Arc<Inner>, events: &[Event]) {
         let cost: u64 = events
             .iter()
-            .map(|event| match event {
-                Event::AssistantMessage { usage, .. } => usage.cost_microusd,
-                _ => 0,
-            })
+            .filter_map(Event::usage)
+            .map(|(usage, _)| usage.cost_microusd)
             .sum();
         if cost == 0 {
             return;

@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may stop the turn, hold back or release the queue, rename, archive and unarchive the session, and have dead letters
+/// - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, rename, archive and unarchive the session, and have dead letters
 ///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -94,6 +94,9 @@ pub enum Command {
     },
     /// Let prompts that a stop held back be answered.
     ReleaseQueue {},
+    /// Have the conversation summarised for the model now, as happens by itself when its window is full. Refused while a turn
+    /// runs, and where there is nothing to summarise. Everything stays readable.
+    Compact {},
     /// Give the session another title: one line of at most 80 characters.
     Rename { title: String },
     /// Hide the session from lists and let its sandbox go; refused while something runs or waits. Everything stays readable,

@@ -186,6 +186,41 @@ pub enum Event {
         turn: TurnId,
         text: String,
     },
+    /// From here on the model sees a note in place of what these tool calls gave it. The entries of the calls stay.
+    ContextPruned {
+        turn: TurnId,
+        calls: Vec<String>,
+        /// How many tokens that saves in each request, estimated.
+        tokens: u64,
+    },
+    /// A person asked for a summary: the turn has nothing else to do.
+    CompactionRequested {
+        turn: TurnId,
+        author: Author,
+    },
+    /// The model is asked for a summary of the conversation. Without a `ContextCompacted` in its turn it came to nothing.
+    CompactionStarted {
+        turn: TurnId,
+        reason: CompactionReason,
+        /// What the next request would have had, as far as it is known.
+        tokens: u64,
+    },
+    /// From here on the model sees a summary in place of the conversation before it. The entries themselves stay.
+    ContextCompacted {
+        turn: TurnId,
+        reason: CompactionReason,
+        summary: String,
+        /// So many of the newest messages follow the summary as they are.
+        kept: u64,
+        /// So many of the newest things that people said before those are repeated word for word.
+        carried: u64,
+        /// Tokens of the next request before and after, estimated where the provider has not said them.
+        tokens_before: u64,
+        tokens_after: u64,
+        /// Of writing the summary.
+        usage: Usage,
+        model: String,
+    },
     /// The agent gave people a file: a report, a picture, an archive.
     ArtifactPublished {
         turn: TurnId,
@@ -332,6 +367,18 @@ pub enum Event {
     DeadLetterSettled {
         consumer: Consumer,
     },
+}
+
+/// Why a conversation was summarised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CompactionReason {
+    /// The next request would have left no room for an answer.
+    WindowFull,
+    /// The provider said that the request was too long.
+    Overflow,
+    /// A person asked for it.
+    Asked,
 }
 
 /// Who is told of what happens in a session, by its outbox.
@@ -568,12 +615,26 @@ impl Event {
             | Self::ToolStarted { turn, .. }
             | Self::ToolFinished { turn, .. }
             | Self::NoticeGiven { turn, .. }
+            | Self::ContextPruned { turn, .. }
+            | Self::CompactionRequested { turn, .. }
+            | Self::CompactionStarted { turn, .. }
+            | Self::ContextCompacted { turn, .. }
             | Self::ArtifactPublished { turn, .. }
             | Self::TodoChanged { turn, .. }
             | Self::StartTimeline { turn, .. }
             | Self::StopRequested { turn, .. }
             | Self::TurnFinished { turn, .. }
             | Self::TurnInterrupted { turn, .. } => Some(*turn),
+            _ => None,
+        }
+    }
+
+    /// What a call of a model in it cost, and of which.
+    pub fn usage(&self) -> Option<(Usage, &str)> {
+        match self {
+            Self::AssistantMessage { usage, model, .. } | Self::ContextCompacted { usage, model, .. } => {
+                Some((*usage, model))
+            }
             _ => None,
         }
     }

@@ -34,6 +34,7 @@ enum Place {
     Turn,
     Model,
     Stop,
+    Compaction,
     Todo,
     Sandbox,
     Service(String),
@@ -65,6 +66,8 @@ impl Present {
             Event::PromptInserted { prompt, .. } => self.put(Place::Insert(*prompt), entry),
             Event::ModelRequested { .. } => self.put(Place::Model, entry),
             Event::StopRequested { .. } => self.put(Place::Stop, entry),
+            Event::CompactionStarted { .. } => self.put(Place::Compaction, entry),
+            Event::ContextCompacted { .. } => self.drop_place(&Place::Compaction),
             Event::TurnFinished { .. } => self.end_turn(),
             Event::TodoChanged { .. } => self.put(Place::Todo, entry),
             Event::SandboxChanged { state, .. } => {
@@ -130,8 +133,12 @@ impl Present {
         for prompt in answered {
             self.drop_prompt(prompt);
         }
-        let is_of_turn =
-            |place: &Place| matches!(place, Place::Turn | Place::Model | Place::Stop | Place::Insert(_));
+        let is_of_turn = |place: &Place| {
+            matches!(
+                place,
+                Place::Turn | Place::Model | Place::Stop | Place::Compaction | Place::Insert(_)
+            )
+        };
         self.standing.retain(|standing| !is_of_turn(&standing.place));
     }
 }

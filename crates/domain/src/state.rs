@@ -92,6 +92,8 @@ pub struct RunningTurn {
     pub usage: Usage,
     pub tool_calls: u64,
     pub started_at_ms: i64,
+    /// Who asked for a summary of the conversation, until it is there. Such a turn has no prompt.
+    pub compaction: Option<Author>,
 }
 
 /// What `SessionCreated` fixed.
@@ -206,6 +208,7 @@ impl SessionState {
             Command::WithdrawPrompt { prompt } => self.decide_withdraw(*prompt, asking),
             Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
+            Command::Compact {} => self.decide_compact(asking, ids),
             Command::Rename { title } => self.decide_rename(title),
             Command::Archive {} => self.decide_archive(asking),
             Command::Unarchive {} => Ok(self.unarchived(asking)),
@@ -268,6 +271,31 @@ impl SessionState {
         let held = (hold_queue && is_anything_to_hold).then(|| Event::QueueHeld { by, name: name.clone() });
         let stop = (!running.is_stopping).then_some(Event::StopRequested { turn: running.turn, by, name });
         Ok(held.into_iter().chain(stop).collect())
+    }
+
+    /// A turn without a prompt: it can be stopped, has its budget, and prompts wait behind it.
+    fn decide_compact(&self, asking: &Asking, ids: Ids) -> Result<Vec<Event>, Problem> {
+        if self.running.is_some() {
+            return Err(Problem::new(ErrorCode::SessionBusy, "A turn is running in this session.")
+                .hint("It summarises by itself when the model's window is full; otherwise wait for its end, or stop it."));
+        }
+        if self.turns == 0 {
+            return Err(Problem::new(
+                ErrorCode::InvalidRequest,
+                "There is nothing to summarise: no prompt was answered yet.",
+            ));
+        }
+        if asking.model.is_none() {
+            return Err(Problem::new(
+                ErrorCode::ModelNotConfigured,
+                "No model is configured that could summarise.",
+            )
+            .hint("An admin adds one with `greenroom model add`."));
+        }
+        let (turn, author) = (ids.turn, asking.author.clone());
+        let started = Event::TurnStarted { turn, prompts: vec![] };
+        let requested = Event::CompactionRequested { turn, author };
+        Ok([self.unarchived(asking), vec![started, requested]].concat())
     }
 
     fn decide_rename(&self, title: &str) -> Result<Vec<Event>, Problem> {
@@ -542,6 +570,7 @@ impl SessionState {
             usage: Usage::default(),
             tool_calls: 0,
             started_at_ms: at_ms,
+            compaction: None,
         });
         vec![Effect::RunTurn { turn }, Effect::PublishSummary]
     }
@@ -581,8 +610,8 @@ impl SessionState {
             }
             return;
         }
-        if let Event::AssistantMessage { usage, .. } = event {
-            self.usage += *usage;
+        if let Some((usage, _)) = event.usage() {
+            self.usage += usage;
         }
         if let Some(running) = &mut self.running {
             running.step(event);
@@ -605,6 +634,11 @@ impl RunningTurn {
                         _ => None,
                     })
                     .collect();
+            }
+            Event::CompactionRequested { author, .. } => self.compaction = Some(author.clone()),
+            Event::ContextCompacted { usage, .. } => {
+                self.compaction = None;
+                self.usage += *usage;
             }
             Event::ToolStarted { call, .. } => {
                 self.tool_calls += 1;

@@ -97,6 +97,9 @@ struct Reader {
     inherited_until: Option<TurnId>,
 }
 
+/// The span of a request that asks for a summary of the conversation.
+const SUMMARY: &str = "summary";
+
 /// A turn that is being read: `at_us` of its spans count from 1970 until it is finished.
 struct Building {
     trace: TurnTrace,
@@ -184,6 +187,8 @@ impl Building {
                 self.answered(at_us, SpanStatus::Failed, Some(&problem.message), Usage::default());
             }
             Event::AssistantMessage { usage, .. } => self.answered(at_us, SpanStatus::Ok, None, *usage),
+            Event::CompactionStarted { .. } => self.requested(SUMMARY, 1, at_us),
+            Event::ContextCompacted { usage, .. } => self.answered(at_us, SpanStatus::Ok, None, *usage),
             Event::ToolStarted { call, name, title, .. } => {
                 self.calls.insert(call.clone(), self.spans.len());
                 let title = Some(title.clone());

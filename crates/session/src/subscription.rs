@@ -128,8 +128,8 @@ impl Subscription {
         });
         let text_after = opened.map_or(opening.head_seq, |opened| opened.seq);
         for entry in shown {
-            if let Event::AssistantMessage { usage, .. } = &entry.event {
-                opening.usage -= *usage;
+            if let Some((usage, _)) = entry.event.usage() {
+                opening.usage -= usage;
             }
         }
         opening.from_seq = from;

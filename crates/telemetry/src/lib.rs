@@ -143,7 +143,9 @@ impl TurnMeter {
                     metrics.tool(&name, *outcome, Duration::from_millis(*duration_ms));
                 }
             }
-            Event::AssistantMessage { usage, model, .. } => metrics.used(model, *usage),
+            Event::AssistantMessage { usage, model, .. } | Event::ContextCompacted { usage, model, .. } => {
+                metrics.used(model, *usage);
+            }
             Event::ModelRetry { problem, .. } => metrics.model_retried(problem.code),
             Event::StartTimeline { marks, sandbox, .. } => metrics.started(marks, *sandbox),
             Event::TurnFinished { outcome, duration_ms, .. } => {

@@ -173,6 +173,11 @@ impl Turn {
         };
         let Ran { outcome, text, display, events, ran_in } = ran;
         self.conversation.result(&call, &text, outcome != ToolOutcome::Succeeded);
+        for event in &events {
+            if let Event::TodoChanged { items, .. } = event {
+                self.conversation.todo(items);
+            }
+        }
         self.pending.extend(events);
         if let Some(sandbox) = ran_in {
             self.unacknowledged.push((sandbox, call.clone()));

@@ -30,12 +30,14 @@ const CALL_ID_LIMIT: usize = 128;
 pub(super) enum Answer {
     /// Its `AssistantMessage` is pending.
     Complete(Box<Response>),
+    /// The request is longer than the model can take.
+    Overflow(Problem),
     Failed(Problem),
     /// What was said so far is committed or pending.
     Halted(Halted),
 }
 
-enum Attempt {
+pub(super) enum Attempt {
     Done(Box<Response>),
     Failed(Error),
     Halted(Halted),
@@ -73,6 +75,9 @@ impl Turn {
             let first_ms = *first_failure_ms.get_or_insert(self.context.clock.now_ms());
             let wait = match self.patience(&error, attempt, first_ms) {
                 Ok(wait) => wait,
+                Err(problem) if matches!(error, Error::ContextOverflow { .. }) => {
+                    return Ok(Answer::Overflow(problem));
+                }
                 Err(problem) => return Ok(Answer::Failed(problem)),
             };
             if let Some(halted) = self.wait_to_retry(&error, attempt, wait).await? {
@@ -82,7 +87,7 @@ impl Turn {
         unreachable!("attempts are bounded by `patience`")
     }
 
-    fn request(&self) -> Request {
+    pub(super) fn request(&self) -> Request {
         Request {
             system: self.system.clone(),
             tools: self.tools.clone(),
@@ -217,7 +222,7 @@ impl Turn {
     }
 
     /// How long to wait before the next attempt, or why there is none.
-    fn patience(&self, error: &Error, attempt: u32, first_failure_ms: i64) -> Result<Duration, Problem> {
+    pub(super) fn patience(&self, error: &Error, attempt: u32, first_failure_ms: i64) -> Result<Duration, Problem> {
         let mut problem = error.problem();
         let Some(wait) = error.retry(attempt) else { return Err(problem) };
         let waited_ms = u64::try_from(self.context.clock.now_ms() - first_failure_ms).unwrap_or(0);
@@ -236,7 +241,7 @@ impl Turn {
         Ok(wait)
     }
 
-    async fn wait_to_retry(
+    pub(super) async fn wait_to_retry(
         &mut self,
         error: &Error,
         attempt: u32,

@@ -9,8 +9,8 @@ pub use sandbox::{Behaviour, FakeSandbox, OpenTerminal};
 use async_trait::async_trait;
 use greenroom_agent::tools::{Files, Terminals};
 use greenroom_agent::{
-    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, TurnContext,
-    TurnEnded, Used, run,
+    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, Transcript,
+    TurnContext, TurnEnded, Used, run,
 };
 use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};
@@ -37,13 +37,27 @@ pub enum Step {
     Hang(Vec<StreamEvent>),
 }
 
-#[derive(Default)]
 pub struct Model {
+    pub window: AtomicU64,
     steps: Mutex<VecDeque<Step>>,
+    /// Answers to requests for a summary.
+    pub summaries: Mutex<VecDeque<Step>>,
     pub requests: Mutex<Vec<Request>>,
     pub edits_by_patch: AtomicBool,
     /// Streams kept open.
     open: Mutex<Vec<mpsc::Sender<StreamEvent>>>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            window: AtomicU64::new(200_000),
+            steps: Mutex::default(),
+            summaries: Mutex::default(),
+            requests: Mutex::default(),
+            open: Mutex::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Model {
@@ -59,7 +73,7 @@ impl Provider for Model {
     }
 
     fn context_window(&self) -> u64 {
-        200_000
+        self.window.load(Ordering::Relaxed)
     }
 
     fn edits_by_patch(&self) -> bool {
@@ -69,9 +83,9 @@ impl Provider for Model {
     async fn warm(&self) {}
 
     async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
+        let steps = if asks_for_summary(&request) { &self.summaries } else { &self.steps };
         self.requests.lock().unwrap().push(request);
-        let step =
-            self.steps.lock().unwrap().pop_front().expect("the model was called more often than scripted");
+        let step = steps.lock().unwrap().pop_front().expect("the model was called more often than scripted");
         let (sender, receiver) = mpsc::channel(256);
         let (events, is_open) = match step {
             Step::Refuse(error) => return Err(error),
@@ -87,6 +101,11 @@ impl Provider for Model {
         }
         Ok(receiver)
     }
+}
+
+pub fn asks_for_summary(request: &Request) -> bool {
+    let asks = |text: &str| text.contains("Stop working for a moment");
+    matches!(request.messages.last(), Some(Message::User { text, .. }) if asks(text))
 }
 
 /// The deltas of a response, and its end.
@@ -332,7 +351,7 @@ pub struct Stand {
     pub terminals: Arc<Terminals>,
     pub cancel: CancellationToken,
     pub budget: Budget,
-    pub history: Vec<Message>,
+    pub history: Transcript,
 }
 
 impl Stand {
@@ -354,7 +373,7 @@ impl Stand {
             terminals: Arc::default(),
             cancel: CancellationToken::new(),
             budget: Budget::default(),
-            history: vec![Message::user("Do it.")],
+            history: vec![Message::user("Do it.")].into(),
         }
     }
 
@@ -374,6 +393,7 @@ impl Stand {
             terminals: self.terminals.clone(),
             instructions: Instructions::default(),
             history: self.history.clone(),
+            is_compaction: false,
             budget: self.budget,
             used: Used::default(),
             cancel: self.cancel.clone(),

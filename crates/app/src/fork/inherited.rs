@@ -52,6 +52,7 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         | Event::ToolStarted { .. }
         | Event::ToolFinished { .. }
         | Event::NoticeGiven { .. }
+        | Event::ContextPruned { .. }
         | Event::TodoChanged { .. }
         | Event::ArtifactPublished { .. }
         | Event::FilesMarked { .. }
@@ -67,6 +68,13 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
                 usage: Usage::default(),
                 model: model.clone(),
             })
+        }
+        Event::ContextCompacted { .. } => {
+            let mut event = event.clone();
+            if let Event::ContextCompacted { usage, .. } = &mut event {
+                *usage = Usage::default();
+            }
+            Some(event)
         }
         Event::TurnFinished { turn, outcome, duration_ms, .. } => Some(Event::TurnFinished {
             turn: *turn,

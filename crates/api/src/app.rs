@@ -325,6 +325,10 @@ impl UseCases for App {
         App::session_trace(self, caller, id, turn).await
     }
 
+    async fn session_context(&self, caller: &Person, id: SessionId) -> Result<ContextView> {
+        App::session_context(self, caller, id).await
+    }
+
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage> {
         App::entries(self, caller, id, after, limit).await
     }

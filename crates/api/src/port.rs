@@ -15,7 +15,7 @@ use greenroom_domain::{
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, Blame, BuildFrame,
-    ChangeView, ClientKind, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer, EgressView,
+    ChangeView, ClientKind, ContextView, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer, EgressView,
     EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
     ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
     Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
@@ -186,6 +186,7 @@ pub trait UseCases: Send + Sync + 'static {
         id: SessionId,
         turn: Option<u64>,
     ) -> Result<Vec<TurnTrace>>;
+    async fn session_context(&self, caller: &Person, id: SessionId) -> Result<ContextView>;
     async fn entries(&self, caller: &Person, id: SessionId, after: u64, limit: usize) -> Result<EntryPage>;
     async fn entries_before(
         &self,

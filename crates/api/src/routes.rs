@@ -103,6 +103,7 @@ fn plain() -> Routes {
         .routes(routes!(attachments::artifacts))
         .routes(routes!(attachments::blob))
         .routes(routes!(sessions::trace))
+        .routes(routes!(sessions::context))
         .routes(routes!(changes::list))
         .routes(routes!(changes::show))
         .routes(routes!(changes::diff))

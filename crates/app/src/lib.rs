@@ -7,6 +7,7 @@ mod attachments;
 mod blame;
 mod changes;
 mod config;
+mod context;
 mod disk;
 mod drain;
 mod exec;

@@ -186,7 +186,7 @@ impl Inner {
         handle: &SessionHandle,
         command: &Command,
     ) -> Result<bool> {
-        if !matches!(command, Command::Unarchive {} | Command::Prompt { .. }) {
+        if !matches!(command, Command::Unarchive {} | Command::Prompt { .. } | Command::Compact {}) {
             return Ok(false);
         }
         let archived = |state: &SessionState| state.origin.as_ref().filter(|_| state.is_archived).cloned();

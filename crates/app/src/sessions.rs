@@ -140,7 +140,7 @@ impl App {
             _ => Right::Prompt,
         };
         let handle = self.open(caller, right, id).await?;
-        if matches!(body.command, Command::Prompt { .. } | Command::ReleaseQueue {}) {
+        if matches!(body.command, Command::Prompt { .. } | Command::ReleaseQueue {} | Command::Compact {}) {
             self.inner.may_begin()?;
         }
         let attachments = match &body.command {

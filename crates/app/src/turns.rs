@@ -9,9 +9,11 @@ use crate::timeline::{Arrival, Timeline};
 use crate::workspaces::git_identity;
 use crate::{Inner, Result, RightsOf};
 use async_trait::async_trait;
+use futures::future::OptionFuture;
 use greenroom_agent::ports::{Artifacts, Changes, Hands, Log, OpenedChange};
 use greenroom_agent::{
-    Finished, Instructions, Material, Port, Reading, Said, Skill, Speakers, TurnContext, TurnEnded, Used,
+    Finished, Instructions, Material, Port, Reading, Said, Skill, Speakers, Transcript, TurnContext,
+    TurnEnded, Used,
 };
 use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{StartStage, TurnOutcome};
@@ -168,8 +170,8 @@ impl TurnRunner {
             turn: self.turn.clone(),
             meter: Arc::clone(&self.meter),
         };
-        let starting = start_sandbox(Arc::clone(&self.app), start.clone());
-        let marks = tokio::spawn(starting.in_current_span());
+        let starting = (!self.is_compaction()).then(|| start_sandbox(Arc::clone(&self.app), start.clone()));
+        let marks = tokio::spawn(OptionFuture::from(starting).in_current_span());
         let used = self.used();
         let finished = match Box::pin(self.work(used)).await {
             Ok(Some(finished)) => finished,
@@ -191,6 +193,11 @@ impl TurnRunner {
         self.turn.finish(outcome, usage, duration_ms).await;
     }
 
+    /// The turn has no prompt: a person asked for a summary of the conversation, and for nothing else.
+    fn is_compaction(&self) -> bool {
+        self.state.running.as_ref().is_some_and(|running| running.prompts.is_empty())
+    }
+
     /// What the turn used before a restart.
     fn used(&self) -> Used {
         let running = self.state.running.as_ref();
@@ -204,8 +211,11 @@ impl TurnRunner {
     async fn work(&self, used: Used) -> Result<Option<Finished>> {
         let app = &self.app;
         let origin = self.state.origin.as_ref().ok_or_else(unknown_session)?;
+        let Some(author) = self.author() else {
+            // The summary that it was for is in the log: a restart came between that and its end.
+            return Ok(Some(Finished { outcome: TurnOutcome::Completed, used }));
+        };
         let provider = app.provider(origin.model.clone()).await?;
-        let author = self.author().ok_or_else(unknown_session)?;
         let memory = self.memory().await?;
         let entries = match &self.conversation {
             Some(entries) => entries.clone(),
@@ -214,7 +224,7 @@ impl TurnRunner {
         let attached = files_of(&entries);
         let mut material = Material::new(provider.sees_images());
         app.load(self.turn.session().id(), &attached, &mut material).await;
-        let history = greenroom_agent::transcript(entries.iter(), &material);
+        let history = Transcript::of(entries.iter(), &material);
         let began_ms =
             self.state.running.as_ref().map_or_else(|| app.now_ms(), |running| running.started_at_ms);
         let (person, spent) = (author.on_behalf_of, used.usage.cost_microusd);
@@ -252,6 +262,7 @@ impl TurnRunner {
             terminals: Arc::clone(&memory.seen.terminals),
             instructions: memory.instructions.clone(),
             history,
+            is_compaction: self.is_compaction(),
             budget,
             used,
             cancel: self.turn.cancelled(),
@@ -264,7 +275,9 @@ impl TurnRunner {
 
     /// In whose name the turn works: who asked for it first.
     fn author(&self) -> Option<Author> {
-        self.state.running.as_ref()?.prompts.first().map(|queued| queued.author.clone())
+        let running = self.state.running.as_ref()?;
+        let first = running.prompts.first().map(|queued| &queued.author);
+        first.or(running.compaction.as_ref()).cloned()
     }
 
     /// Instructions are part of the prompt's stable prefix: taken once, from the image the session began with.
@@ -280,6 +293,14 @@ impl TurnRunner {
 }
 
 impl Inner {
+    /// What the next turn of the session will be told.
+    pub(crate) async fn instructions(&self, session: SessionId, state: &SessionState) -> Result<Instructions> {
+        match self.memories.get(session) {
+            Some(memory) => Ok(memory.instructions.clone()),
+            None => self.instructions_of(state).await,
+        }
+    }
+
     async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let (mut services, mut ports) = (vec![], vec![]);

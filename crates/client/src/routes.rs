@@ -428,6 +428,11 @@ impl Client {
         self.answer(self.request_url(Method::GET, url)).await
     }
 
+    /// What the model sees of the session.
+    pub async fn session_context(&self, id: SessionId) -> Result<ContextView, Error> {
+        self.get(&["sessions", &id.to_string(), "context"]).await
+    }
+
     pub async fn exec(&self, id: SessionId, body: &Exec) -> Result<ExecResult, Error> {
         self.post(&["sessions", &id.to_string(), "exec"], body).await
     }

@@ -33,6 +33,11 @@ pub enum What {
         turn: String,
         prompt: Option<String>,
     },
+    /// A turn without a prompt.
+    TurnAskedFor {
+        turn: String,
+        by: PersonId,
+    },
     ModelChosen {
         turn: String,
         model: String,
@@ -95,6 +100,11 @@ pub(crate) fn insert_fact(db: &Transaction<'_>, row: &SessionRow, fact: &Fact) -
         }
         What::ChangeOpened { change, by } => insert("change_opened", Some(by.to_string()), change, None),
         What::ChangeMerged { change, by } => insert("change_merged", Some(by.to_string()), change, None),
+        What::TurnAskedFor { turn, by } => {
+            let sql = "UPDATE statistics SET person = ? WHERE session = ? AND subject = ? AND kind = 'turn'";
+            db.prepare_cached(sql)?.execute(params![by.to_string(), session, turn])?;
+            Ok(())
+        }
         What::ModelChosen { turn, model } => {
             let sql = "UPDATE statistics SET name = ? WHERE session = ? AND subject = ? AND kind = 'turn'";
             db.prepare_cached(sql)?.execute(params![model, session, turn])?;

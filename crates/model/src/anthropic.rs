@@ -8,6 +8,7 @@ use crate::config::Limits;
 use crate::exchange::{Decoder, Exchange};
 use crate::provider::{Error, Provider, ProviderStream, Request};
 use async_trait::async_trait;
+use greenroom_domain::money::Usage;
 
 /// `RawItems::format` of content blocks.
 pub(crate) const FORMAT: &str = "anthropic_messages";
@@ -32,6 +33,10 @@ impl Provider for Anthropic {
 
     fn sees_images(&self) -> bool {
         self.limits.sees_images
+    }
+
+    fn price_microusd(&self, usage: &Usage) -> Option<u64> {
+        self.exchange.facts.price.map(|_| self.exchange.facts.cost_microusd(usage))
     }
 
     async fn warm(&self) {

@@ -8,6 +8,7 @@ use crate::config::Limits;
 use crate::exchange::{Decoder, Exchange};
 use crate::provider::{Error, Provider, ProviderStream, Request};
 use async_trait::async_trait;
+use greenroom_domain::money::Usage;
 use greenroom_domain::message::{Content, Message};
 use std::collections::HashSet;
 
@@ -41,6 +42,10 @@ impl Provider for OpenaiChat {
 
     fn sees_images(&self) -> bool {
         self.limits.sees_images
+    }
+
+    fn price_microusd(&self, usage: &Usage) -> Option<u64> {
+        self.exchange.facts.price.map(|_| self.exchange.facts.cost_microusd(usage))
     }
 
     async fn warm(&self) {

@@ -85,6 +85,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// What tokens of one request cost, in millionths of a US dollar; `None`: the price is not known.
+    fn price_microusd(&self, _usage: &Usage) -> Option<u64> {
+        None
+    }
+
     /// Opens connections ahead of need, so that the next `stream` finds one. Errors are kept for `stream` to report.
     async fn warm(&self);
 

@@ -7,7 +7,7 @@ use crate::hands::{self, TurnHands};
 use crate::world::Shared;
 use async_trait::async_trait;
 use greenroom_agent::ports::{Log, TurnEnded};
-use greenroom_agent::{Instructions, Material, Said, Speakers, TurnContext, Used};
+use greenroom_agent::{Instructions, Material, Said, Speakers, Transcript, TurnContext, Used};
 use greenroom_domain::event::StartStage;
 use greenroom_domain::{BlockId, Durability, Entry, Event, SessionId, SessionState};
 use greenroom_sandbox::fake::FakeProvider;
@@ -146,7 +146,8 @@ async fn work(
         files: Arc::default(),
         terminals: Arc::default(),
         instructions: Instructions::default(),
-        history: greenroom_agent::transcript(entries.iter(), &material),
+        history: Transcript::of(entries.iter(), &material),
+        is_compaction: running.is_some_and(|running| running.prompts.is_empty()),
         budget: origin.budget,
         used,
         cancel: turn.cancelled(),

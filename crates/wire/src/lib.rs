@@ -3,6 +3,7 @@
 
 pub mod blame;
 pub mod body;
+pub mod context;
 pub mod egress;
 pub mod frame;
 pub mod live;
@@ -16,6 +17,7 @@ pub mod view;
 
 pub use blame::*;
 pub use body::*;
+pub use context::*;
 pub use egress::*;
 pub use frame::{
     ClientFrame, Frame, FrameCompression, FrameRef, PROTOCOL, Receipt, ResumeReason, SessionsFrame,

@@ -10,7 +10,7 @@ use greenroom_app::Archived;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
-    Blame, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment,
+    Blame, ContextView, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment,
     SessionView, SubmitCommand,
 };
 use http::{HeaderMap, StatusCode, Uri};
@@ -238,6 +238,24 @@ pub(super) async fn trace(
     QueryOf(query): QueryOf<OneTurn>,
 ) -> Answer<Vec<TurnTrace>> {
     Ok(Json(state.app.session_trace(&caller.person, id, query.turn).await?))
+}
+
+/// Show what the model sees
+///
+/// The parts of the next request with their tokens, the model's window, what sending it costs, and what of the
+/// conversation gave way to notes or a summary. A summary is asked for by the command `compact`.
+#[utoipa::path(get, path = "/sessions/{id}/context", operation_id = "session_context", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 200, body = ContextView),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn context(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+) -> Answer<ContextView> {
+    Ok(Json(state.app.session_context(&caller.person, id).await?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -72,6 +72,12 @@ fn what_of(event: &Event) -> Option<What> {
         Event::TurnStarted { turn, prompts } => {
             What::TurnStarted { turn: turn.to_string(), prompt: prompts.first().map(ToString::to_string) }
         }
+        Event::CompactionRequested { turn, author } => {
+            What::TurnAskedFor { turn: turn.to_string(), by: author.on_behalf_of }
+        }
+        Event::ContextCompacted { turn, model, .. } => {
+            What::ModelChosen { turn: turn.to_string(), model: model.clone() }
+        }
         Event::ModelRequested { turn, model, .. } => {
             What::ModelChosen { turn: turn.to_string(), model: model.clone() }
         }

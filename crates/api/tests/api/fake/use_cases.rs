@@ -60,6 +60,9 @@ impl UseCases for Fake {
     async fn session_trace(&self, _: &Person, _: SessionId, _: Option<u64>) -> Result<Vec<TurnTrace>> {
         Ok(vec![])
     }
+    async fn session_context(&self, _: &Person, _: SessionId) -> Result<ContextView> {
+        Err(problem(ErrorCode::SessionUnknown))
+    }
     async fn person_of_cookie(&self, secret: &str) -> Result<Person> {
         self.known(secret == "good-cookie")
     }

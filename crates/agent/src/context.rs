@@ -22,7 +22,7 @@ const RESERVE_TOKENS: u64 = 16_000;
 /// The newest outputs of tools are not pruned, up to this.
 const KEPT_OUTPUTS_TOKENS: u64 = 40_000;
 /// What a break must gain, so that it does not come again with the next request.
-const WORTH_TOKENS: u64 = 10_000;
+const WORTH_TOKENS: u64 = 20_000;
 
 /// The tokens that a model can take in one request, and what follows for ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Window {
     }
 
     pub(crate) fn worth(self) -> u64 {
-        WORTH_TOKENS.min(self.tokens / 20)
+        WORTH_TOKENS.min(self.tokens / 10)
     }
 }
 

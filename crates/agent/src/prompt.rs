@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 const SYSTEM: &str = include_str!("prompt/system.md");
 const AGENTS_LIMIT_BYTES: usize = 64 * 1024;
 const SKILLS_LIMIT: usize = 100;
+const NOTES_LIMIT: usize = 20;
+const NOTE_LIMIT_CHARS: usize = 300;
 const SERVICE_COMMAND_LIMIT_CHARS: usize = 200;
 const SKILL_DESCRIPTION_LIMIT_CHARS: usize = 500;
 
@@ -16,6 +18,8 @@ pub struct Instructions {
     /// Text of AGENTS.md at the repository's root.
     pub agents_md: Option<String>,
     pub skills: Vec<Skill>,
+    /// Sentences about what of them was cut or left out.
+    pub notes: Vec<String>,
     /// Programs of the recipe that run beside the agent's commands.
     pub services: Vec<Service>,
     /// Ports on 127.0.0.1 that the recipe names.
@@ -73,6 +77,14 @@ pub(crate) fn parts(instructions: &Instructions) -> Vec<Piece> {
             let _ = write!(text, "\n- {} ({}): {}", skill.name, skill.path, description.replace('\n', " "));
         }
         pieces.push(piece(PartKind::Skills, text));
+    }
+    if !instructions.notes.is_empty() {
+        let mut text = "\n\n# Left out above\nRead these files in /workspace when you need them.".to_owned();
+        for note in instructions.notes.iter().take(NOTES_LIMIT) {
+            let note: String = note.chars().take(NOTE_LIMIT_CHARS).collect();
+            let _ = write!(text, "\n- {}", note.replace('\n', " "));
+        }
+        pieces.push(piece(PartKind::Instructions, text));
     }
     let mut text = String::new();
     services(&mut text, instructions);

@@ -177,7 +177,10 @@ async fn a_summary_takes_the_place_of_the_beginning() {
     let finished = story.stand.run().await;
     assert_eq!(finished.outcome, TurnOutcome::Completed);
     assert_eq!((story.count("compaction_started"), story.count("context_compacted")), (1, 1));
-    assert_eq!(finished.used.usage.input_tokens, 200, "the summary's tokens and the last answer's are counted");
+    assert_eq!(
+        finished.used.usage.input_tokens, 200,
+        "the summary's tokens and the last answer's are counted"
+    );
 
     let requests = story.stand.requests();
     let asked = requests.iter().position(asks_for_summary).unwrap();
@@ -185,21 +188,32 @@ async fn a_summary_takes_the_place_of_the_beginning() {
     assert_eq!((&requests[asked].system, &requests[asked].tools), (&requests[0].system, &requests[0].tools));
     let after = &requests[asked + 1];
     let text = first_text(after);
-    for part in ["<summary>\n## Goal\nGreen tests.", "- [in progress] Fix parse", TASK, "/attachments/abababab/data.csv"]
-    {
+    for part in [
+        "<summary>\n## Goal\nGreen tests.",
+        "- [in progress] Fix parse",
+        TASK,
+        "/attachments/abababab/data.csv",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(after.messages.len() < 10 && after.messages.len() > 2, "the newest messages stay");
-    assert_eq!(after.messages[1..], requests[asked].messages[requests[asked].messages.len() - after.messages.len()..][..after.messages.len() - 1]);
+    assert_eq!(
+        after.messages[1..],
+        requests[asked].messages[requests[asked].messages.len() - after.messages.len()..]
+            [..after.messages.len() - 1]
+    );
     requests.iter().for_each(assert_pairs);
     story.assert_log_agrees();
     let (before, tokens_after) = story
         .log()
         .iter()
         .find_map(|event| match event {
-            Event::ContextCompacted { tokens_before, tokens_after, reason: CompactionReason::WindowFull, .. } => {
-                Some((*tokens_before, *tokens_after))
-            }
+            Event::ContextCompacted {
+                tokens_before,
+                tokens_after,
+                reason: CompactionReason::WindowFull,
+                ..
+            } => Some((*tokens_before, *tokens_after)),
             _ => None,
         })
         .unwrap();
@@ -287,7 +301,9 @@ async fn a_crash_while_it_is_summarised_loses_nothing_and_it_is_done_once() {
             .summaries(vec![say("Lost.")]);
         twin.stand.run().await;
         let commits = twin.stand.log.commits.lock().unwrap();
-        let at = commits.iter().position(|(events, _)| events.iter().any(|event| name(event) == "compaction_started"));
+        let at = commits
+            .iter()
+            .position(|(events, _)| events.iter().any(|event| name(event) == "compaction_started"));
         at.unwrap() as u64 + 1
     };
     story.stand.log.fenced_after.store(commits, Ordering::Relaxed);
@@ -325,7 +341,10 @@ async fn a_person_has_it_summarised() {
     assert_eq!(finished.outcome, TurnOutcome::Completed);
     assert_eq!(finished.used, Used { usage: finished.used.usage, ..Used::default() });
     assert_eq!(finished.used.usage.requests, 1);
-    let next = Story::new([asked.log(), vec![accepted(2, "And now?", vec![])], begun(2).to_vec()].concat(), vec![say("Yes.")]);
+    let next = Story::new(
+        [asked.log(), vec![accepted(2, "And now?", vec![])], begun(2).to_vec()].concat(),
+        vec![say("Yes.")],
+    );
     assert_eq!(next.stand.run().await.outcome, TurnOutcome::Completed);
     let requests = next.stand.requests();
     assert!(first_text(&requests[0]).contains("All of it."));

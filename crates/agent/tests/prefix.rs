@@ -106,6 +106,7 @@ fn the_system_prompt_and_the_tools_are_the_committed_ones() {
             description: "How a release is made.".to_owned(),
             path: ".agents/skills/release/SKILL.md".to_owned(),
         }],
+        notes: vec![],
         services: vec![Service {
             name: "database".to_owned(),
             command: "postgres -D data".to_owned(),
@@ -150,6 +151,13 @@ fn instructions_are_bounded() {
     let instructions = Instructions { agents_md: Some("é".repeat(3_000_000)), ..Instructions::default() };
     let text = system(&instructions);
     assert!(text.len() < 80_000 && text.contains("AGENTS.md is longer"));
+    let left_out = "AGENTS.md was left out: it is too large.".to_owned();
+    let instructions = Instructions { notes: vec![left_out.clone(); 1_000], ..Instructions::default() };
+    let text = system(&instructions);
+    assert!(
+        text.contains(&left_out) && text.matches(&left_out).count() == 20,
+        "the agent is told, within bounds"
+    );
     let nothing = system(&Instructions { agents_md: Some(" \n".to_owned()), ..Instructions::default() });
     assert_eq!(nothing, system(&Instructions::default()));
 }

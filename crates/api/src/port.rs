@@ -15,13 +15,13 @@ use greenroom_domain::{
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
     AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, Blame, BuildFrame,
-    ChangeView, ClientKind, ContextView, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer, EgressView,
-    EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated, ImageContents,
-    ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView, PersonAdded,
-    Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt, RepositoryView,
-    RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople, SessionView,
-    SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView, SubmitCommand,
-    TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    ChangeView, ClientKind, ContextView, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer,
+    EgressView, EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated,
+    ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
+    PersonAdded, Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt,
+    RepositoryView, RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople,
+    SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView,
+    SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -378,11 +378,7 @@ impl Spending {
 
     /// Told again after a restart, it comes to the same.
     pub(crate) fn observe(&self, app: &Arc<Inner>, events: &[Event]) {
-        let cost: u64 = events
-            .iter()
-            .filter_map(Event::usage)
-            .map(|(usage, _)| usage.cost_microusd)
-            .sum();
+        let cost: u64 = events.iter().filter_map(Event::usage).map(|(usage, _)| usage.cost_microusd).sum();
         if cost == 0 {
             return;
         }

@@ -294,7 +294,11 @@ impl TurnRunner {
 
 impl Inner {
     /// What the next turn of the session will be told.
-    pub(crate) async fn instructions(&self, session: SessionId, state: &SessionState) -> Result<Instructions> {
+    pub(crate) async fn instructions(
+        &self,
+        session: SessionId,
+        state: &SessionState,
+    ) -> Result<Instructions> {
         match self.memories.get(session) {
             Some(memory) => Ok(memory.instructions.clone()),
             None => self.instructions_of(state).await,
@@ -331,7 +335,7 @@ impl Inner {
             path: skill.path,
         };
         let skills = found.skills.into_iter().map(skill).collect();
-        Ok(Instructions { agents_md: found.agents_md, skills, services, ports })
+        Ok(Instructions { agents_md: found.agents_md, skills, notes: found.notes, services, ports })
     }
 }
 

@@ -134,10 +134,7 @@ impl Present {
             self.drop_prompt(prompt);
         }
         let is_of_turn = |place: &Place| {
-            matches!(
-                place,
-                Place::Turn | Place::Model | Place::Stop | Place::Compaction | Place::Insert(_)
-            )
+            matches!(place, Place::Turn | Place::Model | Place::Stop | Place::Compaction | Place::Insert(_))
         };
         self.standing.retain(|standing| !is_of_turn(&standing.place));
     }

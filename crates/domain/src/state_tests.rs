@@ -232,3 +232,49 @@ fn files_that_are_gone_are_remembered_until_a_sandbox_is_ready_and_a_stop_in_ord
     log.append(vec![phase(SandboxPhase::Stopped, None)]);
     assert_eq!(log.state.workspace.in_use_since_ms, None);
 }
+
+#[test]
+fn a_summary_is_a_turn_without_a_prompt_that_others_wait_behind() {
+    let mut log = Log::new();
+    let refused = log.command(&Command::Compact {}, 1, 1).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest, "nothing was said yet");
+    log.command(&prompt("one"), 1, 1).unwrap();
+    assert_eq!(log.command(&Command::Compact {}, 1, 2).unwrap_err().code, ErrorCode::SessionBusy);
+    log.append(vec![finished(ids(1).turn)]);
+    let without_model = Asking { model: None, ..asking(1) };
+    let refused = log.state.decide(&Command::Compact {}, &without_model, ids(2)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ModelNotConfigured);
+
+    let effects = log.command(&Command::Compact {}, 2, 2).unwrap();
+    assert!(effects.contains(&Effect::RunTurn { turn: ids(2).turn }));
+    let running = log.state.running.as_ref().unwrap();
+    assert!(running.prompts.is_empty() && running.compaction == Some(asking(2).author));
+    log.command(&prompt("two"), 1, 3).unwrap();
+    assert_eq!(log.state.queue.len(), 1);
+    let usage = Usage { output_tokens: 7, requests: 1, ..Usage::default() };
+    log.append(vec![Event::ContextCompacted {
+        turn: ids(2).turn,
+        reason: crate::event::CompactionReason::Asked,
+        summary: "So far.".into(),
+        kept: 0,
+        carried: 1,
+        tokens_before: 2,
+        tokens_after: 1,
+        usage,
+        model: "m".into(),
+    }]);
+    let running = log.state.running.as_ref().unwrap();
+    assert_eq!((running.compaction.as_ref(), running.usage, log.state.usage), (None, usage, usage));
+    log.append(vec![finished(ids(2).turn)]);
+    assert!(!log.state.next_turn(ids(4).turn, Some("m")).is_empty(), "what waited is answered");
+}
+
+#[test]
+fn an_archived_session_is_brought_back_to_be_summarised() {
+    let mut log = Log::new();
+    log.command(&prompt("one"), 1, 1).unwrap();
+    log.append(vec![finished(ids(1).turn)]);
+    log.command(&Command::Archive {}, 1, 2).unwrap();
+    log.command(&Command::Compact {}, 1, 3).unwrap();
+    assert!(!log.state.is_archived && log.state.running.is_some());
+}

@@ -5,6 +5,7 @@ mod account;
 mod archive;
 mod blame;
 pub(crate) mod change;
+mod context;
 mod files;
 mod fork;
 mod image;

@@ -8,8 +8,8 @@ use crate::config::Limits;
 use crate::exchange::{Decoder, Exchange};
 use crate::provider::{Error, Provider, ProviderStream, Request};
 use async_trait::async_trait;
-use greenroom_domain::money::Usage;
 use greenroom_domain::message::{Content, Message};
+use greenroom_domain::money::Usage;
 use std::collections::HashSet;
 
 /// `RawItems::format` of assistant messages.

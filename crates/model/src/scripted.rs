@@ -8,6 +8,7 @@ mod project;
 mod python;
 mod repair;
 mod replay;
+mod summary;
 
 use crate::provider::{Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent};
 use async_trait::async_trait;

@@ -319,7 +319,9 @@ impl SessionActor {
     /// The model that would answer at once, where the command can begin a turn.
     async fn model_for(&self, command: &Command) -> Option<String> {
         match command {
-            Command::Prompt { .. } | Command::ReleaseQueue {} | Command::Compact {} if self.state.running.is_none() => {
+            Command::Prompt { .. } | Command::ReleaseQueue {} | Command::Compact {}
+                if self.state.running.is_none() =>
+            {
                 self.effects.model_of(&self.state).await
             }
             _ => None,

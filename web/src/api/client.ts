@@ -8,6 +8,7 @@ import type {
   Blame,
   ChangeView,
   Command,
+  ContextView,
   CreateSession,
   CreateShareLink,
   Draft,
@@ -208,6 +209,7 @@ export const api = {
   forkSession: (id: string, body: ForkSession, key: string) =>
     post<SessionView>(`/sessions/${part(id)}/fork`, body, { headers: { "Idempotency-Key": key } }),
   sessionTrace: (id: string, signal?: AbortSignal) => get<TurnTrace[]>(`/sessions/${part(id)}/trace`, signal),
+  sessionContext: (id: string, signal?: AbortSignal) => get<ContextView>(`/sessions/${part(id)}/context`, signal),
   sessionEnvironment: (id: string, signal?: AbortSignal) => get<SessionEnvironment>(`/sessions/${part(id)}/environment`, signal),
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>

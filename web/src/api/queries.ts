@@ -17,6 +17,9 @@ export const statisticsQuery = (range: { from: string; to: string; by: Statistic
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
 export const sessionEnvironmentQuery = (id: string) =>
   queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });
+export const sessionContextQuery = (id: string, asOf: number | string) =>
+  // What the model sees follows from the log: asked again when a turn begins, and with each entry while none runs.
+  queryOptions({ queryKey: ["sessions", id, "context", asOf], queryFn: ({ signal }) => api.sessionContext(id, signal), staleTime: Infinity, placeholderData: keepPreviousData });
 export const sessionPeopleQuery = (id: string) =>
   // Asked again when the session's stream says that somebody's part in it changed.
   queryOptions({ queryKey: ["sessions", id, "people"], queryFn: ({ signal }) => api.sessionPeople(id, signal), staleTime: 60_000 });

@@ -170,7 +170,7 @@ function WorkingLine({ state }: { state: SessionState }) {
   return (
     <p className="mt-4 flex items-center gap-2 text-ink-3" data-testid="working">
       <span className="breathe size-2 rounded-full bg-accent" />
-      {isStopping ? "Stopping" : last?.kind === "retry" && !last.isOver ? "Waiting for the model" : "Working"}
+      {isStopping ? "Stopping" : last?.kind === "retry" && !last.isOver ? "Waiting for the model" : last?.kind === "compaction" && !last.done ? "Summarising" : "Working"}
       {phase && <span>· {phase}</span>}
     </p>
   );

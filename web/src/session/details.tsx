@@ -6,6 +6,7 @@ import { api, ApiError, newKey } from "../api/client";
 import { cost, usageText } from "../lib/format";
 import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Export } from "./archive";
+import { Context } from "./context";
 import { Environment } from "./environment";
 import { ArtifactList } from "./files";
 import { Timeline } from "./items";
@@ -31,6 +32,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
         </Section>
       )}
       <ArtifactList state={state} />
+      <Context id={id} state={state} />
       <Section title="Turns">
         {turns.length === 0 && <p className="text-ink-2">No turn yet.</p>}
         <ol className="space-y-2">
@@ -82,7 +84,7 @@ function TurnFacts({ turn, prompt }: { turn: Turn; prompt: string | undefined })
   const usage = usageText(turn.usage);
   return (
     <li className="card px-3.5 py-2.5">
-      <p className="line-clamp-2">{prompt ?? "Turn"}</p>
+      <p className="line-clamp-2">{prompt ?? (turn.firstPrompt === null ? "Summary of the conversation" : "Turn")}</p>
       <p className="text-[13px] text-ink-3">{[turn.outcome ? outcomeText(turn.outcome) : "Running", turn.model, usage].filter(Boolean).join(" · ")}</p>
       {turn.marks.length > 0 && <Timeline turn={turn} />}
     </li>

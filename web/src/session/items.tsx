@@ -1,14 +1,14 @@
 /** Entries of the conversation, one component per kind. Each is drawn again only when its item changed. */
 import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
-import { duration, microseconds, SANDBOX_STARTS, STAGE_NAMES, timelineRows, usageText } from "../lib/format";
+import { count, duration, microseconds, SANDBOX_STARTS, STAGE_NAMES, timelineRows, usageText } from "../lib/format";
 import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
 import { ArtifactView, AttachedView } from "./files";
 import { ForkButton } from "./fork";
-import { keptText, outcomeText, syncedText } from "./say";
-import type { BlockItem, ChangeItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
+import { compactionReasonText, keptText, outcomeText, syncedText } from "./say";
+import type { BlockItem, ChangeItem, CompactionItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
 import { ToolCard } from "./tool-card";
 
 export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: Item; turn?: Turn; noFork?: string | null }) {
@@ -33,6 +33,8 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
       return <ToldView item={item} />;
     case "artifact":
       return <ArtifactView item={item} />;
+    case "compaction":
+      return <CompactionView item={item} />;
     case "turn_end":
       return <TurnEnd item={item} turn={turn} noFork={noFork ?? null} />;
   }
@@ -225,6 +227,35 @@ function ToldView({ item }: { item: ToldItem }) {
         <Icon name="chevron" className="size-3.5 transition-transform group-open:rotate-90" />
       </summary>
       <div className="mt-1 whitespace-pre-wrap break-words border-l-2 border-line pl-3 text-[14px]">{item.text}</div>
+    </details>
+  );
+}
+
+/** One quiet line; opened, the summary that the model goes on from. */
+function CompactionView({ item }: { item: CompactionItem }) {
+  const { done } = item;
+  if (!done) {
+    return (
+      <p className="mt-3 flex items-center gap-1.5 px-1 text-[14px] text-ink-3" data-testid="compaction">
+        <Icon name={item.isOver ? "warn" : "arc"} className={`size-[18px] ${item.isOver ? "" : "spin"}`} />
+        {item.isOver ? "The conversation was not summarised" : compactionReasonText(item.reason)}
+      </p>
+    );
+  }
+  const used = usageText(done.usage);
+  return (
+    <details className="group mt-3 px-1 text-ink-2" data-testid="compaction">
+      <summary className="inline-flex min-h-9 list-none items-center gap-1.5 text-left text-[14px] text-ink-3 hover:text-ink">
+        <Icon name="collapse" className="size-[18px] shrink-0" />
+        <span>
+          From here on the model sees a summary of what came before · {count(item.tokensBefore)} → {count(done.tokensAfter)} tokens
+        </span>
+        <Icon name="chevron" className="size-3.5 shrink-0 transition-transform group-open:rotate-90" />
+      </summary>
+      <div className="mt-1 border-l-2 border-line pl-3 text-[14px]">
+        <Markdown text={done.summary} />
+        <p className="mt-2 text-[13px] text-ink-3">Nothing was deleted: this page, the log and exports keep everything.{used && ` The summary took ${used}.`}</p>
+      </div>
     </details>
   );
 }

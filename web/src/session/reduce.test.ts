@@ -210,3 +210,44 @@ it("two thousand entries fold quickly", () => {
   expect(fold(...started, ...entries(4, ...events)).order.length).toBe(2002);
   expect(performance.now() - from).toBeLessThan(500);
 });
+
+describe("what the model sees", () => {
+  const compacted = (turnId: string, summary = "## Goal\nGreen."): Event => ({
+    type: "context_compacted",
+    turn: turnId,
+    reason: "window_full",
+    summary,
+    kept: 2,
+    carried: 1,
+    tokens_before: 180_000,
+    tokens_after: 30_000,
+    usage,
+    model: "m",
+  });
+  const begun: Event = { type: "compaction_started", turn: "t1", reason: "window_full", tokens: 180_000 };
+
+  it("a summary is one entry from its beginning to its end, and is paid for", () => {
+    const going = fold(...started, ...entries(4, begun));
+    expect(going.items.get("e4")).toMatchObject({ kind: "compaction", done: null, isOver: false });
+    const done = reduceAll(going, entries(5, compacted("t1")));
+    expect(done.order).toEqual(going.order);
+    expect(done.items.get("e4")).toMatchObject({ done: { summary: "## Goal\nGreen.", tokensAfter: 30_000 } });
+    expect(done.usage).toEqual(usage);
+    expect(done.turns.get("t1")?.usage).toEqual(usage);
+  });
+
+  it("one that came to nothing says so, and the next is another entry", () => {
+    const again = fold(...started, ...entries(4, begun, begun, compacted("t1")));
+    expect(again.items.get("e4")).toMatchObject({ done: null, isOver: true });
+    expect(again.items.get("e5")).toMatchObject({ isOver: false, done: { tokensAfter: 30_000 } });
+    const outcome: TurnOutcome = { kind: "stopped" };
+    const stopped = fold(...started, ...entries(4, begun, { type: "turn_finished", turn: "t1", outcome, usage, duration_ms: 1 }));
+    expect(stopped.items.get("e4")).toMatchObject({ done: null, isOver: true });
+  });
+
+  it("a summary of which only the end is known, and outputs that gave way, are shown", () => {
+    const state = fold(...started, ...entries(4, compacted("t1"), { type: "context_pruned", turn: "t1", calls: ["a", "b"], tokens: 12_000 }));
+    expect(state.items.get("e4")).toMatchObject({ kind: "compaction", done: { tokensAfter: 30_000 } });
+    expect(state.items.get("e5")).toMatchObject({ kind: "notice", text: expect.stringContaining("2 older outputs") as string });
+  });
+});

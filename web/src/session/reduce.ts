@@ -5,8 +5,8 @@
 import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
 import { Draft } from "./reduce-draft";
 import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
-import { CONSUMER_NAMES, denyText, peopleText } from "./say";
-import { type ChangeItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
+import { CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
+import { type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
 import { addUsage, subtractUsage } from "./usage";
 
 export function reduce(state: SessionState, frame: Frame): SessionState {
@@ -101,7 +101,7 @@ function settleQueue(draft: Draft): void {
 export function before(opening: Opening, page: readonly Entry[]): Opening {
   const from = page[0]?.seq ?? 1;
   let { usage } = opening;
-  for (const { event } of page) if (event.type === "assistant_message") usage = subtractUsage(usage, event.usage);
+  for (const { event } of page) if (event.type === "assistant_message" || event.type === "context_compacted") usage = subtractUsage(usage, event.usage);
   return { ...opening, from_seq: from, standing: opening.standing.filter((entry) => entry.seq < from), usage };
 }
 
@@ -236,6 +236,20 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       return finishTool(draft, event, atMs);
     case "notice_given":
       return draft.put({ ...base, turn: event.turn, kind: "told", text: event.text });
+    case "context_pruned":
+      return draft.put(notice({ ...base, turn: event.turn }, "info", prunedText(event.calls.length, event.tokens)));
+    case "compaction_requested":
+      return draft.put(notice({ ...base, turn: event.turn }, "info", `${event.author.name} asked for a summary.`));
+    case "compaction_started":
+      endCompaction(draft, event.turn);
+      return draft.put({ ...base, turn: event.turn, kind: "compaction", reason: event.reason, tokensBefore: event.tokens, done: null, isOver: false });
+    case "context_compacted": {
+      draft.set({ usage: addUsage(draft.now.usage, event.usage) });
+      addTurnUsage(draft, event.turn, event.usage);
+      const key = openCompaction(draft, event.turn)?.key ?? base.key;
+      const done = { summary: event.summary, tokensAfter: event.tokens_after, usage: event.usage };
+      return draft.put({ ...base, key, turn: event.turn, kind: "compaction", reason: event.reason, tokensBefore: event.tokens_before, done, isOver: false });
+    }
     case "artifact_published":
       return draft.put({ ...base, turn: event.turn, kind: "artifact", session: draft.now.id, file: event.file, title: event.title, description: event.description ?? null });
     case "todo_changed":
@@ -326,6 +340,21 @@ function moved(queue: readonly string[], prompt: string, before: string | null):
   return others.toSpliced(place === -1 ? others.length : place, 0, prompt);
 }
 
+/** The last one of this turn that is on its way. */
+function openCompaction(draft: Draft, turn: string): CompactionItem | undefined {
+  for (let i = draft.now.order.length - 1; i >= 0; i--) {
+    const item = draft.now.items.get(draft.now.order[i] ?? "");
+    if (item && item.turn !== null && item.turn !== turn) return undefined;
+    if (item?.kind === "compaction") return item.done || item.isOver ? undefined : item;
+  }
+  return undefined;
+}
+
+function endCompaction(draft: Draft, turn: string): void {
+  const open = openCompaction(draft, turn);
+  if (open) draft.put({ ...open, isOver: true });
+}
+
 function endRetries(draft: Draft, turn: string): void {
   for (let i = draft.now.order.length - 1; i >= 0; i--) {
     const item = draft.now.items.get(draft.now.order[i] ?? "");
@@ -390,6 +419,7 @@ function interruptedText(openCalls: number): string {
 
 function finishTurn(draft: Draft, event: Extract<Event, { type: "turn_finished" }>, base: Base): void {
   endRetries(draft, event.turn);
+  endCompaction(draft, event.turn);
   draft.changeTurn(event.turn, { outcome: event.outcome, usage: event.usage });
   draft.put({
     ...base,

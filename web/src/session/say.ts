@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { Consumer, DenyReason, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { CompactionReason, Consumer, DenyReason, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -175,6 +175,8 @@ export function announcement(state: SessionState): string {
       return "The agent is thinking";
     case "retry":
       return "The model did not answer; it is asked again";
+    case "compaction":
+      return last.done ? "The conversation was summarised" : "The conversation is summarised for the model";
     default:
       return "The agent is working";
   }
@@ -182,3 +184,18 @@ export function announcement(state: SessionState): string {
 
 /** Who is told of what happens in a session. */
 export const CONSUMER_NAMES: Record<Consumer, string> = { directory: "the list of sessions", collector: "the collector of traces", forge: "the forge" };
+
+export function compactionReasonText(reason: CompactionReason): string {
+  switch (reason) {
+    case "window_full":
+      return "The model's window is full: summarising the conversation";
+    case "overflow":
+      return "The provider says that the conversation is too long: summarising it";
+    case "asked":
+      return "Summarising the conversation";
+  }
+}
+
+export function prunedText(calls: number, tokens: number): string {
+  return `${counted(calls, "older output")} of tools left the model's view, about ${count(tokens)} tokens. Here everything stays.`;
+}

@@ -3,6 +3,7 @@ import type {
   Attachment,
   Author,
   ChangeStatus,
+  CompactionReason,
   Consumer,
   Delivery,
   DenyReason,
@@ -111,13 +112,23 @@ export interface ArtifactItem extends ItemBase {
   title: string;
   description: string | null;
 }
+/** The conversation is summarised for the model, or was. */
+export interface CompactionItem extends ItemBase {
+  kind: "compaction";
+  reason: CompactionReason;
+  tokensBefore: number;
+  /** `null`: it is on its way, or came to nothing. */
+  done: { summary: string; tokensAfter: number; usage: Usage } | null;
+  /** The turn ended. */
+  isOver: boolean;
+}
 export interface TurnEndItem extends ItemBase {
   kind: "turn_end";
   outcome: TurnOutcome;
   usage: Usage;
   durationMs: number;
 }
-export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | TurnEndItem;
+export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | CompactionItem | TurnEndItem;
 
 /** A copy of the session's files. */
 export interface Snapshot {

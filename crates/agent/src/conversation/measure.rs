@@ -94,7 +94,9 @@ pub(crate) fn tokens_of(message: &Message) -> u64 {
         + match message {
             Message::User { text, images } => tokens_of_text(text) + IMAGE_TOKENS * images.len() as u64,
             Message::Assistant { content, .. } => content.iter().map(tokens_of_content).sum(),
-            Message::ToolResults { results } => results.iter().map(|result| tokens_of_text(&result.text)).sum(),
+            Message::ToolResults { results } => {
+                results.iter().map(|result| tokens_of_text(&result.text)).sum()
+            }
         }
 }
 

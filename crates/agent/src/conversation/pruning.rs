@@ -19,7 +19,8 @@ impl Conversation {
     pub(crate) fn prunable(&self, kept: u64) -> Prunable {
         let mut prunable = Prunable::default();
         let mut newer = 0;
-        for result in self.messages.iter().rev().filter_map(results_of).flat_map(|results| results.iter().rev())
+        for result in
+            self.messages.iter().rev().filter_map(results_of).flat_map(|results| results.iter().rev())
         {
             let tokens = tokens_of_text(&result.text);
             newer += tokens;

@@ -222,7 +222,12 @@ impl Turn {
     }
 
     /// How long to wait before the next attempt, or why there is none.
-    pub(super) fn patience(&self, error: &Error, attempt: u32, first_failure_ms: i64) -> Result<Duration, Problem> {
+    pub(super) fn patience(
+        &self,
+        error: &Error,
+        attempt: u32,
+        first_failure_ms: i64,
+    ) -> Result<Duration, Problem> {
         let mut problem = error.problem();
         let Some(wait) = error.retry(attempt) else { return Err(problem) };
         let waited_ms = u64::try_from(self.context.clock.now_ms() - first_failure_ms).unwrap_or(0);

@@ -28,7 +28,8 @@ impl Turn {
         if tokens <= window.limit() {
             return Ok(None);
         }
-        let goal = window.limit().saturating_sub(window.worth());
+        // Where less than that is gained, outputs would soon give way again, and each time is a break.
+        let goal = window.limit().saturating_sub(2 * window.worth());
         if self.prune(window.kept_outputs(), window.worth(), goal).await? {
             return Ok(None);
         }

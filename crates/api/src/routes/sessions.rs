@@ -10,8 +10,8 @@ use greenroom_app::Archived;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
-    Blame, ContextView, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt, SessionEnvironment,
-    SessionView, SubmitCommand,
+    Blame, ContextView, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt,
+    SessionEnvironment, SessionView, SubmitCommand,
 };
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;

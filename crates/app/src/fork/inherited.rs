@@ -208,6 +208,29 @@ mod tests {
     }
 
     #[test]
+    fn a_fork_sees_what_the_model_saw_and_does_not_pay_for_the_summary() {
+        let compacted = |usage| Event::ContextCompacted {
+            turn: turn(1),
+            reason: greenroom_domain::event::CompactionReason::WindowFull,
+            summary: "So far.".into(),
+            kept: 0,
+            carried: 1,
+            tokens_before: 2,
+            tokens_after: 1,
+            usage,
+            model: "m".into(),
+        };
+        let pruned = Event::ContextPruned { turn: turn(1), calls: vec!["c".into()], tokens: 1 };
+        let mut log = log();
+        let paid = compacted(Usage { input_tokens: 7, ..Usage::default() });
+        for event in [pruned.clone(), paid] {
+            log.insert(4, Entry { seq: 0, at_ms: 1, epoch: 1, event });
+        }
+        let events = inherited(&log, turn(1)).unwrap();
+        assert!(events.contains(&pruned) && events.contains(&compacted(Usage::default())));
+    }
+
+    #[test]
     fn a_turn_that_runs_or_is_unknown_gives_nothing() {
         assert_eq!(inherited(&log(), turn(3)), None);
         assert_eq!(inherited(&log(), turn(9)), None);

@@ -105,6 +105,10 @@ pub(crate) enum Session {
         #[arg(long)]
         hold: bool,
     },
+    /// Show what the model sees of a session, part by part, and what its next request costs
+    Context { session: SessionId },
+    /// Have the conversation summarised for the model now, as happens by itself when its window is full
+    Compact { session: SessionId },
     /// Give a session another title
     Rename { session: SessionId, title: String },
     /// Show what the session changed

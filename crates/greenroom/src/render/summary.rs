@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::text::{BAD, BOLD, DIM, GOOD, NOTE, WARN, clean, dollars, duration, grouped, one_line, paint};
 use greenroom_domain::event::{
-    SandboxPhase, ServicePhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome,
+    CompactionReason, SandboxPhase, ServicePhase, StartStage, TimelineMark, TodoItem, TodoStatus, TurnOutcome,
 };
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Event, Problem, SessionRole, TeamAccess};
@@ -103,6 +103,30 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         }
         Event::CommandsBegun { by } => {
             paint(DIM, format!("{} runs commands in the sandbox.", one_line(&by.name, 60)))
+        }
+        Event::ContextPruned { calls, tokens, .. } => {
+            let outputs = if calls.len() == 1 { "output" } else { "outputs" };
+            let count = grouped(calls.len() as u64);
+            let saved = grouped(*tokens);
+            paint(
+                DIM,
+                format!("{count} older {outputs} of tools left the model's view, about {saved} tokens."),
+            )
+        }
+        Event::CompactionRequested { author, .. } => {
+            paint(DIM, format!("{} asked for a summary.", one_line(&author.name, 60)))
+        }
+        Event::CompactionStarted { reason, .. } => {
+            let why = match reason {
+                CompactionReason::WindowFull => "The model's window is full. ",
+                CompactionReason::Overflow => "The provider says that the conversation is too long. ",
+                CompactionReason::Asked => "",
+            };
+            paint(NOTE, format!("{why}Summarising the conversation for the model."))
+        }
+        Event::ContextCompacted { tokens_before, tokens_after, .. } => {
+            let (before, after) = (grouped(*tokens_before), grouped(*tokens_after));
+            paint(DIM, format!("The model goes on from a summary: {before} tokens before, {after} now."))
         }
         Event::TodoChanged { items, .. } => todo(items),
         Event::ArtifactPublished { file, title, .. } => {

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, archive, blame, files, fork, now_ms, outbox, queue, run, search, sharing};
+use super::{Desk, archive, blame, context, files, fork, now_ms, outbox, queue, run, search, sharing};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -38,6 +38,11 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::Share(verb) => sharing::share(desk, verb).await,
         Session::Join { link } => sharing::join(desk, &link).await,
         Session::Stop { session, hold } => stop(desk, session, hold).await,
+        Session::Context { session } => context::perform(desk, session).await,
+        Session::Compact { session } => {
+            let said = "The conversation is being summarised; `session follow` shows it.";
+            queue::submit(desk, session, &Command::Compact {}, said).await
+        }
         Session::Rename { session, title } => {
             let said = "The session has another title.";
             queue::submit(desk, session, &Command::Rename { title }, said).await

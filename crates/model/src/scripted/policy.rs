@@ -6,7 +6,7 @@ use super::project::{Project, TestCommand, is_test_file};
 use super::python::{Source, code_only, used_names};
 use super::repair::{Candidate, Suspect, candidates, edit_texts};
 use super::replay::{Replay, Stop, Wish, first_lines};
-use super::since_last_prompt;
+use super::{since_last_prompt, summary};
 use greenroom_domain::message::{Content, Message, ToolCall};
 use serde_json::json;
 
@@ -21,12 +21,15 @@ pub fn next(messages: &[Message]) -> Vec<Content> {
     let (prompt, since) = since_last_prompt(messages);
     let mut replay = Replay::new(since);
     let text = |text: String| Content::Text { text };
+    if summary::is_asked_for(prompt) {
+        return vec![text(summary::of(messages))];
+    }
     match plan(prompt, &mut replay) {
         Ok(words) | Err(Stop::Over(words)) => vec![text(words)],
         Err(Stop::Ask { say, wishes }) => {
-            let number = 1 + count_calls(messages);
+            let (number, mark) = (1 + count_calls(messages), summary::mark(messages));
             let calls = (number..).zip(wishes).map(|(number, wish)| {
-                let id = format!("scripted_{number}");
+                let id = format!("scripted_{mark}{number}");
                 Content::ToolCall(ToolCall { id, name: wish.tool.to_owned(), input: wish.input })
             });
             std::iter::once(text(say)).chain(calls).collect()

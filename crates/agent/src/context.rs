@@ -12,7 +12,7 @@
 
 use crate::conversation::{Conversation, tokens_of, tokens_of_text};
 use crate::prompt::{self, Instructions};
-use crate::tools;
+use crate::tools::{self, Editing};
 use crate::transcript::Transcript;
 use greenroom_domain::message::Message;
 use greenroom_model::ToolDefinition;
@@ -91,11 +91,11 @@ pub struct Description {
     pub pruned_outputs: u64,
 }
 
-/// What a model sees of a session: its transcript under these instructions.
-pub fn describe(transcript: &Transcript, instructions: &Instructions) -> Description {
+/// What a model that changes files in this way sees of a session: its transcript under these instructions.
+pub fn describe(transcript: &Transcript, instructions: &Instructions, editing: Editing) -> Description {
     let mut conversation = transcript.conversation.clone();
     conversation.settle();
-    let fixed = fixed_parts(&tools::definitions(), instructions);
+    let fixed = fixed_parts(&tools::definitions(editing), instructions);
     conversation.begins_with(fixed.iter().map(|part| part.tokens).sum());
     let mut parts = fixed;
     parts.extend(parts_of(&conversation));

@@ -3,6 +3,7 @@
 
 mod support;
 
+use greenroom_agent::tools::Editing;
 use greenroom_agent::{Material, Transcript, Used, context, run, transcript};
 use greenroom_domain::command::Delivery;
 use greenroom_domain::event::{CompactionReason, Entry, Event, TodoItem, TodoStatus, TurnOutcome};
@@ -415,6 +416,7 @@ fn the_parts_of_what_the_model_sees_add_up() {
     let shown = context::describe(
         &Transcript::of(entries(log.clone()).iter(), &Material::default()),
         &greenroom_agent::Instructions { agents_md: Some("x".repeat(4_000)), ..Default::default() },
+        Editing::Replace,
     );
     let sum: u64 = shown.parts.iter().map(|part| part.tokens).sum();
     assert_eq!((sum, shown.counted), (shown.tokens, 0));
@@ -433,6 +435,7 @@ fn the_parts_of_what_the_model_sees_add_up() {
     let shown = context::describe(
         &Transcript::of(entries(log).iter(), &Material::default()),
         &greenroom_agent::Instructions::default(),
+        Editing::Replace,
     );
     assert_eq!((shown.tokens, shown.counted), (4_005, 4_005), "as the provider counted");
 }

@@ -3,6 +3,7 @@
 use crate::attachments::files_of;
 use crate::{App, Result};
 use greenroom_agent::context::{self, PartKind, Window};
+use greenroom_agent::tools::Editing;
 use greenroom_agent::{Material, Transcript};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Entry, Event, Person, Right, SessionId};
@@ -20,7 +21,8 @@ impl App {
         let entries = handle.conversation().await?;
         let mut material = Material::new(provider.as_ref().is_none_or(|provider| provider.sees_images()));
         self.inner.load(id, &files_of(&entries), &mut material).await;
-        let shown = context::describe(&Transcript::of(entries.iter(), &material), &instructions);
+        let editing = provider.as_deref().map_or(Editing::Replace, Editing::of);
+        let shown = context::describe(&Transcript::of(entries.iter(), &material), &instructions, editing);
         let window = provider.as_ref().map(|provider| Window::new(provider.context_window()));
         let cost = |cached: u64| {
             let usage =

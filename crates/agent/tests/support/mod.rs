@@ -51,6 +51,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
+            edits_by_patch: AtomicBool::new(false),
             window: AtomicU64::new(200_000),
             steps: Mutex::default(),
             summaries: Mutex::default(),

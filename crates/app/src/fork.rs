@@ -163,8 +163,7 @@ impl Inner {
         });
         if let Some(text) = body.prompt {
             let command = Command::Prompt { text, delivery: Default::default(), attachments: vec![] };
-            let model = state.origin.as_ref().and_then(|origin| origin.model.clone());
-            let asking = Asking { model: self.model_label(model).await, ..asking_of(caller) };
+            let asking = Asking { model: self.model_label(&state.choice).await, ..asking_of(caller) };
             events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
         }
         Ok(Fork { events, files })
@@ -190,7 +189,8 @@ impl Inner {
             author: caller.as_author(),
             branch: format!("greenroom/{session}").parse().expect("an id is a valid branch name"),
             base_branch: origin.base_branch.clone(),
-            model: origin.model.clone(),
+            model: state.choice.model.clone(),
+            effort: state.choice.effort,
             budget: origin.budget,
             image: state.workspace.image.or(origin.image),
             forked_from: Some(point),

@@ -10,7 +10,7 @@ use greenroom_domain::access::unknown_session;
 use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, Person, Problem, PromptId, RepositoryName,
+    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, ModelChoice, Person, Problem, PromptId, RepositoryName,
     Right, Role, SessionId, SessionState, TurnId,
 };
 use greenroom_session::{SessionHandle, Shelf, StoredReceipt};
@@ -149,6 +149,10 @@ impl App {
             }
             _ => vec![],
         };
+        if let Command::ChooseModel { model, effort } = &body.command {
+            let choice = ModelChoice { model: model.clone(), effort: *effort };
+            self.inner.check_choice(&choice).await?;
+        }
         let subject = self.inner.subject_of(&body.command).await?;
         // The session's actor looks the model up itself.
         let asking = Asking { attachments, subject, ..asking_of(caller) };
@@ -317,8 +321,9 @@ impl Inner {
             Some(name) => self.known_branch(repository.id, &name).await?,
             None => repository.default_branch.clone(),
         };
-        if let Some(model) = &body.model {
-            self.provider(Some(model.clone())).await?;
+        let choice = ModelChoice { model: body.model, effort: body.effort };
+        if choice != ModelChoice::default() {
+            self.check_choice(&choice).await?;
         }
         let image = self.directory.newest_ready_image(repository.id).await?.map(|image| image.id);
         let title = title_of(body.title.as_deref(), body.prompt.as_deref());
@@ -329,7 +334,8 @@ impl Inner {
             author: caller.as_author(),
             branch: format!("greenroom/{session}").parse().expect("an id is a valid branch name"),
             base_branch,
-            model: body.model.clone(),
+            model: choice.model.clone(),
+            effort: choice.effort,
             budget: body.budget.map_or(self.config.budget, |asked| bounded(asked, self.config.budget)),
             image,
             forked_from: None,
@@ -346,7 +352,7 @@ impl Inner {
             let command =
                 Command::Prompt { text, delivery: Default::default(), attachments: body.attachments };
             let asking =
-                Asking { attachments, model: self.model_label(body.model).await, ..asking_of(caller) };
+                Asking { attachments, model: self.model_label(&choice).await, ..asking_of(caller) };
             events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
         }
         Ok(events)
@@ -388,7 +394,8 @@ impl Inner {
             created_by: Some(origin.author.on_behalf_of),
             created_by_name: origin.author.name.clone(),
             branch: origin.branch.clone(),
-            model: origin.model.clone(),
+            model: state.choice.model.clone(),
+            effort: state.choice.effort,
             queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
             usage: state.usage,
             change: state
@@ -447,6 +454,8 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         created_by_name: row.created_by_name,
         branch: row.branch,
         model: row.model,
+        // As is the effort.
+        effort: None,
         queued_prompts: row.queued_prompts,
         usage: row.usage,
         change: row.change.map(|(id, number, is_merged)| change_ref(id, number, is_merged)),

@@ -94,7 +94,7 @@ impl Effects for TurnEffects {
 
     async fn model_of(&self, state: &SessionState) -> Option<String> {
         let app = self.app.upgrade()?;
-        app.model_label(state.origin.as_ref().and_then(|origin| origin.model.clone())).await
+        app.model_label(&state.choice).await
     }
 }
 
@@ -215,7 +215,8 @@ impl TurnRunner {
             // The summary that it was for is in the log: a restart came between that and its end.
             return Ok(Some(Finished { outcome: TurnOutcome::Completed, used }));
         };
-        let provider = app.provider(origin.model.clone()).await?;
+        let choice = self.state.running.as_ref().map_or(&self.state.choice, |running| &running.choice);
+        let provider = app.provider(choice.model.clone()).await?;
         let memory = self.memory().await?;
         let entries = match &self.conversation {
             Some(entries) => entries.clone(),
@@ -267,7 +268,7 @@ impl TurnRunner {
             used,
             cancel: self.turn.cancelled(),
             max_output_tokens: MAX_OUTPUT_TOKENS,
-            effort: None,
+            effort: choice.effort,
             cache_key: self.turn.session().id().to_string(),
         };
         Ok(greenroom_agent::run(self.turn.turn(), context).await.ok())

@@ -1,6 +1,6 @@
 //! What clients may ask of a session. Unknown fields are refused.
 
-use crate::{AttachmentRef, Consumer, PersonId, PromptId, SessionRole, TeamAccess};
+use crate::{AttachmentRef, Consumer, Effort, PersonId, PromptId, SessionRole, TeamAccess};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use utoipa::ToSchema;
@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, rename, archive and unarchive the session, and have dead letters
+/// - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
 ///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -99,6 +99,14 @@ pub enum Command {
     Compact {},
     /// Give the session another title: one line of at most 80 characters.
     Rename { title: String },
+    /// Let another model of the installation answer from the next turn on, or the same with another effort. What is left out
+    /// is the installation's default.
+    ChooseModel {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effort: Option<Effort>,
+    },
     /// Hide the session from lists and let its sandbox go; refused while something runs or waits. Everything stays readable,
     /// and the next prompt brings it back: whoever sends one wants it to go on.
     Archive {},

@@ -3,7 +3,7 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, ImageId, PersonId,
+    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, Effort, ImageId, PersonId,
     Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SessionRole, ShareLinkId,
     SnapshotId, TeamAccess, TurnId,
 };
@@ -42,6 +42,9 @@ pub enum Event {
         base_branch: BranchName,
         /// `None`: the installation's default at each turn.
         model: Option<String>,
+        /// `None`: what the installation set for the model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effort: Option<Effort>,
         budget: Budget,
         /// What its sandbox starts from; `None`: the repository had no image yet, the first one is waited for.
         image: Option<ImageId>,
@@ -57,6 +60,13 @@ pub enum Event {
     },
     TitleChanged {
         title: String,
+    },
+    /// From the next turn on, this model answers, with this effort; `None` as in `SessionCreated`.
+    ModelChosen {
+        model: Option<String>,
+        effort: Option<Effort>,
+        by: PersonId,
+        name: String,
     },
     PromptAccepted {
         prompt: PromptId,
@@ -139,6 +149,20 @@ pub enum Event {
         attempt: u32,
         wait_ms: u64,
         problem: Problem,
+    },
+    /// One model gave out, by its provider's word or silence, and the next one that the installation named goes on with the same
+    /// turn: it is asked what the other did not answer.
+    ModelFallback {
+        turn: TurnId,
+        from: String,
+        to: String,
+        problem: Problem,
+    },
+    /// A model did a small job for the session beside its turns.
+    SmallJobDone {
+        job: SmallJob,
+        model: String,
+        usage: Usage,
     },
     BlockOpened {
         turn: TurnId,
@@ -407,6 +431,13 @@ impl Consumer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+pub enum SmallJob {
+    /// A title for the session, from its first prompt.
+    Title,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum BlockKind {
     Text,
     Thinking,
@@ -610,6 +641,7 @@ impl Event {
             | Self::PromptInserted { turn, .. }
             | Self::ModelRequested { turn, .. }
             | Self::ModelRetry { turn, .. }
+            | Self::ModelFallback { turn, .. }
             | Self::BlockOpened { turn, .. }
             | Self::AssistantMessage { turn, .. }
             | Self::ToolStarted { turn, .. }

@@ -31,11 +31,15 @@ pub struct ToolResult {
 }
 
 /// Items of one provider exactly as they came, to be sent back as they are. `format` says whose they are
-/// (`anthropic_messages`, `openai_responses`, `openai_chat`); another provider uses the normalised content instead.
+/// (`anthropic_messages`, `openai_responses`, `openai_chat`, `gemini`); another provider, or another model of it, uses the normalised content instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RawItems {
     pub format: String,
     pub items: Vec<Value>,
+    /// The model they are bound to: what signs its thinking, and encrypts it, is of no use to another one. `None` in logs
+    /// of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -33,6 +33,8 @@ enum Place {
     Insert(PromptId),
     Turn,
     Model,
+    /// Of the model that answers the next turns.
+    Choice,
     Stop,
     Compaction,
     Todo,
@@ -59,6 +61,7 @@ impl Present {
         match &entry.event {
             Event::SessionCreated { .. } => self.put(Place::Created, entry),
             Event::TitleChanged { .. } => self.put(Place::Title, entry),
+            Event::ModelChosen { .. } => self.put(Place::Choice, entry),
             Event::PromptAccepted { prompt, .. } => self.put(Place::Prompt(*prompt), entry),
             Event::PromptEdited { prompt, .. } => self.put(Place::Edit(*prompt), entry),
             Event::PromptWithdrawn { prompt, .. } => self.drop_prompt(*prompt),

@@ -81,10 +81,16 @@ error_codes! {
     PersonQuotaReached = "person_quota_reached", 429;
     QueueFull = "queue_full", 429;
     ModelNotConfigured = "model_not_configured", 409;
+    /// The chosen model does not think that hard, or that little.
+    ModelEffortUnknown = "model_effort_unknown", 422;
+    /// It cannot call tools, which an agent needs.
+    ModelWithoutTools = "model_without_tools", 422;
     ModelKeyRefused = "model_key_refused", 424;
     ModelUnreachable = "model_unreachable", 424;
     ModelOverloaded = "model_overloaded", 424;
     ModelRateLimited = "model_rate_limited", 424;
+    /// What the key's account may spend is used up.
+    ModelOutOfCredit = "model_out_of_credit", 424;
     ModelRefused = "model_refused", 424;
     ModelStreamBroken = "model_stream_broken", 424;
     ModelRequestInvalid = "model_request_invalid", 424;

@@ -11,7 +11,7 @@ use crate::event::{Entry, Event, ForkPoint, ImportPoint, SandboxPhase, SnapshotR
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode,
-    ImageId, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role, SnapshotId, TurnId,
+    Effort, ImageId, ModelChoice, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role, SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,8 @@ pub struct RunningTurn {
     pub started_at_ms: i64,
     /// Who asked for a summary of the conversation, until it is there. Such a turn has no prompt.
     pub compaction: Option<Author>,
+    /// What it was begun with.
+    pub choice: ModelChoice,
 }
 
 /// What `SessionCreated` fixed.
@@ -104,7 +106,6 @@ pub struct Origin {
     pub author: Author,
     pub branch: BranchName,
     pub base_branch: BranchName,
-    pub model: Option<String>,
     pub budget: Budget,
     pub image: Option<ImageId>,
     pub forked_from: Option<ForkPoint>,
@@ -166,6 +167,8 @@ pub struct SessionState {
     pub updated_at_ms: i64,
     pub origin: Option<Origin>,
     pub title: String,
+    /// For the next turn.
+    pub choice: ModelChoice,
     pub access: Access,
     pub queue: Vec<QueuedPrompt>,
     pub running: Option<RunningTurn>,
@@ -210,6 +213,7 @@ impl SessionState {
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Compact {} => self.decide_compact(asking, ids),
             Command::Rename { title } => self.decide_rename(title),
+            Command::ChooseModel { model, effort } => Ok(self.decide_model(model.as_deref(), *effort, asking)),
             Command::Archive {} => self.decide_archive(asking),
             Command::Unarchive {} => Ok(self.unarchived(asking)),
             Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),
@@ -307,6 +311,16 @@ impl SessionState {
         Ok(vec![Event::TitleChanged { title: title.to_owned() }])
     }
 
+    /// Whether the installation knows them is asked before.
+    fn decide_model(&self, model: Option<&str>, effort: Option<Effort>, asking: &Asking) -> Vec<Event> {
+        let choice = ModelChoice { model: model.map(str::to_owned), effort };
+        if choice == self.choice {
+            return vec![];
+        }
+        let (by, name) = (asking.author.on_behalf_of, asking.author.name.clone());
+        vec![Event::ModelChosen { model: choice.model, effort, by, name }]
+    }
+
     fn decide_archive(&self, asking: &Asking) -> Result<Vec<Event>, Problem> {
         if self.running.is_some() || !self.queue.is_empty() {
             let what = if self.running.is_some() { "A turn is running" } else { "Prompts are waiting" };
@@ -376,12 +390,14 @@ impl SessionState {
                 branch,
                 base_branch,
                 model,
+                effort,
                 budget,
                 image,
                 forked_from,
                 imported_from,
                 team_access,
             } => {
+                self.choice = ModelChoice { model: model.clone(), effort: *effort };
                 self.title.clone_from(title);
                 self.access.team = *team_access;
                 self.access.note(author, SessionRole::Owner);
@@ -393,7 +409,6 @@ impl SessionState {
                     author: author.clone(),
                     branch: branch.clone(),
                     base_branch: base_branch.clone(),
-                    model: model.clone(),
                     budget: *budget,
                     image: *image,
                     forked_from: forked_from.clone(),
@@ -404,6 +419,14 @@ impl SessionState {
             }
             Event::TitleChanged { title } => {
                 self.title.clone_from(title);
+                vec![Effect::PublishSummary]
+            }
+            Event::SmallJobDone { usage, .. } => {
+                self.usage += *usage;
+                vec![Effect::PublishSummary]
+            }
+            Event::ModelChosen { model, effort, .. } => {
+                self.choice = ModelChoice { model: model.clone(), effort: *effort };
                 vec![Effect::PublishSummary]
             }
             Event::ParticipantChanged { .. }
@@ -571,6 +594,7 @@ impl SessionState {
             tool_calls: 0,
             started_at_ms: at_ms,
             compaction: None,
+            choice: self.choice.clone(),
         });
         vec![Effect::RunTurn { turn }, Effect::PublishSummary]
     }

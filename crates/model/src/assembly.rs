@@ -2,8 +2,9 @@
 //! deltas can name it; parts without text (hidden thinking) get none.
 
 use crate::provider::Delta;
-use greenroom_domain::message::{Content, Image, ToolCall};
+use greenroom_domain::message::{Content, Image, Message, ToolCall};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// The position of a part that may not have begun yet.
 pub(crate) type Place = Option<usize>;
@@ -114,6 +115,46 @@ impl Part {
             }
         }
     }
+}
+
+/// Ids of calls, each once in a conversation: some servers give none, or repeat them.
+#[derive(Debug, Default)]
+pub(crate) struct CallIds {
+    used: HashSet<String>,
+}
+
+impl CallIds {
+    pub(crate) fn after(used: HashSet<String>) -> Self {
+        Self { used }
+    }
+
+    /// The server's id; made from the answer's id where the server gave none or one that was there before.
+    pub(crate) fn unique(&mut self, given: &str, answer: &str) -> String {
+        let stem = if given.is_empty() { format!("call_{answer}") } else { given.to_owned() };
+        let numbered = (1u32..).map(|number| format!("{stem}_{number}"));
+        let candidates = (!given.is_empty()).then(|| given.to_owned()).into_iter().chain(numbered);
+        for id in candidates {
+            if self.used.insert(id.clone()) {
+                return id;
+            }
+        }
+        stem
+    }
+}
+
+/// Ids of all calls of a conversation.
+pub(crate) fn used_call_ids(messages: &[Message]) -> HashSet<String> {
+    let contents = messages.iter().filter_map(|message| match message {
+        Message::Assistant { content, .. } => Some(content),
+        Message::User { .. } | Message::ToolResults { .. } => None,
+    });
+    contents
+        .flatten()
+        .filter_map(|content| match content {
+            Content::ToolCall(call) => Some(call.id.clone()),
+            Content::Text { .. } | Content::Thinking { .. } => None,
+        })
+        .collect()
 }
 
 /// A tool call's input: the object that was written, or a string with what was written instead. Nothing is an empty

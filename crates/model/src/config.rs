@@ -1,15 +1,17 @@
 //! Which model to use and how to reach it: the stored form of a model, its reading from the environment, and the way
 //! from there to a `Provider`.
 
-use crate::anthropic::Anthropic;
-use crate::catalog::{self, ModelFacts};
+use crate::anthropic::Messages;
+use crate::catalog::{Catalog, ModelFacts};
+use crate::client::{Client, Limits, Protocol};
 use crate::exchange::{self, Exchange, KeyStyle};
-use crate::openai_chat::{Dialect, OpenaiChat};
-use crate::openai_responses::OpenaiResponses;
-use crate::provider::{Effort, Error, Provider, Request};
+use crate::gemini::Gemini;
+use crate::openai_chat::{Chat, Dialect};
+use crate::openai_responses::Responses;
+use crate::provider::{Error, Provider};
 use crate::secret::Secret;
 use crate::transport::{Endpoint, EndpointOptions};
-use greenroom_domain::{ErrorCode, Problem};
+use greenroom_domain::{Effort, ErrorCode, Problem};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use url::Url;
@@ -18,7 +20,7 @@ pub const DEFAULT_ANTHROPIC_MODEL: &str = "claude-opus-5-5";
 pub const DEFAULT_OPENAI_MODEL: &str = "gpt-6.1-sol";
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// The wire protocol.
+/// The wire protocol, and for some of its speakers what is special to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
@@ -28,16 +30,26 @@ pub enum ProviderKind {
     Openai,
     /// OpenAI Chat Completions, at any server that speaks it.
     OpenaiChat,
+    /// Google's `generateContent`.
+    Gemini,
+    /// Chat Completions of OpenRouter.
+    Openrouter,
+    /// Chat Completions of an Ollama, which needs no key.
+    Ollama,
 }
 
 impl ProviderKind {
-    pub const ALL: [Self; 3] = [Self::Anthropic, Self::Openai, Self::OpenaiChat];
+    pub const ALL: [Self; 6] =
+        [Self::Anthropic, Self::Openai, Self::OpenaiChat, Self::Gemini, Self::Openrouter, Self::Ollama];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
             Self::Openai => "openai",
             Self::OpenaiChat => "openai_chat",
+            Self::Gemini => "gemini",
+            Self::Openrouter => "openrouter",
+            Self::Ollama => "ollama",
         }
     }
 
@@ -45,15 +57,41 @@ impl ProviderKind {
         match self {
             Self::Anthropic => "https://api.anthropic.com",
             Self::Openai | Self::OpenaiChat => "https://api.openai.com/v1",
+            Self::Gemini => "https://generativelanguage.googleapis.com/v1beta",
+            Self::Openrouter => "https://openrouter.ai/api/v1",
+            Self::Ollama => "http://127.0.0.1:11434/v1",
         }
     }
 
-    /// What a request's path ends with.
+    /// What a request's path ends with; of Gemini's, what follows the model.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Anthropic => "/v1/messages",
             Self::Openai => "/responses",
-            Self::OpenaiChat => "/chat/completions",
+            Self::OpenaiChat | Self::Openrouter | Self::Ollama => "/chat/completions",
+            Self::Gemini => ":streamGenerateContent",
+        }
+    }
+
+    /// For an address without a path.
+    fn root(self) -> &'static str {
+        match self {
+            Self::Anthropic => "",
+            Self::Openai | Self::OpenaiChat | Self::Ollama => "/v1",
+            Self::Gemini => "/v1beta",
+            Self::Openrouter => "/api/v1",
+        }
+    }
+
+    fn needs_key(self) -> bool {
+        self != Self::Ollama
+    }
+
+    fn key_style(self) -> KeyStyle {
+        match self {
+            Self::Anthropic => KeyStyle::ApiKeyHeader,
+            Self::Gemini => KeyStyle::GoogleHeader,
+            Self::Openai | Self::OpenaiChat | Self::Openrouter | Self::Ollama => KeyStyle::Bearer,
         }
     }
 }
@@ -158,36 +196,24 @@ impl ModelConfig {
         let path = path.strip_suffix(self.provider.path()).unwrap_or(path);
         match self.provider {
             ProviderKind::Anthropic => path.strip_suffix("/v1").unwrap_or(path).to_owned(),
-            ProviderKind::Openai | ProviderKind::OpenaiChat if path.is_empty() => "/v1".to_owned(),
-            ProviderKind::Openai | ProviderKind::OpenaiChat => path.to_owned(),
+            ProviderKind::Gemini => {
+                let path = path.split_once("/models").map_or(path, |(base, _)| base);
+                if path.is_empty() { self.provider.root().to_owned() } else { path.to_owned() }
+            }
+            _ if path.is_empty() => self.provider.root().to_owned(),
+            _ => path.to_owned(),
         }
     }
 }
 
-/// What a configured model allows, whatever is asked of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) context_window: u64,
-    pub(crate) max_output_tokens: u32,
-    pub(crate) effort: Option<Effort>,
-    pub(crate) sees_images: bool,
-}
-
-impl Limits {
-    fn new(config: &ModelConfig, facts: &ModelFacts) -> Self {
-        let configured = config.max_output_tokens.unwrap_or(u32::MAX);
-        Self {
-            context_window: config.context_window.unwrap_or(facts.context_window),
-            max_output_tokens: configured.min(facts.max_output.unwrap_or(u32::MAX)).max(1),
-            effort: config.effort,
-            sees_images: !config.is_text_only,
-        }
-    }
-
-    pub(crate) fn apply(&self, mut request: Request) -> Request {
-        request.max_output_tokens = request.max_output_tokens.min(self.max_output_tokens);
-        request.effort = request.effort.or(self.effort);
-        request
+fn limits(config: &ModelConfig, facts: &ModelFacts) -> Limits {
+    let configured = config.max_output_tokens.unwrap_or(u32::MAX);
+    Limits {
+        context_window: config.context_window.unwrap_or(facts.context_window),
+        max_output_tokens: configured.min(facts.max_output.unwrap_or(u32::MAX)).max(1),
+        effort: config.effort,
+        efforts: facts.efforts.clone(),
+        sees_images: !config.is_text_only && facts.images,
     }
 }
 
@@ -202,34 +228,79 @@ pub fn connect_with(
     key: Option<Secret>,
     options: EndpointOptions,
 ) -> Result<Arc<dyn Provider>, Problem> {
+    connect_from(&Catalog::default(), config, key, options)
+}
+
+/// `connect` with what an installation knows about models.
+pub fn connect_from(
+    catalog: &Catalog,
+    config: &ModelConfig,
+    key: Option<Secret>,
+    options: EndpointOptions,
+) -> Result<Arc<dyn Provider>, Problem> {
     let key = key.filter(|key| !key.is_empty());
-    if key.is_none() && config.base_url.is_none() {
+    if key.is_none() && config.base_url.is_none() && config.provider.needs_key() {
         return Err(key_missing(config));
     }
     let url = config.url()?;
     let is_openai = url.host_str() == Some("api.openai.com");
-    let endpoint = Endpoint::new(&url, options).map_err(|error| error.problem())?;
-    let facts = catalog::look_up(config.provider, &config.model);
-    let limits = Limits::new(config, &facts);
-    let style = match config.provider {
-        ProviderKind::Anthropic => KeyStyle::ApiKeyHeader,
-        ProviderKind::Openai | ProviderKind::OpenaiChat => KeyStyle::Bearer,
-    };
-    let mut headers = exchange::headers(key.as_ref(), style).map_err(|error| error.problem())?;
+    let dialect = if is_openai { Dialect::Openai } else { Dialect::Compatible };
+    match config.provider {
+        ProviderKind::Anthropic => client(catalog, config, key, &url, options, Messages),
+        ProviderKind::Openai => client(catalog, config, key, &url, options, Responses),
+        ProviderKind::OpenaiChat | ProviderKind::Ollama => {
+            client(catalog, config, key, &url, options, Chat { dialect })
+        }
+        ProviderKind::Openrouter => {
+            client(catalog, config, key, &url, options, Chat { dialect: Dialect::Openrouter })
+        }
+        ProviderKind::Gemini => client(catalog, config, key, &url, options, Gemini),
+    }
+}
+
+fn client<P: Protocol>(
+    catalog: &Catalog,
+    config: &ModelConfig,
+    key: Option<Secret>,
+    url: &Url,
+    options: EndpointOptions,
+    protocol: P,
+) -> Result<Arc<dyn Provider>, Problem> {
+    let endpoint = Endpoint::new(url, options).map_err(|error| error.problem())?;
+    let facts = catalog.look_up(config.provider, &config.model);
+    let mut headers =
+        exchange::headers(key.as_ref(), config.provider.key_style()).map_err(|error| error.problem())?;
     if config.provider == ProviderKind::Anthropic {
         headers.insert("anthropic-version", http::HeaderValue::from_static(ANTHROPIC_VERSION));
     }
-    let exchange = Exchange { endpoint, path: config.provider.path(), headers, key, facts };
-    let model = format!("{}/{}", config.provider.as_str(), config.model);
-    let model_id = config.model.clone();
-    Ok(match config.provider {
-        ProviderKind::Anthropic => Arc::new(Anthropic { model, model_id, limits, exchange }),
-        ProviderKind::Openai => Arc::new(OpenaiResponses { model, model_id, limits, exchange }),
-        ProviderKind::OpenaiChat => {
-            let dialect = if is_openai { Dialect::Openai } else { Dialect::Compatible };
-            Arc::new(OpenaiChat { model, model_id, limits, exchange, dialect })
-        }
-    })
+    let label = format!("{}/{}", config.provider.as_str(), config.model);
+    let origin = match &config.base_url {
+        // The same model of another account cannot read what this one sealed.
+        Some(_) => format!("{label} at {}", url.authority()),
+        None => label.clone(),
+    };
+    let path = path_of(config)?;
+    let limits = limits(config, &facts);
+    let exchange = Exchange { endpoint, path, origin, headers, key, facts: facts.clone() };
+    Ok(Arc::new(Client { label, model: config.model.clone(), limits, facts, exchange, protocol }))
+}
+
+/// Of a request, behind the address.
+fn path_of(config: &ModelConfig) -> Result<String, Problem> {
+    let end = config.provider.path();
+    if config.provider != ProviderKind::Gemini {
+        return Ok(end.to_owned());
+    }
+    let model = config.model.strip_prefix("models/").unwrap_or(&config.model);
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if model.is_empty() || !model.bytes().all(is_name) {
+        return Err(Problem::new(
+            ErrorCode::SettingsInvalid,
+            "The name of a Gemini model has letters, digits, '-', '.' and '_'.",
+        )
+        .hint("It looks like `gemini-2.5-pro`."));
+    }
+    Ok(format!("/models/{model}{end}?alt=sse"))
 }
 
 fn key_missing(config: &ModelConfig) -> Problem {
@@ -272,8 +343,8 @@ mod tests {
 
     #[test]
     fn default_models_are_in_the_catalog() {
-        assert!(catalog::look_up(ProviderKind::Anthropic, DEFAULT_ANTHROPIC_MODEL).price.is_some());
-        assert!(catalog::look_up(ProviderKind::Openai, DEFAULT_OPENAI_MODEL).price.is_some());
+        assert!(Catalog::default().look_up(ProviderKind::Anthropic, DEFAULT_ANTHROPIC_MODEL).price.is_some());
+        assert!(Catalog::default().look_up(ProviderKind::Openai, DEFAULT_OPENAI_MODEL).price.is_some());
     }
 
     #[test]
@@ -288,6 +359,10 @@ mod tests {
         for base in ["http://h:1", "http://h:1/v1/", "http://h:1/v1/chat/completions"] {
             assert_eq!(url(ProviderKind::OpenaiChat, base).unwrap(), "http://h:1/v1");
         }
+        for base in ["http://h:1", "http://h:1/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"] {
+            assert_eq!(url(ProviderKind::Gemini, base).unwrap(), "http://h:1/v1beta");
+        }
+        assert_eq!(url(ProviderKind::Openrouter, "https://h").unwrap(), "https://h/api/v1");
         for base in ["h:1", "ftp://h", "http://me:secret@h", "localhost"] {
             let problem = url(ProviderKind::Openai, base).unwrap_err();
             assert_eq!(problem.code, ErrorCode::SettingsInvalid);
@@ -302,6 +377,23 @@ mod tests {
         assert_eq!(text, r#"{"name":"a","provider":"openai_chat","model":"m"}"#);
         assert_eq!(serde_json::from_str::<ModelConfig>(&text).unwrap(), config);
         assert!(serde_json::from_str::<ModelConfig>(&text.replace("name", "nome")).is_err());
+    }
+
+    #[test]
+    fn a_gemini_models_name_cannot_lead_elsewhere() {
+        let path = |model| path_of(&ModelConfig::new("g", ProviderKind::Gemini, model));
+        let expected = "/models/gemini-2.5-pro:streamGenerateContent?alt=sse";
+        assert_eq!(path("models/gemini-2.5-pro").unwrap(), expected);
+        for model in ["", "a/../b", "a?key=1", "a b"] {
+            assert_eq!(path(model).unwrap_err().code, ErrorCode::SettingsInvalid, "{model}");
+        }
+    }
+
+    #[test]
+    fn an_ollama_needs_no_key() {
+        assert!(connect(&ModelConfig::new("o", ProviderKind::Ollama, "qwen3"), None).is_ok());
+        let router = connect(&ModelConfig::new("r", ProviderKind::Openrouter, "a/b"), None);
+        assert_eq!(router.unwrap_err().code, ErrorCode::ModelKeyRefused);
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub(crate) trait Decoder: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) endpoint: Endpoint,
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
+    /// The model and its server, to which raw items are bound.
+    pub(crate) origin: String,
     /// Holds the key, marked as sensitive: `Debug` shows nothing of it.
     pub(crate) headers: HeaderMap,
     pub(crate) key: Option<Secret>,
@@ -43,6 +45,7 @@ pub(crate) struct Exchange {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum KeyStyle {
     ApiKeyHeader,
+    GoogleHeader,
     Bearer,
 }
 
@@ -55,6 +58,7 @@ pub(crate) fn headers(key: Option<&Secret>, style: KeyStyle) -> Result<HeaderMap
     if let Some(key) = key {
         let (name, text) = match style {
             KeyStyle::ApiKeyHeader => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            KeyStyle::GoogleHeader => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
             KeyStyle::Bearer => (AUTHORIZATION, format!("Bearer {}", key.expose())),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| Error::KeyRefused { status: 401 })?;
@@ -67,7 +71,7 @@ pub(crate) fn headers(key: Option<&Secret>, style: KeyStyle) -> Result<HeaderMap
 impl Exchange {
     pub(crate) async fn start(&self, body: &Value, decoder: impl Decoder) -> Result<ProviderStream, Error> {
         let body = Bytes::from(body.to_string());
-        let answer = self.endpoint.post(self.path, &self.headers, body).await?;
+        let answer = self.endpoint.post(&self.path, &self.headers, body).await?;
         if answer.status != StatusCode::OK {
             let body = answer.body.read_up_to(refusal::BODY_LIMIT).await;
             return Err(refusal::http_error(
@@ -78,7 +82,7 @@ impl Exchange {
             ));
         }
         let (sender, receiver) = mpsc::channel(CHANNEL_SIZE);
-        tokio::spawn(pump(answer.body, decoder, sender, self.facts.clone()));
+        tokio::spawn(pump(answer.body, decoder, sender, self.facts.clone(), self.origin.clone()));
         Ok(receiver)
     }
 }
@@ -88,6 +92,7 @@ async fn pump(
     mut decoder: impl Decoder,
     sender: mpsc::Sender<StreamEvent>,
     facts: ModelFacts,
+    origin: String,
 ) {
     let outcome = tokio::select! {
         outcome = receive(&mut body, &mut decoder, &sender) => outcome,
@@ -96,7 +101,13 @@ async fn pump(
     match outcome {
         Ok(mut response) => {
             response.usage.requests = 1;
-            response.usage.cost_microusd = facts.cost_microusd(&response.usage);
+            // What the provider says itself counts.
+            if response.usage.cost_microusd == 0 {
+                response.usage.cost_microusd = facts.cost_microusd(&response.usage);
+            }
+            if let Some(raw) = &mut response.raw {
+                raw.model = Some(origin);
+            }
             let _ = sender.send(StreamEvent::Done(Box::new(response))).await;
             drop(sender);
             body.drain().await;

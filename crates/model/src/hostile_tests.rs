@@ -1,8 +1,10 @@
 //! Decoders survive any answer: whatever is left out, repeated, moved or changed, they do not panic, and what they
 //! return is what they streamed.
 
+use crate::client::Protocol;
 use crate::config::ProviderKind;
 use crate::exchange::{Decoder, EVENT_LIMIT};
+use crate::openai_chat::{Chat, Dialect};
 use crate::provider::{Delta, Error, Response};
 use crate::sse::{Event, Parser};
 use crate::testing::{Turn, render};
@@ -96,9 +98,12 @@ fn spoiled_answers_are_survived_and_what_is_returned_was_streamed() {
                 spoil(&mut spoiled, &mut dice);
             }
             let (deltas, end) = match kind {
-                ProviderKind::Anthropic => decode(crate::anthropic::decoder(), &spoiled),
-                ProviderKind::Openai => decode(crate::openai_responses::decoder(), &spoiled),
-                ProviderKind::OpenaiChat => decode(crate::openai_chat::decoder(&[]), &spoiled),
+                ProviderKind::Anthropic => decode(crate::anthropic::Messages.decoder(&[]), &spoiled),
+                ProviderKind::Openai => decode(crate::openai_responses::Responses.decoder(&[]), &spoiled),
+                ProviderKind::OpenaiChat | ProviderKind::Openrouter | ProviderKind::Ollama => {
+                    decode(Chat { dialect: Dialect::Compatible }.decoder(&[]), &spoiled)
+                }
+                ProviderKind::Gemini => decode(crate::gemini::Gemini.decoder(&[]), &spoiled),
             };
             let Ok(response) = end else { continue };
             let is_shifted = response.content.len() < deltas.iter().map(index).max().map_or(0, |max| max + 1);

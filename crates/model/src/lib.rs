@@ -4,8 +4,10 @@
 mod anthropic;
 mod assembly;
 pub mod catalog;
+mod client;
 mod config;
 mod exchange;
+mod gemini;
 #[cfg(test)]
 mod hostile_tests;
 mod openai_chat;
@@ -20,12 +22,14 @@ pub mod sse;
 pub mod testing;
 mod transport;
 
+pub use catalog::Catalog;
 pub use config::{
-    DEFAULT_ANTHROPIC_MODEL, DEFAULT_OPENAI_MODEL, ModelConfig, ProviderKind, connect, connect_with,
+    DEFAULT_ANTHROPIC_MODEL, DEFAULT_OPENAI_MODEL, ModelConfig, ProviderKind, connect, connect_from, connect_with,
 };
 pub use probe::{TestReport, test};
 pub use provider::{
-    Delta, Effort, Error, Provider, ProviderStream, Request, Response, StreamEvent, ToolDefinition,
+    Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent, ToolDefinition,
 };
+pub use greenroom_domain::Effort;
 pub use secret::Secret;
 pub use transport::{Endpoint, EndpointOptions};

@@ -4,53 +4,27 @@
 mod request;
 mod stream;
 
-use crate::config::Limits;
-use crate::exchange::{Decoder, Exchange};
-use crate::provider::{Error, Provider, ProviderStream, Request};
-use async_trait::async_trait;
-use greenroom_domain::money::Usage;
+use crate::catalog::ModelFacts;
+use crate::client::Protocol;
+use crate::provider::Request;
+use greenroom_domain::message::Message;
+use serde_json::Value;
 
 /// `RawItems::format` of output items.
 pub(crate) const FORMAT: &str = "openai_responses";
 
 #[derive(Debug)]
-pub(crate) struct OpenaiResponses {
-    pub(crate) model: String,
-    pub(crate) model_id: String,
-    pub(crate) limits: Limits,
-    pub(crate) exchange: Exchange,
-}
+pub(crate) struct Responses;
 
-#[async_trait]
-impl Provider for OpenaiResponses {
-    fn model(&self) -> &str {
-        &self.model
+impl Protocol for Responses {
+    type Decoder = stream::ResponseDecoder;
+    const FORMAT: &'static str = FORMAT;
+
+    fn encode(&self, model: &str, facts: &ModelFacts, request: &Request) -> Value {
+        request::encode(model, facts.thinking, request)
     }
 
-    fn context_window(&self) -> u64 {
-        self.limits.context_window
+    fn decoder(&self, _: &[Message]) -> Self::Decoder {
+        stream::ResponseDecoder::default()
     }
-
-    fn sees_images(&self) -> bool {
-        self.limits.sees_images
-    }
-
-    fn price_microusd(&self, usage: &Usage) -> Option<u64> {
-        self.exchange.facts.price.map(|_| self.exchange.facts.cost_microusd(usage))
-    }
-
-    async fn warm(&self) {
-        self.exchange.endpoint.warm().await;
-    }
-
-    async fn stream(&self, request: Request) -> Result<ProviderStream, Error> {
-        let request = self.limits.apply(request);
-        let body = request::encode(&self.model_id, self.exchange.facts.thinking, &request);
-        self.exchange.start(&body, decoder()).await
-    }
-}
-
-/// Of one answer.
-pub(crate) fn decoder() -> impl Decoder {
-    stream::ResponseDecoder::default()
 }

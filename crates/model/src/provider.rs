@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use greenroom_domain::message::{Content, Message, RawItems, StopReason};
 use greenroom_domain::money::Usage;
-use greenroom_domain::{ErrorCode, Problem};
-use serde::{Deserialize, Serialize};
+use greenroom_domain::{Effort, ErrorCode, Problem};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,14 +14,6 @@ pub struct ToolDefinition {
     pub description: String,
     /// JSON Schema of the input object.
     pub input_schema: Value,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effort {
-    Low,
-    Medium,
-    High,
 }
 
 /// One model call. `system`, `tools` and all but the last messages are a stable prefix: request N+1 extends request N.
@@ -90,6 +81,16 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether it calls tools, which an agent needs.
+    fn uses_tools(&self) -> bool {
+        true
+    }
+
+    /// How hard it can be asked to think, from the least; empty: it cannot be asked.
+    fn efforts(&self) -> Vec<Effort> {
+        Effort::ALL.to_vec()
+    }
+
     /// Opens connections ahead of need, so that the next `stream` finds one. Errors are kept for `stream` to report.
     async fn warm(&self);
 
@@ -108,6 +109,10 @@ pub enum Error {
     RateLimited { retry_after: Option<Duration> },
     #[error("the model provider is overloaded (HTTP {status})")]
     Overloaded { status: u16, retry_after: Option<Duration> },
+    #[error("the account of the model provider's key has nothing left to spend: {message}")]
+    OutOfCredit { message: String },
+    #[error("the model cannot call tools: {message}")]
+    WithoutTools { message: String },
     #[error("the model provider did not accept the request (HTTP {status}): {message}")]
     Invalid { status: u16, message: String },
     #[error("the conversation is longer than the model can take: {message}")]
@@ -131,9 +136,29 @@ impl Error {
             }
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } => Some(backoff),
             Self::KeyRefused { .. }
+            | Self::OutOfCredit { .. }
+            | Self::WithoutTools { .. }
             | Self::Invalid { .. }
             | Self::ContextOverflow { .. }
             | Self::TooLarge { .. } => None,
+        }
+    }
+
+    /// Whether another model may well answer what this one did not: the fault is its provider's or its key's, not the
+    /// request's.
+    pub fn is_of_the_provider(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::KeyRefused { .. }
+            | Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::OutOfCredit { .. }
+            | Self::Broken { .. }
+            | Self::Silent { .. } => true,
+            Self::WithoutTools { .. }
+            | Self::Invalid { .. }
+            | Self::ContextOverflow { .. }
+            | Self::TooLarge { .. } => false,
         }
     }
 
@@ -153,6 +178,10 @@ impl Error {
             Self::Overloaded { .. } => {
                 (ErrorCode::ModelOverloaded, "Send the prompt again in a few minutes.")
             }
+            Self::OutOfCredit { .. } => {
+                (ErrorCode::ModelOutOfCredit, "Add credit with the provider, or choose another model.")
+            }
+            Self::WithoutTools { .. } => (ErrorCode::ModelWithoutTools, "Choose a model that calls tools."),
             Self::Invalid { .. } => {
                 (ErrorCode::ModelRequestInvalid, "Check the model's name with `greenroom model list`.")
             }

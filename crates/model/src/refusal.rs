@@ -27,7 +27,19 @@ const OVERFLOW_SIGNS: &[&str] = &[
     "input is too long",
     "too many input tokens",
     "request_too_large",
+    "input token count",
 ];
+
+/// By which they say that a model cannot call tools.
+const TOOLLESS_SIGNS: &[&str] =
+    &["does not support tools", "support tool use", "tools are not supported", "not support function calling"];
+
+/// By which they say that the account has nothing left.
+const CREDIT_SIGNS: &[&str] =
+    &["insufficient_quota", "billing_error", "credit balance is too low", "insufficient credits"];
+
+/// By which they say, with a status of a bad request, that the key is none.
+const KEY_SIGNS: &[&str] = &["api key not valid", "api_key_invalid"];
 
 /// An error as the provider worded it.
 #[derive(Debug, Default)]
@@ -35,11 +47,15 @@ pub(crate) struct Refusal {
     /// `error.type` and `error.code`, joined by a space.
     pub(crate) kind: String,
     pub(crate) message: String,
+    /// An HTTP status inside the body: of an error that comes in a stream.
+    status: Option<u16>,
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// Understands `{"error": {"type", "code", "message"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"detail": …}`.
+    /// Understands `{"error": {"type", "code", "status", "message", "details"}}`, a list of such, `{"error": "…"}`, `{"message": "…"}`, `{"detail": …}`.
     pub(crate) fn from_value(value: &Value) -> Self {
+        let value = value.get(0).unwrap_or(value);
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let text = |value: &Value| match value {
             Value::String(text) => Some(text.clone()),
@@ -51,8 +67,14 @@ impl Refusal {
             .or_else(|| value.get("message").and_then(text))
             .or_else(|| value.get("detail").map(|detail| text(detail).unwrap_or_else(|| detail.to_string())))
             .unwrap_or_default();
-        let kinds = ["type", "code"].iter().filter_map(|key| error.get(*key).and_then(text));
-        Self { kind: kinds.collect::<Vec<_>>().join(" "), message }
+        let kinds = ["type", "code", "status"].iter().filter_map(|key| error.get(*key).and_then(text));
+        let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        Self {
+            kind: kinds.collect::<Vec<_>>().join(" "),
+            message,
+            status: status.filter(|status| (400..600).contains(status)),
+            retry_after: error["details"].as_array().into_iter().flatten().find_map(retry_delay),
+        }
     }
 
     fn from_body(body: &[u8]) -> Self {
@@ -63,7 +85,7 @@ impl Refusal {
         let is_page = text.trim_start().starts_with('<');
         let message =
             if is_page { "it sent a web page instead of an answer".to_owned() } else { text.into_owned() };
-        Self { kind: String::new(), message }
+        Self { message, ..Self::default() }
     }
 
     /// The error for an HTTP status, or for the status that an error event inside a stream stands for.
@@ -73,10 +95,17 @@ impl Refusal {
         retry_after: Option<Duration>,
         key: Option<&Secret>,
     ) -> Error {
-        let is_out_of_credit = self.kind.contains("insufficient_quota");
+        let retry_after = retry_after.or(self.retry_after);
         match status {
+            400..500 if status == 402 || self.says(CREDIT_SIGNS) => {
+                Error::OutOfCredit { message: self.shown(status, key) }
+            }
+            400..500 if self.says(TOOLLESS_SIGNS) => {
+                Error::WithoutTools { message: self.shown(status, key) }
+            }
+            400 if self.says(KEY_SIGNS) => Error::KeyRefused { status },
             401 | 403 => Error::KeyRefused { status },
-            429 if !is_out_of_credit => Error::RateLimited { retry_after },
+            429 => Error::RateLimited { retry_after },
             408 | 409 | 500.. => Error::Overloaded { status, retry_after },
             400 | 413 | 422 if self.is_overflow() => {
                 Error::ContextOverflow { message: self.shown(status, key) }
@@ -88,19 +117,21 @@ impl Refusal {
 
     /// The error for an error event inside a stream, where only the kind tells what happened.
     pub(crate) fn into_stream_error(self) -> Error {
-        let kind = self.kind.as_str();
+        let kind = self.kind.to_lowercase();
         let has = |sign: &str| kind.contains(sign);
-        let status = if has("overloaded") {
+        let status = if let Some(status) = self.status {
+            status
+        } else if has("overloaded") || has("unavailable") {
             529
-        } else if has("rate_limit") || has("insufficient_quota") {
+        } else if has("rate_limit") || has("insufficient_quota") || has("resource_exhausted") {
             429
-        } else if has("authentication") || has("invalid_api_key") {
+        } else if has("authentication") || has("unauthenticated") || has("invalid_api_key") {
             401
         } else if has("permission") {
             403
         } else if has("not_found") {
             404
-        } else if has("timeout") {
+        } else if has("timeout") || has("deadline_exceeded") {
             504
         } else if has("invalid") || self.is_overflow() {
             400
@@ -111,8 +142,12 @@ impl Refusal {
     }
 
     fn is_overflow(&self) -> bool {
+        self.says(OVERFLOW_SIGNS)
+    }
+
+    fn says(&self, signs: &[&str]) -> bool {
         let said = format!("{} {}", self.kind, self.message).to_lowercase();
-        OVERFLOW_SIGNS.iter().any(|sign| said.contains(sign))
+        signs.iter().any(|sign| said.contains(sign))
     }
 
     fn shown(&self, status: u16, key: Option<&Secret>) -> String {
@@ -134,6 +169,12 @@ impl Refusal {
 /// The error for an answer whose status is not 200.
 pub(crate) fn http_error(status: u16, headers: &HeaderMap, body: &[u8], key: Option<&Secret>) -> Error {
     Refusal::from_body(body).into_error(status, retry_after(headers, SystemTime::now()), key)
+}
+
+/// Google's `RetryInfo`: seconds with an `s` behind them.
+fn retry_delay(detail: &Value) -> Option<Duration> {
+    let seconds = detail["retryDelay"].as_str()?.strip_suffix('s')?.parse().ok()?;
+    Some(Duration::try_from_secs_f64(seconds).ok()?.min(RETRY_AFTER_LIMIT))
 }
 
 /// `retry-after-ms`, or `retry-after` in seconds or as a date; at most an hour.
@@ -179,7 +220,32 @@ mod tests {
             (
                 429,
                 r#"{"error":{"code":"insufficient_quota","message":"no credit"}}"#,
-                invalid(429, "no credit"),
+                Error::OutOfCredit { message: "no credit".into() },
+            ),
+            (
+                402,
+                r#"{"error":{"code":402,"message":"Insufficient credits"}}"#,
+                Error::OutOfCredit { message: "Insufficient credits".into() },
+            ),
+            (
+                400,
+                r#"{"error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#,
+                Error::OutOfCredit { message: "Your credit balance is too low".into() },
+            ),
+            (
+                400,
+                r#"{"error":{"message":"gemma:2b does not support tools"}}"#,
+                Error::WithoutTools { message: "gemma:2b does not support tools".into() },
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"API key not valid."}}]"#,
+                Error::KeyRefused { status: 400 },
+            ),
+            (
+                429,
+                r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"7.5s"}]}}"#,
+                Error::RateLimited { retry_after: Some(Duration::from_millis(7_500)) },
             ),
         ];
         for (status, body, expected) in cases {
@@ -191,6 +257,7 @@ mod tests {
     fn a_conversation_that_is_too_long_is_recognised_in_each_providers_words() {
         let said = [
             r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 208310 tokens > 200000 maximum"}}"#,
+            r#"{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}"#,
             r#"{"error":{"code":"context_length_exceeded","message":"Your input exceeds"}}"#,
             r#"{"error":{"message":"This model's maximum context length is 4097 tokens."}}"#,
             r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,

@@ -27,7 +27,11 @@ fn user(text: &str) -> Message {
 }
 
 fn conversation_key(kind: ProviderKind) -> &'static str {
-    if kind == ProviderKind::Openai { "input" } else { "messages" }
+    match kind {
+        ProviderKind::Openai => "input",
+        ProviderKind::Gemini => "contents",
+        _ => "messages",
+    }
 }
 
 /// The conversation of each request, without cache breakpoints.
@@ -153,6 +157,65 @@ async fn chat_thinking_comes_back_in_the_servers_field() {
     let replayed = &conversations(&server, ProviderKind::OpenaiChat)[1][2];
     assert_eq!(replayed["reasoning_content"], "first I look");
     assert_eq!(replayed["tool_calls"][0]["function"]["name"], "bash");
+}
+
+#[tokio::test]
+async fn gemini_parts_come_back_with_their_signatures() {
+    let server = support::server(WireServerOptions::default()).await;
+    turns().into_iter().for_each(|turn| server.push(turn));
+    let provider = provider(&server, ProviderKind::Gemini);
+    let mut messages = vec![user("go")];
+    step(&*provider, &mut messages).await;
+    messages.push(result("call_1", "a"));
+    step(&*provider, &mut messages).await;
+    let replayed = &conversations(&server, ProviderKind::Gemini)[1];
+    assert_eq!(
+        replayed[1],
+        json!({"role": "model", "parts": [
+            {"text": "", "thoughtSignature": "b3BhcXVl"},
+            {"text": "Looking."},
+            {"functionCall": {"id": "call_1", "name": "bash", "args": {"command": "ls", "count": 1.5}},
+             "thoughtSignature": "c2lnbmF0dXJl"},
+        ]})
+    );
+    let answer = json!({"id": "call_1", "name": "bash", "response": {"output": "a"}});
+    assert_eq!(replayed[2], json!({"role": "user", "parts": [{"functionResponse": answer}]}));
+    assert_eq!(server.requests()[0].path, "/v1beta/models/wire-model:streamGenerateContent");
+}
+
+/// What is signed or sealed for one model stays away from every other one; its words and calls do not.
+#[tokio::test]
+async fn after_a_change_of_model_the_words_are_sent_and_what_was_bound_to_the_other_is_not() {
+    for kind in ProviderKind::ALL {
+        let server = support::server(WireServerOptions::default()).await;
+        turns().into_iter().for_each(|turn| server.push(turn));
+        let mut messages = vec![user("go")];
+        step(&*provider(&server, kind), &mut messages).await;
+        messages.push(result("call_1", "a"));
+        let mut other = server.config(kind);
+        other.model = "other-model".into();
+        let other = greenroom_model::connect(&other, Some(greenroom_model::Secret::new(support::KEY))).unwrap();
+        step(&*other, &mut messages).await;
+        let body = server.requests()[1].json().to_string();
+        assert!(body.contains("Looking.") && body.contains("call_1"), "{kind:?}");
+        for secret in ["c2lnbmF0dXJl", "b3BhcXVl", "first I look"] {
+            assert!(!body.contains(secret), "{kind:?}: {secret}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn openrouter_tells_the_cost_and_is_asked_for_thinking_in_its_own_way() {
+    let server = support::server(WireServerOptions::default()).await;
+    server.push(Turn { cost_usd: Some(0.0125), ..Turn::text("yes") });
+    let mut config = server.config(ProviderKind::Openrouter);
+    config.effort = Some(Effort::High);
+    let provider = greenroom_model::connect(&config, None).unwrap();
+    let response = ask(&*provider, request(vec![user("go")])).await.end.unwrap();
+    assert_eq!(response.usage.cost_microusd, 12_500);
+    let body = server.requests()[0].json();
+    assert_eq!((&body["usage"], &body["reasoning"]), (&json!({"include": true}), &json!({"effort": "high"})));
+    assert_eq!(body.get("reasoning_effort"), None);
 }
 
 #[tokio::test]

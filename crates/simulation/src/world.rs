@@ -217,6 +217,7 @@ fn created() -> Event {
         branch: "greenroom/x".parse().expect("a branch"),
         base_branch: "main".parse().expect("a branch"),
         model: None,
+        effort: None,
         budget: Budget::default(),
         image: None,
         forked_from: None,

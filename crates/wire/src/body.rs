@@ -84,14 +84,12 @@ pub enum ModelProvider {
     Openai,
     /// Chat Completions of any compatible server.
     OpenaiChat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelEffort {
-    Low,
-    Medium,
-    High,
+    /// Google's `generateContent`.
+    Gemini,
+    /// Chat Completions of OpenRouter.
+    Openrouter,
+    /// Chat Completions of an Ollama on this machine; needs no key.
+    Ollama,
 }
 
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
@@ -108,7 +106,7 @@ pub struct AddModel {
     #[serde(default)]
     pub key: Option<String>,
     #[serde(default)]
-    pub effort: Option<ModelEffort>,
+    pub effort: Option<Effort>,
     #[serde(default)]
     pub is_default: bool,
     /// It takes no pictures: it is told of them in words.
@@ -147,6 +145,9 @@ pub struct CreateSession {
     pub title: Option<String>,
     #[serde(default)]
     pub model: Option<String>,
+    /// How hard it thinks; not every model knows each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
     #[serde(default)]
     pub base_branch: Option<String>,
     #[serde(default)]

@@ -240,6 +240,21 @@ pub struct ModelView {
     pub base_url: Option<String>,
     pub has_key: bool,
     pub is_default: bool,
+    /// How hard it thinks where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
+    /// How hard it can be asked to think; empty: it cannot be asked.
+    #[serde(default)]
+    pub efforts: Vec<Effort>,
+    /// Tokens that a request may have.
+    #[serde(default)]
+    pub context_window: u64,
+    /// Whether it takes pictures.
+    #[serde(default)]
+    pub sees_images: bool,
+    /// Whether its price is known: without one it counts as free.
+    #[serde(default)]
+    pub has_price: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -266,7 +281,11 @@ pub struct SessionView {
     pub created_by: Option<PersonId>,
     pub created_by_name: String,
     pub branch: BranchName,
+    /// A name of the installation's; `None`: its default.
     pub model: Option<String>,
+    /// Lists do without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
     pub queued_prompts: u32,
     pub usage: Usage,
     pub change: Option<ChangeRef>,

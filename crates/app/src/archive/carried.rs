@@ -28,11 +28,16 @@ pub(super) trait People {
 
 pub(super) fn carried(entries: &[Entry], people: &mut impl People) -> Result<Carried, Problem> {
     let (mut title, mut team_access) = (String::new(), TeamAccess::default());
+    let mut choice = ModelChoice::default();
     for entry in entries {
         match &entry.event {
-            Event::SessionCreated { title: first, team_access: access, .. } => {
+            Event::SessionCreated { title: first, team_access: access, model, effort, .. } => {
+                choice = ModelChoice { model: model.clone(), effort: *effort };
                 title.clone_from(first);
                 team_access = *access;
+            }
+            Event::ModelChosen { model, effort, .. } => {
+                choice = ModelChoice { model: model.clone(), effort: *effort };
             }
             Event::TitleChanged { title: later } => title.clone_from(later),
             Event::TeamAccessChanged { access, .. } => team_access = *access,
@@ -56,7 +61,7 @@ pub(super) fn carried(entries: &[Entry], people: &mut impl People) -> Result<Car
     if state.running.is_some() || !state.queue.is_empty() {
         return Err(super::damaged("its log is no conversation that came to rest"));
     }
-    Ok(Carried { events, title, team_access, turn: state.last_turn })
+    Ok(Carried { events, title, team_access, choice, turn: state.last_turn })
 }
 
 fn state_of(events: &[Event]) -> SessionState {

@@ -215,21 +215,21 @@ impl Inner {
         files: &HashMap<BlobDigest, Attachment>,
     ) -> Result<Prepared> {
         let manifest = &unpacked.manifest;
-        let Some(Event::SessionCreated { base_branch, model, budget, .. }) =
+        let Some(Event::SessionCreated { base_branch, budget, .. }) =
             unpacked.entries.first().map(|entry| entry.event.clone())
         else {
             return Err(damaged("its log does not begin with a session"));
         };
         let mut people = self.acquaintances(manifest).await?;
-        let Carried { mut events, title, team_access, turn } = carried(&unpacked.entries, &mut people)?;
+        let Carried { mut events, title, team_access, choice, turn } = carried(&unpacked.entries, &mut people)?;
         events.iter_mut().for_each(|event| redescribe(event, files));
         let base_branch = match self.forge.branch_head(repository.id, &base_branch).await? {
             Some(_) => base_branch,
             None => repository.default_branch.clone(),
         };
-        let model = match model {
-            Some(model) if self.provider(Some(model.clone())).await.is_ok() => Some(model),
-            _ => None,
+        let choice = match self.check_choice(&choice).await {
+            Ok(()) => choice,
+            Err(_) => ModelChoice::default(),
         };
         let work = manifest.work.as_ref();
         let point = ImportPoint {
@@ -246,7 +246,8 @@ impl Inner {
             author: caller.as_author(),
             branch: branch_of(session),
             base_branch,
-            model,
+            model: choice.model,
+            effort: choice.effort,
             budget: bounded(budget, self.config.budget),
             image: self.directory.newest_ready_image(repository.id).await?.map(|image| image.id),
             forked_from: None,

@@ -47,6 +47,7 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         Event::TurnStarted { .. }
         | Event::PromptInserted { .. }
         | Event::ModelRequested { .. }
+        | Event::ModelFallback { .. }
         | Event::BlockOpened { .. }
         | Event::BlockReset { .. }
         | Event::ToolStarted { .. }

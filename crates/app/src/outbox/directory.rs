@@ -74,7 +74,7 @@ pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
         created_by: origin.author.on_behalf_of,
         created_by_name: origin.author.name.clone(),
         branch: origin.branch.clone(),
-        model: origin.model.clone(),
+        model: state.choice.model.clone(),
         queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
         usage: state.usage,
         change: state.change.as_ref().map(|change| (change.change, change.number, change.is_merged)),

@@ -51,6 +51,7 @@ fn created(team_access: TeamAccess, forked_from: Option<ForkPoint>) -> Event {
         branch: "b".parse().unwrap(),
         base_branch: "main".parse().unwrap(),
         model: None,
+        effort: None,
         budget: Budget::default(),
         image: None,
         forked_from,

@@ -207,6 +207,7 @@ fn a_fork_counts_the_turns_that_it_took_over_and_shows_its_own() {
         branch: "b".parse().unwrap(),
         base_branch: "main".parse().unwrap(),
         model: None,
+        effort: None,
         budget: crate::money::Budget::default(),
         image: None,
         imported_from: None,

@@ -3,8 +3,9 @@
 
 use super::FORMAT;
 use crate::assembly::replayable_input;
-use crate::catalog::Thinking;
-use crate::provider::{Effort, Request, ToolDefinition};
+use crate::catalog::{ModelFacts, Thinking};
+use crate::provider::{Request, ToolDefinition};
+use greenroom_domain::Effort;
 use greenroom_domain::message::{Content, Image, Message, RawItems, ToolResult};
 use serde_json::{Value, json};
 
@@ -12,21 +13,41 @@ use serde_json::{Value, json};
 const MESSAGE_BREAKPOINTS: usize = 2;
 const BUDGET_MINIMUM: u32 = 1024;
 
-pub(super) fn encode(model: &str, thinking: Option<Thinking>, request: &Request) -> Value {
+pub(super) fn encode(model: &str, facts: &ModelFacts, request: &Request) -> Value {
     let mut body = json!({
         "model": model,
         "max_tokens": request.max_output_tokens,
         "stream": true,
-        "messages": messages(&request.messages),
+        "messages": request.messages.iter().map(message).collect::<Vec<_>>(),
     });
     if !request.system.is_empty() {
-        body["system"] = json!([{ "type": "text", "text": request.system, "cache_control": breakpoint() }]);
+        body["system"] = json!([{ "type": "text", "text": request.system }]);
     }
     if !request.tools.is_empty() {
         body["tools"] = tools(&request.tools);
     }
-    set_thinking(&mut body, thinking, request);
+    if facts.cache {
+        set_breakpoints(&mut body);
+    }
+    set_thinking(&mut body, facts.thinking, request);
     body
+}
+
+/// On the last tool, the system, and our last messages: blocks of the model stay as they came.
+fn set_breakpoints(body: &mut Value) {
+    let last_of = |list: &mut Value| {
+        if let Some(last) = list.as_array_mut().and_then(|list| list.last_mut()) {
+            last["cache_control"] = breakpoint();
+        }
+    };
+    for part in ["tools", "system"] {
+        body.get_mut(part).map(last_of);
+    }
+    let messages = body["messages"].as_array_mut().into_iter().flatten().rev();
+    messages
+        .filter(|message| message["role"] == "user")
+        .take(MESSAGE_BREAKPOINTS)
+        .for_each(|message| last_of(&mut message["content"]));
 }
 
 fn breakpoint() -> Value {
@@ -34,7 +55,7 @@ fn breakpoint() -> Value {
 }
 
 fn tools(tools: &[ToolDefinition]) -> Value {
-    let mut tools: Vec<Value> = tools
+    tools
         .iter()
         .map(|tool| {
             json!({
@@ -43,11 +64,7 @@ fn tools(tools: &[ToolDefinition]) -> Value {
                 "input_schema": tool.input_schema,
             })
         })
-        .collect();
-    if let Some(last) = tools.last_mut() {
-        last["cache_control"] = breakpoint();
-    }
-    Value::Array(tools)
+        .collect()
 }
 
 /// Thinking is asked for only with an effort, except from models that think in any case: they would otherwise hide
@@ -65,6 +82,8 @@ fn set_thinking(body: &mut Value, thinking: Option<Thinking>, request: &Request)
             body["thinking"] = adaptive;
             body["output_config"] = json!({ "effort": effort });
         }
+        // The API refuses it where the open tool calls were made without thinking, by another model.
+        (Thinking::Budget, Some(_)) if has_calls_without_thinking(&request.messages) => {}
         (Thinking::Budget, Some(effort)) => {
             if let Some(budget) = budget(effort, request.max_output_tokens) {
                 body["thinking"] = json!({ "type": "enabled", "budget_tokens": budget });
@@ -74,28 +93,27 @@ fn set_thinking(body: &mut Value, thinking: Option<Thinking>, request: &Request)
     }
 }
 
+fn has_calls_without_thinking(messages: &[Message]) -> bool {
+    let open = messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));
+    let answers = open.filter_map(|message| match message {
+        Message::Assistant { raw, .. } => Some(raw),
+        Message::User { .. } | Message::ToolResults { .. } => None,
+    });
+    let is_thought = |item: &Value| matches!(item["type"].as_str(), Some("thinking" | "redacted_thinking"));
+    answers.into_iter().any(|raw| raw.as_ref().is_none_or(|raw| !raw.items.iter().any(is_thought)))
+}
+
 /// At most half of the output, since the answer comes out of the same limit.
 fn budget(effort: Effort, max_output_tokens: u32) -> Option<u32> {
     let wanted = match effort {
+        Effort::Minimal => 1_024,
         Effort::Low => 2_048,
         Effort::Medium => 8_192,
         Effort::High => 24_576,
+        Effort::Xhigh | Effort::Max => 49_152,
     };
     let budget = wanted.min(max_output_tokens / 2);
     (budget >= BUDGET_MINIMUM).then_some(budget)
-}
-
-/// Breakpoints go on messages of ours only: blocks of the model stay as they came.
-fn messages(messages: &[Message]) -> Vec<Value> {
-    let mut encoded: Vec<Value> = messages.iter().map(message).collect();
-    encoded
-        .iter_mut()
-        .rev()
-        .filter(|message| message["role"] == "user")
-        .take(MESSAGE_BREAKPOINTS)
-        .filter_map(|message| message["content"].as_array_mut()?.last_mut())
-        .for_each(|block| block["cache_control"] = breakpoint());
-    encoded
 }
 
 fn message(message: &Message) -> Value {
@@ -174,6 +192,10 @@ mod tests {
     use super::*;
     use greenroom_domain::message::ToolCall;
 
+    fn facts(thinking: Option<Thinking>) -> ModelFacts {
+        ModelFacts { thinking, ..ModelFacts::unknown(crate::ProviderKind::Anthropic) }
+    }
+
     fn request(messages: Vec<Message>, effort: Option<Effort>) -> Request {
         Request {
             system: "be good".into(),
@@ -201,7 +223,7 @@ mod tests {
         let results = vec![ToolResult { call: "a:1".into(), text: "no".into(), is_error: true }];
         let body = encode(
             "m",
-            Some(Thinking::None),
+            &facts(Some(Thinking::None)),
             &request(
                 vec![
                     user("one"),
@@ -234,7 +256,7 @@ mod tests {
     fn a_picture_is_sent_before_the_words_about_it() {
         let image = greenroom_domain::message::Image { media_type: "image/png".into(), data: "AAAA".into() };
         let said = Message::User { text: "what is this?".into(), images: vec![image] };
-        let body = encode("m", Some(Thinking::None), &request(vec![said], None));
+        let body = encode("m", &facts(Some(Thinking::None)), &request(vec![said], None));
         let source = json!({"type": "base64", "media_type": "image/png", "data": "AAAA"});
         assert_eq!(
             body["messages"][0]["content"],
@@ -247,7 +269,7 @@ mod tests {
 
     #[test]
     fn thinking_follows_the_model_and_the_effort() {
-        let body = |thinking, effort| encode("m", thinking, &request(vec![user("x")], effort));
+        let body = |thinking, effort| encode("m", &facts(thinking), &request(vec![user("x")], effort));
         let adaptive = json!({"type": "adaptive", "display": "summarized"});
         let always = body(Some(Thinking::Always), None);
         assert_eq!((&always["thinking"], always.get("output_config")), (&adaptive, None));
@@ -259,13 +281,38 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_does_not_cache_gets_no_breakpoints() {
+        let facts = ModelFacts { cache: false, ..facts(None) };
+        let body = encode("m", &facts, &request(vec![user("x")], None)).to_string();
+        assert!(!body.contains("cache_control"), "{body}");
+    }
+
+    #[test]
+    fn a_budget_is_not_given_in_the_middle_of_calls_that_another_model_made() {
+        let call = ToolCall { id: "a".into(), name: "bash".into(), input: json!({}) };
+        let results = vec![ToolResult { call: "a".into(), text: "ok".into(), is_error: false }];
+        let body = |raw: Option<RawItems>| {
+            let asked = vec![
+                user("x"),
+                Message::Assistant { content: vec![Content::ToolCall(call.clone())], raw },
+                Message::ToolResults { results: results.clone() },
+            ];
+            encode("m", &facts(Some(Thinking::Budget)), &request(asked, Some(Effort::High)))
+        };
+        assert_eq!(body(None).get("thinking"), None);
+        let items = vec![json!({"type": "thinking", "signature": "s"}), json!({"type": "tool_use"})];
+        let own = RawItems { format: FORMAT.into(), items, model: None };
+        assert!(body(Some(own)).get("thinking").is_some());
+    }
+
+    #[test]
     fn an_answer_cut_off_while_thinking_can_be_sent_back() {
         let items = vec![json!({"type": "thinking", "thinking": "h", "signature": "s"})];
-        let raw = RawItems { format: FORMAT.into(), items: items.clone() };
+        let raw = RawItems { format: FORMAT.into(), items: items.clone(), model: None };
         let blocks = assistant_blocks(&[], Some(&raw));
         assert_eq!(blocks[0], items[0]);
         assert_eq!(blocks[1]["text"], "(cut off)");
-        let foreign = RawItems { format: "openai_chat".into(), items };
+        let foreign = RawItems { format: "openai_chat".into(), items, model: None };
         let text = Content::Text { text: "hello".into() };
         assert_eq!(assistant_blocks(&[text], Some(&foreign)), [json!({"type": "text", "text": "hello"})]);
     }

@@ -11,7 +11,7 @@ use greenroom_domain::money::Usage;
 use serde_json::Value;
 
 #[derive(Default)]
-pub(super) struct MessageDecoder {
+pub(crate) struct MessageDecoder {
     has_started: bool,
     blocks: Vec<Block>,
     assembly: Assembly,
@@ -161,7 +161,7 @@ impl MessageDecoder {
         let items = self.raw_items();
         Ok(Response {
             content: std::mem::take(&mut self.assembly).into_content(),
-            raw: Some(RawItems { format: FORMAT.to_owned(), items }),
+            raw: Some(RawItems { format: FORMAT.to_owned(), items, model: None }),
             stop_reason,
             usage: self.usage,
         })

@@ -22,14 +22,20 @@ pub(super) fn encode(model: &str, dialect: Dialect, request: &Request) -> Value 
         body["tools"] = request.tools.iter().map(tool).collect();
     }
     if let Some(effort) = request.effort {
-        body["reasoning_effort"] = json!(effort);
+        match dialect {
+            Dialect::Openrouter => body["reasoning"] = json!({ "effort": effort }),
+            Dialect::Openai | Dialect::Compatible => body["reasoning_effort"] = json!(effort),
+        }
+    }
+    if dialect == Dialect::Openrouter {
+        body["usage"] = json!({ "include": true });
     }
     match dialect {
         Dialect::Openai => {
             body["max_completion_tokens"] = json!(request.max_output_tokens);
             body["prompt_cache_key"] = json!(request.cache_key.chars().take(64).collect::<String>());
         }
-        Dialect::Compatible => body["max_tokens"] = json!(request.max_output_tokens),
+        Dialect::Compatible | Dialect::Openrouter => body["max_tokens"] = json!(request.max_output_tokens),
     }
     body
 }
@@ -92,7 +98,7 @@ fn assistant(content: &[Content]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Effort;
+    use greenroom_domain::Effort;
     use greenroom_domain::message::{ToolCall, ToolResult};
 
     #[test]

@@ -1,7 +1,7 @@
 //! The chunks of one streamed completion, in the many ways servers write them. Pure.
 
 use super::FORMAT;
-use crate::assembly::{Assembly, Place, input_of, is_complete, replayable_input};
+use crate::assembly::{Assembly, CallIds, Place, input_of, is_complete, replayable_input};
 use crate::exchange::{Decoder, json};
 use crate::provider::{Delta, Error, Response};
 use crate::refusal::Refusal;
@@ -15,8 +15,8 @@ use std::collections::HashSet;
 const THINKING_KEYS: [&str; 2] = ["reasoning_content", "reasoning"];
 
 #[derive(Default)]
-pub(super) struct ChatDecoder {
-    used_ids: HashSet<String>,
+pub(crate) struct ChatDecoder {
+    ids: CallIds,
     /// The completion's id, which makes ids for calls that have none.
     id: String,
     assembly: Assembly,
@@ -24,6 +24,8 @@ pub(super) struct ChatDecoder {
     thinking_place: Place,
     text: String,
     thinking: Option<(&'static str, String)>,
+    /// OpenRouter's thinking, which it wants back as it was.
+    details: Vec<Value>,
     calls: Vec<Call>,
     finish_reason: Option<String>,
     has_refused: bool,
@@ -43,7 +45,7 @@ struct Call {
 impl ChatDecoder {
     /// Some servers repeat ids of calls; `used_ids` are those of the conversation so far.
     pub(super) fn new(used_ids: HashSet<String>) -> Self {
-        Self { used_ids, ..Self::default() }
+        Self { ids: CallIds::after(used_ids), ..Self::default() }
     }
 }
 
@@ -90,7 +92,7 @@ impl Decoder for ChatDecoder {
         let items = vec![self.raw_message()];
         Ok(Response {
             content: std::mem::take(&mut self.assembly).into_content(),
-            raw: Some(RawItems { format: FORMAT.to_owned(), items }),
+            raw: Some(RawItems { format: FORMAT.to_owned(), items, model: None }),
             stop_reason,
             usage: self.usage,
         })
@@ -107,6 +109,9 @@ impl ChatDecoder {
                 text.push_str(piece);
                 self.assembly.thinking(&mut self.thinking_place, piece, deltas);
             }
+        }
+        for detail in delta["reasoning_details"].as_array().into_iter().flatten() {
+            add_detail(&mut self.details, detail);
         }
         let text = text_of(&delta["content"]);
         self.text.push_str(&text);
@@ -156,24 +161,11 @@ impl ChatDecoder {
         name: &str,
         deltas: &mut Vec<Delta>,
     ) -> usize {
-        let id = self.unique_id(given_id);
+        let id = self.ids.unique(given_id, &self.id);
         let index = self.assembly.call(&id, name, deltas);
         let number = number.unwrap_or(self.calls.len() as u64);
         self.calls.push(Call { number, given_id: given_id.to_owned(), id, name: name.to_owned(), index });
         self.calls.len() - 1
-    }
-
-    /// The server's id; made from the completion's id where the server gave none or one that was there before.
-    fn unique_id(&mut self, given: &str) -> String {
-        let stem = if given.is_empty() { format!("call_{}", self.id) } else { given.to_owned() };
-        let numbered = (1u32..).map(|number| format!("{stem}_{number}"));
-        let candidates = (!given.is_empty()).then(|| given.to_owned()).into_iter().chain(numbered);
-        for id in candidates {
-            if self.used_ids.insert(id.clone()) {
-                return id;
-            }
-        }
-        stem
     }
 
     fn drop_cut_off_call(&mut self) {
@@ -192,6 +184,9 @@ impl ChatDecoder {
         if let Some((key, text)) = &self.thinking {
             message[*key] = json!(text);
         }
+        if !self.details.is_empty() {
+            message["reasoning_details"] = json!(self.details);
+        }
         let calls: Vec<Value> = self.calls.iter().map(|call| self.raw_call(call)).collect();
         if !calls.is_empty() {
             message["tool_calls"] = Value::Array(calls);
@@ -208,6 +203,24 @@ impl ChatDecoder {
         };
         let function = json!({ "name": call.name, "arguments": arguments });
         json!({ "id": call.id, "type": "function", "function": function })
+    }
+}
+
+/// A detail comes in pieces of the same `index` and type; its signature comes with the last one.
+fn add_detail(details: &mut Vec<Value>, piece: &Value) {
+    let is_same = |known: &&mut Value| known["index"] == piece["index"] && known["type"] == piece["type"];
+    let Some(known) = details.last_mut().filter(is_same) else { return details.push(piece.clone()) };
+    let (Some(known), Some(piece)) = (known.as_object_mut(), piece.as_object()) else { return };
+    for (key, value) in piece {
+        match (known.get_mut(key), value) {
+            (Some(Value::String(text)), Value::String(more))
+                if matches!(key.as_str(), "text" | "summary" | "data") =>
+            {
+                text.push_str(more);
+            }
+            (_, Value::Null) => {}
+            _ => drop(known.insert(key.clone(), value.clone())),
+        }
     }
 }
 
@@ -230,6 +243,8 @@ fn usage(usage: &Value) -> Usage {
         output_tokens: usage["completion_tokens"].as_u64().unwrap_or(0),
         cache_read_tokens: read,
         cache_write_tokens: written,
+        // Where the server says it (OpenRouter), in US dollars.
+        cost_microusd: usage["cost"].as_f64().map_or(0, |cost| (cost * 1e6).ceil().clamp(0.0, 1e12) as u64),
         ..Usage::default()
     }
 }

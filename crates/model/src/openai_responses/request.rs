@@ -97,7 +97,7 @@ fn arguments(call: &ToolCall) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Effort;
+    use greenroom_domain::Effort;
     use greenroom_domain::message::ToolResult;
 
     fn request(messages: Vec<Message>) -> Request {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn reasoning_that_nothing_follows_is_not_sent_back() {
         let items = vec![json!({"type": "message"}), json!({"type": "reasoning"})];
-        let raw = RawItems { format: FORMAT.into(), items };
+        let raw = RawItems { format: FORMAT.into(), items, model: None };
         assert_eq!(replayed(&raw), [json!({"type": "message"})]);
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
-pub(super) struct ResponseDecoder {
+pub(crate) struct ResponseDecoder {
     has_started: bool,
     /// By `output_index`.
     items: BTreeMap<u64, Item>,
@@ -157,7 +157,7 @@ impl ResponseDecoder {
         let items = std::mem::take(&mut self.items).into_values().filter_map(|item| item.done).collect();
         Ok(Response {
             content: std::mem::take(&mut self.assembly).into_content(),
-            raw: Some(RawItems { format: FORMAT.to_owned(), items }),
+            raw: Some(RawItems { format: FORMAT.to_owned(), items, model: None }),
             stop_reason,
             usage: usage(&response["usage"]),
         })

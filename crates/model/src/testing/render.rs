@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod chat;
+mod gemini;
 mod responses;
 
 use super::script::{Fault, Turn};
@@ -46,7 +47,10 @@ pub(crate) fn render(protocol: ProviderKind, model: &str, turn: &Turn) -> (Vec<P
     let mut pieces = match protocol {
         ProviderKind::Anthropic => anthropic::pieces(model, turn),
         ProviderKind::Openai => responses::pieces(model, turn),
-        ProviderKind::OpenaiChat => chat::pieces(model, turn),
+        ProviderKind::OpenaiChat | ProviderKind::Openrouter | ProviderKind::Ollama => {
+            chat::pieces(model, turn)
+        }
+        ProviderKind::Gemini => gemini::pieces(model, turn),
     };
     let ending = turn.fault.as_ref().map_or(Ending::Close, |fault| spoil(&mut pieces, protocol, fault));
     (pieces, ending)
@@ -110,7 +114,10 @@ pub(crate) fn error_body(protocol: ProviderKind, kind: &str, message: &str) -> V
         ProviderKind::Anthropic => {
             json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": "req_1" })
         }
-        ProviderKind::Openai | ProviderKind::OpenaiChat => {
+        ProviderKind::Gemini => {
+            json!({ "error": { "code": null, "message": message, "status": kind } })
+        }
+        _ => {
             json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
         }
     }
@@ -124,7 +131,7 @@ fn error_event(protocol: ProviderKind, kind: &str, message: &str) -> Piece {
             let response = json!({ "id": "resp_1", "status": "failed", "error": error });
             (Some("response.failed"), json!({ "type": "response.failed", "response": response }))
         }
-        ProviderKind::OpenaiChat => (None, error_body(protocol, kind, message)),
+        _ => (None, error_body(protocol, kind, message)),
     };
     Piece::new(PieceKind::Other, event, &data)
 }

@@ -14,6 +14,8 @@ pub struct Turn {
     /// The pause before each event.
     pub pace: Duration,
     pub tokens: Tokens,
+    /// Told by Chat Completions, as OpenRouter does.
+    pub cost_usd: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

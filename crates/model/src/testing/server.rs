@@ -98,7 +98,11 @@ impl WireServer {
 
     /// A model of this server.
     pub fn config(&self, provider: ProviderKind) -> ModelConfig {
-        let path = if provider == ProviderKind::Anthropic { "" } else { "/v1" };
+        let path = match provider {
+            ProviderKind::Anthropic => "",
+            ProviderKind::Gemini => "/v1beta",
+            _ => "/v1",
+        };
         let base_url = Some(format!("{}{path}", self.url()));
         ModelConfig { base_url, ..ModelConfig::new("wire", provider, "wire-model") }
     }

@@ -118,6 +118,7 @@ pub(crate) fn created() -> Event {
         branch: "greenroom/x".parse().unwrap(),
         base_branch: "main".parse().unwrap(),
         model: None,
+        effort: None,
         budget: Budget::default(),
         image: None,
         forked_from: None,

@@ -56,13 +56,17 @@ fn deltas(turn: &Turn, index: usize, say: &Say, calls: &mut usize) -> Vec<(Piece
 fn usage(turn: &Turn) -> Value {
     let tokens = turn.tokens;
     let prompt = tokens.input + tokens.cache_read + tokens.cache_write;
-    json!({
+    let mut usage = json!({
         "prompt_tokens": prompt,
         "completion_tokens": tokens.output,
         "total_tokens": prompt + tokens.output,
         "prompt_tokens_details": {
             "cached_tokens": tokens.cache_read, "cache_write_tokens": tokens.cache_write },
-    })
+    });
+    if let Some(cost) = turn.cost_usd {
+        usage["cost"] = json!(cost);
+    }
+    usage
 }
 
 fn finish_reason(reason: StopReason) -> &'static str {

@@ -106,8 +106,8 @@ const repositories = [
   { id: "rep_3", name: "ledger", source: "https://git.example.com/team/ledger.git", default_branch: "trunk", required_approvals: 0, mirror: { refreshed_at_ms: now() - 600_000, problem: null, hook_made_at_ms: null }, clone_path: "/git/ledger.git", head: null, image: null, build: building, added_at_ms: now() - 9000 },
 ];
 const models = [
-  { name: "opus", provider: "anthropic", model: "claude-opus-4-5", base_url: null, has_key: true, is_default: true },
-  { name: "local", provider: "openai_chat", model: "qwen3-coder", base_url: "http://127.0.0.1:8000/v1", has_key: false, is_default: false },
+  { name: "opus", provider: "anthropic", model: "claude-opus-4-5", base_url: null, has_key: true, is_default: true, effort: null, efforts: ["low", "medium", "high"], context_window: 200000, sees_images: true, uses_tools: true, has_price: true, is_small: false },
+  { name: "local", provider: "openai_chat", model: "qwen3-coder", base_url: "http://127.0.0.1:8000/v1", has_key: false, is_default: false, effort: null, efforts: [], context_window: 128000, sees_images: true, uses_tools: true, has_price: false, fallback: 1, is_small: false },
 ];
 const people = [ada, bo];
 

@@ -128,7 +128,12 @@ impl<'m> Reader<'m> {
             }
             Event::NoticeGiven { text, .. } => self.conversation.insert(text.clone()),
             Event::ModelRequested { .. } => self.conversation.requested(),
-            Event::AssistantMessage { content, raw, stop_reason, usage, .. } => {
+            Event::AssistantMessage { content, raw, stop_reason, usage, model, .. } => {
+                let mut raw = raw.clone();
+                // Before it was recorded, a session had one model.
+                if let Some(raw) = &mut raw {
+                    raw.model.get_or_insert_with(|| model.clone());
+                }
                 self.conversation.assistant(content, raw.as_ref(), *stop_reason);
                 self.conversation.measured(usage);
             }

@@ -23,6 +23,7 @@ use greenroom_domain::money::{Budget, Usage};
 use greenroom_domain::{ErrorCode, Problem, TurnId};
 use greenroom_model::{Effort, Provider, Response, ToolDefinition};
 use greenroom_sandbox::Sandbox;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,8 @@ const PAUSE_LIMIT: u32 = 20;
 #[derive(Debug)]
 pub struct TurnContext {
     pub provider: Arc<dyn Provider>,
+    /// Those that go on with the turn when it gives out, in this order.
+    pub fallbacks: VecDeque<Arc<dyn Provider>>,
     pub log: Arc<dyn Log>,
     pub hands: Arc<dyn Hands>,
     pub changes: Arc<dyn Changes>,

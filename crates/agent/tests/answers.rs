@@ -211,3 +211,81 @@ async fn empty_answers_are_questioned_and_then_fail() {
     let stand = Stand::new(vec![say(""), say(" "), say("")]);
     assert!(problem(stand.run().await.outcome).message.contains("nothing 3 times"));
 }
+
+fn overloaded() -> Step {
+    Step::Refuse(Error::Overloaded { status: 529, retry_after: None })
+}
+
+/// A stand whose model has another one behind it.
+fn with_fallback(steps: Vec<Step>, next: Vec<Step>) -> (Stand, std::sync::Arc<Model>) {
+    let mut stand = Stand::new(steps);
+    let other = Model::new("other/model", next);
+    stand.fallbacks = vec![other.clone()];
+    (stand, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_model_gives_out_the_next_one_goes_on_in_sight_and_no_tool_runs_again() {
+    let first = vec![calls(vec![bash("c1", "x")]), overloaded(), overloaded(), overloaded()];
+    let (stand, other) = with_fallback(first, vec![calls(vec![bash("c2", "y")]), say("Done.")]);
+    stand.sandbox.prints("x", "once", 0);
+    stand.sandbox.prints("y", "then", 0);
+    assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
+    let asked = other.asked();
+    assert_eq!(asked[0], stand.requests()[3], "it is asked what the other did not answer");
+    assert_eq!(stand.sandbox.ran.lock().unwrap().len(), 2, "each call ran once");
+    let events = stand.log.events();
+    let at = events.iter().position(|event| matches!(event, Event::ModelFallback { .. })).unwrap();
+    let Event::ModelFallback { from, to, problem, .. } = &events[at] else { unreachable!() };
+    assert_eq!((from.as_str(), to.as_str()), ("test/model", "other/model"));
+    assert_eq!(problem.code, ErrorCode::ModelOverloaded);
+    assert!(problem.message.contains("tried 3 times"), "{}", problem.message);
+    let Event::ModelRequested { model, attempt: 1, .. } = &events[at + 1] else { panic!("{events:?}") };
+    assert_eq!(model, "other/model");
+    let answered = events.iter().rev().find_map(|event| match event {
+        Event::AssistantMessage { model, .. } => Some(model.as_str()),
+        _ => None,
+    });
+    assert_eq!(answered, Some("other/model"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_a_quota_and_a_long_wait_hand_over_at_once_and_a_bad_request_does_not() {
+    for error in [
+        Error::KeyRefused { status: 401 },
+        Error::OutOfCredit { message: "no credit".to_owned() },
+        Error::RateLimited { retry_after: Some(Duration::from_secs(31)) },
+    ] {
+        let (stand, other) = with_fallback(vec![Step::Refuse(error)], vec![say("Done.")]);
+        let finished = stand.run().await;
+        assert_eq!(finished.outcome, TurnOutcome::Completed);
+        assert!(finished.used.wall_ms < 1_000);
+        assert_eq!(other.asked().len(), 1);
+    }
+    for error in [
+        Error::Invalid { status: 400, message: "no".to_owned() },
+        Error::ContextOverflow { message: "too long".to_owned() },
+    ] {
+        let (stand, other) = with_fallback(vec![Step::Refuse(error)], vec![]);
+        problem(stand.run().await.outcome);
+        assert!(other.asked().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_a_model_gave_out_is_withdrawn() {
+    let cut = || Step::Cut(vec![text(0, "Let me")]);
+    let (stand, _) = with_fallback(vec![cut(), cut(), cut()], vec![say("Done.")]);
+    assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
+    let names = stand.log.names();
+    let count = |name: &str| names.iter().filter(|one| *one == name).count();
+    assert_eq!((count("block_reset"), count("model_retry"), count("model_fallback")), (3, 2, 1));
+    assert_eq!(count("assistant_message"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_model_of_a_chain_has_the_last_word() {
+    let first = vec![Step::Refuse(Error::KeyRefused { status: 401 })];
+    let (stand, _) = with_fallback(first, (0..8).map(|_| overloaded()).collect());
+    assert!(problem(stand.run().await.outcome).message.contains("tried 8 times"));
+}

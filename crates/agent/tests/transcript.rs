@@ -53,7 +53,7 @@ fn requested() -> Event {
 }
 
 fn said(content: Vec<Content>, stop_reason: StopReason, has_raw: bool) -> Event {
-    let raw = has_raw.then(|| RawItems { format: "test".to_owned(), items: vec![json!(1)] });
+    let raw = has_raw.then(|| RawItems { format: "test".to_owned(), items: vec![json!(1)], model: None });
     Event::AssistantMessage {
         turn: turn_id(),
         content,

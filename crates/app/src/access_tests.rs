@@ -455,6 +455,7 @@ async fn a_session_that_is_private_from_its_beginning_was_never_on_a_list() {
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: TeamAccess::None,

@@ -22,6 +22,8 @@ pub struct AppConfig {
     pub budget: Budget,
     /// Used instead of the configured models: the demo's scripted one, or a test's. `serve` leaves it out.
     pub provider: Option<Arc<dyn Provider>>,
+    /// What the installation says about its models.
+    pub models: crate::ModelSettings,
     /// The host's tools that sandboxes see, and the environment that makes them found.
     pub tool_binds: Vec<ReadOnlyBind>,
     pub tool_env: Vec<(String, String)>,

@@ -2,13 +2,23 @@
 
 use crate::{App, Inner, Result, require};
 use greenroom_directory::ModelRow;
-use greenroom_domain::{ErrorCode, Person, Problem, Role};
-use greenroom_model::{ModelConfig, Provider, Secret};
+use greenroom_domain::{Effort, ErrorCode, ModelChoice, Person, Problem, Role};
+use greenroom_model::{Catalog, EndpointOptions, ModelConfig, Provider, Secret};
 use greenroom_session::SessionHandle;
 use greenroom_wire::{AddModel, ModelTested, ModelView};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Mutex;
+
+/// What an installation says about its models beside their rows.
+#[derive(Clone, Debug, Default)]
+pub struct ModelSettings {
+    pub catalog: Catalog,
+    /// Names of the models that go on with a turn, in this order, when the session's own gives out.
+    pub fallback: Vec<String>,
+    /// The name of the model for small jobs; `None`: they are not done.
+    pub small: Option<String>,
+}
 
 /// Connected clients. `fixed` stands in for all of them (demo, benchmarks).
 #[derive(Debug)]
@@ -45,9 +55,50 @@ impl Inner {
         Ok(provider)
     }
 
+    /// What a turn is answered with.
+    pub(crate) async fn provider_of_turn(&self, choice: &ModelChoice) -> Result<Arc<dyn Provider>> {
+        let provider = self.provider(choice.model.clone()).await?;
+        if provider.uses_tools() { Ok(provider) } else { Err(without_tools(provider.model())) }
+    }
+
+    /// The models that go on when this one gives out, in the installation's order. A name that cannot be used is passed over:
+    /// a turn that does not need it must not fail of it.
+    pub(crate) async fn fallbacks_of(&self, first: &Arc<dyn Provider>) -> VecDeque<Arc<dyn Provider>> {
+        let mut chain: VecDeque<Arc<dyn Provider>> = VecDeque::new();
+        for name in &self.config.models.fallback {
+            match self.provider(Some(name.clone())).await {
+                Ok(next) if !next.uses_tools() => {
+                    tracing::warn!(model = %name, "a model of the fallback chain cannot call tools");
+                }
+                Ok(next) => {
+                    let is_there = |one: &Arc<dyn Provider>| Arc::ptr_eq(one, &next);
+                    if !is_there(first) && !chain.iter().any(is_there) {
+                        chain.push_back(next);
+                    }
+                }
+                Err(problem) => {
+                    tracing::warn!(model = %name, %problem, "a model of the fallback chain cannot be used");
+                }
+            }
+        }
+        chain
+    }
+
+    /// Whether sessions may be answered with this.
+    pub(crate) async fn check_choice(&self, choice: &ModelChoice) -> Result<()> {
+        if *choice == ModelChoice::default() {
+            return Ok(());
+        }
+        let provider = self.provider_of_turn(choice).await?;
+        match choice.effort {
+            Some(effort) => check_effort(provider.as_ref(), effort),
+            None => Ok(()),
+        }
+    }
+
     /// The name that a turn's `ModelRequested` carries; `None` when no model is configured.
-    pub(crate) async fn model_label(&self, name: Option<String>) -> Option<String> {
-        self.provider(name).await.ok().map(|provider| provider.model().to_owned())
+    pub(crate) async fn model_label(&self, choice: &ModelChoice) -> Option<String> {
+        self.provider(choice.model.clone()).await.ok().map(|provider| provider.model().to_owned())
     }
 
     async fn connect(&self, row: &ModelRow) -> Result<Arc<dyn Provider>> {
@@ -57,7 +108,33 @@ impl Inner {
             false => None,
         };
         let key = key.as_ref().and_then(greenroom_vault::Secret::text).map(Secret::new);
-        greenroom_model::connect(&config, key)
+        self.client(&config, key)
+    }
+
+    fn client(&self, config: &ModelConfig, key: Option<Secret>) -> Result<Arc<dyn Provider>> {
+        let catalog = &self.config.models.catalog;
+        greenroom_model::connect_from(catalog, config, key, EndpointOptions::default())
+    }
+
+    fn view_of_model(&self, row: &ModelRow) -> Result<ModelView> {
+        let config = config_of(row)?;
+        let facts = self.config.models.catalog.look_up(config.provider, &config.model);
+        Ok(ModelView {
+            name: row.name.clone(),
+            provider: wire_provider(config.provider),
+            base_url: config.base_url,
+            has_key: row.has_key,
+            is_default: row.is_default,
+            effort: config.effort,
+            context_window: config.context_window.unwrap_or(facts.context_window),
+            sees_images: facts.images && !config.is_text_only,
+            has_price: facts.price.is_some(),
+            uses_tools: facts.tools,
+            efforts: facts.efforts,
+            fallback: self.config.models.fallback.iter().position(|name| *name == row.name).map(|at| at + 1),
+            is_small: self.config.models.small.as_ref() == Some(&row.name),
+            model: config.model,
+        })
     }
 }
 
@@ -74,8 +151,7 @@ impl App {
         let (inner, handle) = (Arc::clone(&self.inner), handle.clone());
         tokio::spawn(async move {
             let Ok(state) = handle.state().await else { return };
-            let name = state.origin.and_then(|origin| origin.model);
-            if let Ok(provider) = inner.provider(name).await {
+            if let Ok(provider) = inner.provider(state.choice.model).await {
                 provider.warm().await;
             }
         });
@@ -83,7 +159,7 @@ impl App {
 
     pub async fn models(&self, caller: &Person) -> Result<Vec<ModelView>> {
         require(caller, Role::Viewer)?;
-        self.inner.directory.models().await?.iter().map(view_of).collect()
+        self.inner.directory.models().await?.iter().map(|row| self.inner.view_of_model(row)).collect()
     }
 
     /// Adds a model, or replaces the one of that name. Its key goes to the vault and is never given back.
@@ -92,7 +168,7 @@ impl App {
         check_name(&body.name)?;
         let config = ModelConfig {
             base_url: body.base_url,
-            effort: body.effort.map(effort),
+            effort: body.effort,
             is_text_only: body.is_text_only,
             ..ModelConfig::new(body.name.clone(), provider_kind(body.provider), body.model)
         };
@@ -106,7 +182,10 @@ impl App {
             has_key: key.is_some(),
         };
         let secret = key.clone().map(Secret::new);
-        greenroom_model::connect(&config, secret)?;
+        let client = self.inner.client(&config, secret)?;
+        if let Some(effort) = config.effort {
+            check_effort(client.as_ref(), effort)?;
+        }
         if let Some(key) = key {
             self.inner.vault.put(&vault_name(&body.name), &key.into())?;
             self.inner.tell_forge_what_is_secret();
@@ -115,7 +194,7 @@ impl App {
         self.inner.models.connected.lock().await.clear();
         self.warm_models().await;
         let stored = self.model_row(&body.name).await?;
-        view_of(&stored)
+        self.inner.view_of_model(&stored)
     }
 
     pub async fn remove_model(&self, caller: &Person, name: &str) -> Result<()> {
@@ -156,16 +235,25 @@ fn config_of(row: &ModelRow) -> Result<ModelConfig> {
     })
 }
 
-fn view_of(row: &ModelRow) -> Result<ModelView> {
-    let config = config_of(row)?;
-    Ok(ModelView {
-        name: row.name.clone(),
-        provider: wire_provider(config.provider),
-        model: config.model,
-        base_url: config.base_url,
-        has_key: row.has_key,
-        is_default: row.is_default,
-    })
+fn check_effort(provider: &dyn Provider, effort: Effort) -> Result<()> {
+    let known = provider.efforts();
+    if known.contains(&effort) {
+        return Ok(());
+    }
+    let message =
+        format!("The model {} cannot be asked for the effort {}.", provider.model(), effort.as_str());
+    let names: Vec<_> = known.into_iter().map(Effort::as_str).collect();
+    let hint = match names.as_slice() {
+        [] => "Leave the effort out: this model knows none.".to_owned(),
+        names => format!("It knows {}.", names.join(", ")),
+    };
+    Err(Problem::new(ErrorCode::ModelEffortUnknown, message).hint(hint))
+}
+
+fn without_tools(model: &str) -> Problem {
+    let message = format!("The model {model} cannot call tools, and an agent works with nothing else.");
+    Problem::new(ErrorCode::ModelWithoutTools, message)
+        .hint("Choose another model: `greenroom model list` shows which ones call tools.")
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -204,6 +292,9 @@ fn provider_kind(provider: greenroom_wire::ModelProvider) -> greenroom_model::Pr
         greenroom_wire::ModelProvider::Anthropic => greenroom_model::ProviderKind::Anthropic,
         greenroom_wire::ModelProvider::Openai => greenroom_model::ProviderKind::Openai,
         greenroom_wire::ModelProvider::OpenaiChat => greenroom_model::ProviderKind::OpenaiChat,
+        greenroom_wire::ModelProvider::Gemini => greenroom_model::ProviderKind::Gemini,
+        greenroom_wire::ModelProvider::Openrouter => greenroom_model::ProviderKind::Openrouter,
+        greenroom_wire::ModelProvider::Ollama => greenroom_model::ProviderKind::Ollama,
     }
 }
 
@@ -212,13 +303,12 @@ fn wire_provider(kind: greenroom_model::ProviderKind) -> greenroom_wire::ModelPr
         greenroom_model::ProviderKind::Anthropic => greenroom_wire::ModelProvider::Anthropic,
         greenroom_model::ProviderKind::Openai => greenroom_wire::ModelProvider::Openai,
         greenroom_model::ProviderKind::OpenaiChat => greenroom_wire::ModelProvider::OpenaiChat,
+        greenroom_model::ProviderKind::Gemini => greenroom_wire::ModelProvider::Gemini,
+        greenroom_model::ProviderKind::Openrouter => greenroom_wire::ModelProvider::Openrouter,
+        greenroom_model::ProviderKind::Ollama => greenroom_wire::ModelProvider::Ollama,
     }
 }
 
-fn effort(effort: greenroom_wire::ModelEffort) -> greenroom_model::Effort {
-    match effort {
-        greenroom_wire::ModelEffort::Low => greenroom_model::Effort::Low,
-        greenroom_wire::ModelEffort::Medium => greenroom_model::Effort::Medium,
-        greenroom_wire::ModelEffort::High => greenroom_model::Effort::High,
-    }
-}
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;

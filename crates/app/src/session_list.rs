@@ -249,6 +249,7 @@ mod tests {
             created_by_name: String::new(),
             branch: format!("greenroom/{id}").parse().unwrap(),
             model: None,
+            effort: None,
             queued_prompts: 0,
             usage: Usage::default(),
             change: None,

@@ -37,6 +37,7 @@ impl App {
         require(caller, Role::Member)?;
         self.inner.may_begin()?;
         let digest = body_digest(&body);
+        let has_title = body.title.is_some();
         let asked = body.prompt.clone().map(|prompt| (prompt, body.repository.clone()));
         let (at, random) = self.inner.id_parts();
         let fresh = SessionId::from_parts(at, random);
@@ -96,6 +97,9 @@ impl App {
         if let Some((prompt, repository)) = asked {
             let forget = |name| self.inner.forget_sent_draft(caller.id, None, name, &prompt);
             tokio::join!(forget(None), forget(Some(&repository)));
+            if !has_title {
+                self.inner.begin_title(handle.clone(), prompt);
+            }
         }
         self.inner.session_view(caller, &handle).await
     }

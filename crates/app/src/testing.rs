@@ -2,6 +2,7 @@
 //! held up. Images are put there, not built.
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
+use crate::ModelSettings;
 use crate::{
     App, AppConfig, AttachmentLimits, FirstAdmin, ImageHistory, Inner, PoolLimits, Ports, RetryPolicy,
     SandboxPolicies,
@@ -178,7 +179,12 @@ impl World {
     }
 
     pub(crate) async fn start_with(bounds: Bounds, telemetry: greenroom_telemetry::Telemetry) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), bounds, telemetry).await
+        Self::start_in(tempfile::tempdir().unwrap(), bounds, telemetry, ModelSettings::default()).await
+    }
+
+    pub(crate) async fn start_with_models(models: ModelSettings) -> Self {
+        let telemetry = greenroom_telemetry::Telemetry::default();
+        Self::start_in(tempfile::tempdir().unwrap(), Bounds::without_pool(), telemetry, models).await
     }
 
     /// The next process over the same data, after this one has stopped in order.
@@ -201,13 +207,14 @@ impl World {
             true
         })
         .await;
-        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default()).await
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), ModelSettings::default()).await
     }
 
     async fn start_in(
         data: tempfile::TempDir,
         bounds: Bounds,
         telemetry: greenroom_telemetry::Telemetry,
+        models: ModelSettings,
     ) -> Self {
         let sandboxes = Arc::new(Gated::new());
         let clock = Arc::new(TestClock(bounds.began_ms.map(AtomicI64::new)));
@@ -215,6 +222,7 @@ impl World {
             data_dir: data.path().to_owned(),
             budget: Budget::default(),
             provider: None,
+            models,
             tool_binds: vec![],
             tool_env: vec![],
             registry: RegistrySettings::default(),
@@ -373,6 +381,7 @@ impl World {
             attachments: vec![],
             title: None,
             model: None,
+            effort: None,
             base_branch: None,
             budget: None,
             team_access: Default::default(),

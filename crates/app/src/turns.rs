@@ -216,7 +216,8 @@ impl TurnRunner {
             return Ok(Some(Finished { outcome: TurnOutcome::Completed, used }));
         };
         let choice = self.state.running.as_ref().map_or(&self.state.choice, |running| &running.choice);
-        let provider = app.provider(choice.model.clone()).await?;
+        let provider = app.provider_of_turn(choice).await?;
+        let fallbacks = app.fallbacks_of(&provider).await;
         let memory = self.memory().await?;
         let entries = match &self.conversation {
             Some(entries) => entries.clone(),
@@ -254,6 +255,7 @@ impl TurnRunner {
         });
         let context = TurnContext {
             provider,
+            fallbacks,
             log: Arc::clone(&ports) as Arc<dyn Log>,
             hands: Arc::clone(&ports) as Arc<dyn Hands>,
             changes: Arc::clone(&ports) as Arc<dyn Changes>,

@@ -278,3 +278,32 @@ fn an_archived_session_is_brought_back_to_be_summarised() {
     log.command(&Command::Compact {}, 1, 3).unwrap();
     assert!(!log.state.is_archived && log.state.running.is_some());
 }
+
+#[test]
+fn another_model_answers_from_the_next_turn_on() {
+    let mut log = Log::new();
+    log.command(&prompt("first"), 1, 1).unwrap();
+    let choice = ModelChoice { model: Some("fast".into()), effort: Some(Effort::High) };
+    let choose = Command::ChooseModel { model: choice.model.clone(), effort: choice.effort };
+    log.command(&choose, 1, 2).unwrap();
+    assert_eq!(log.state.running.as_ref().unwrap().choice, ModelChoice::default());
+    assert_eq!(log.state.choice, choice);
+    // A second time changes nothing.
+    let head = log.seq;
+    log.command(&choose, 1, 3).unwrap();
+    assert_eq!(log.seq, head);
+    let (turn, outcome) = (ids(1).turn, TurnOutcome::Completed);
+    log.append(vec![Event::TurnFinished { turn, outcome, usage: Usage::default(), duration_ms: 1 }]);
+    log.command(&prompt("second"), 1, 4).unwrap();
+    assert_eq!(log.state.running.as_ref().unwrap().choice, choice);
+}
+
+#[test]
+fn a_small_job_counts_for_its_session_and_for_no_turn() {
+    let mut log = Log::new();
+    log.command(&prompt("first"), 1, 1).unwrap();
+    let usage = Usage { input_tokens: 7, requests: 1, ..Usage::default() };
+    log.append(vec![Event::SmallJobDone { job: crate::event::SmallJob::Title, model: "s".into(), usage }]);
+    assert_eq!(log.state.usage, usage);
+    assert_eq!(log.state.running.as_ref().unwrap().usage, Usage::default());
+}

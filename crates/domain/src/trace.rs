@@ -183,7 +183,7 @@ impl Building {
         match event {
             Event::ModelRequested { model, attempt, .. } => self.requested(model, *attempt, at_us),
             Event::BlockOpened { .. } => self.first_text(at_us),
-            Event::ModelRetry { problem, .. } => {
+            Event::ModelRetry { problem, .. } | Event::ModelFallback { problem, .. } => {
                 self.answered(at_us, SpanStatus::Failed, Some(&problem.message), Usage::default());
             }
             Event::AssistantMessage { usage, .. } => self.answered(at_us, SpanStatus::Ok, None, *usage),

@@ -98,6 +98,14 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         trusted_proxies: settings.trusted_proxies,
         rates: settings.rates,
         backups: settings.backups,
+        models: greenroom_app::ModelSettings {
+            catalog: match &settings.models_catalog {
+                Some(path) => greenroom_model::Catalog::read(path)?,
+                None => greenroom_model::Catalog::default(),
+            },
+            fallback: settings.models_fallback,
+            small: settings.models_small,
+        },
         provider: None,
     })
 }

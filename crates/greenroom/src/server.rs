@@ -68,6 +68,7 @@ pub(crate) struct Options {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) rates: RateLimits,
     pub(crate) backups: Option<BackupSchedule>,
+    pub(crate) models: greenroom_app::ModelSettings,
     /// Only the demo and the benchmarks choose one; `serve` uses what an admin configured.
     pub(crate) provider: Option<Arc<dyn Provider>>,
 }
@@ -91,6 +92,7 @@ impl Options {
             layers_limit: None,
             hibernation: greenroom_session::Hibernation::default(),
             retries: greenroom_app::RetryPolicy::default(),
+            models: greenroom_app::ModelSettings::default(),
             snapshots_kept: greenroom_app::SNAPSHOTS_KEPT,
             attachments: greenroom_app::AttachmentLimits::default(),
             archive_bytes: greenroom_app::ARCHIVE_BYTES,
@@ -268,6 +270,7 @@ async fn open_app(
         layers_limit: options.layers_limit,
         hibernation: options.hibernation,
         retries: options.retries,
+        models: options.models.clone(),
         snapshots_kept: options.snapshots_kept,
         attachments: options.attachments,
         archive_bytes: options.archive_bytes,

@@ -69,6 +69,9 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) rates: RateLimits,
     pub(crate) backups: Option<BackupSchedule>,
+    pub(crate) models_catalog: Option<PathBuf>,
+    pub(crate) models_fallback: Vec<String>,
+    pub(crate) models_small: Option<String>,
 }
 
 /// Flags of `greenroom serve`.
@@ -146,6 +149,9 @@ impl Settings {
             },
             ready_free_bytes: u64::from(layer.ready_free_mib.expect(all)) << 20,
             budget: layer.budget.complete().expect(all),
+            models_catalog: layer.models.catalog,
+            models_fallback: layer.models.fallback.unwrap_or_default(),
+            models_small: layer.models.small,
         }
     }
 }
@@ -223,7 +229,7 @@ mod tests {
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\ndelivery_seconds = 13\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
-            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[models]\ncatalog = '/models.toml'\nfallback = ['backup', 'local']\nsmall = 'fast'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -258,6 +264,9 @@ mod tests {
             ("GREENROOM_RETENTION_SHARE_LINKS_DAYS", "7"),
             ("GREENROOM_METRICS_LISTEN", "127.0.0.1:9464"),
             ("GREENROOM_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+            ("GREENROOM_MODELS_CATALOG", "/models.toml"),
+            ("GREENROOM_MODELS_FALLBACK", "backup,local"),
+            ("GREENROOM_MODELS_SMALL", "fast"),
             ("GREENROOM_LOG_FORMAT", "json"),
             ("GREENROOM_LOG_FILTER", "info,hyper=warn"),
             ("GREENROOM_POOL_FLOOR", "2"),
@@ -276,6 +285,7 @@ mod tests {
         assert_eq!(by_file.budget.wall_ms, 120_000);
         assert_eq!((by_file.retention.archive_idle_days, by_file.retention.delete_archived_days), (30, 90));
         assert_eq!((by_file.volume_bytes, by_file.layers_bytes), (Some(40 << 30), Some(30 << 30)));
+        assert_eq!(by_file.models_fallback, ["backup", "local"]);
         assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
         assert_eq!(by_file.hibernation, Hibernation { idle: Duration::from_secs(9), most_awake: 11 });
         assert_eq!(by_file.retries.deadline, Duration::from_secs(13));

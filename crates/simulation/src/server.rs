@@ -138,6 +138,7 @@ async fn work(
     let log = TurnLog { turn: turn.clone(), speakers, clock };
     let context = TurnContext {
         provider: brain,
+        fallbacks: std::collections::VecDeque::new(),
         log: Arc::new(log),
         hands: Arc::clone(&hands) as _,
         changes: Arc::clone(&hands) as _,

@@ -2,7 +2,7 @@
 
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    AttachmentRef, Command, CommandId, CommitHash, ExchangeName, LoginName, RepositoryName, Role, TeamAccess,
+    AttachmentRef, Command, CommandId, CommitHash, Effort, ExchangeName, LoginName, RepositoryName, Role, TeamAccess,
     TurnId,
 };
 use serde::{Deserialize, Serialize};

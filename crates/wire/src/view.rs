@@ -3,7 +3,7 @@
 use greenroom_domain::event::{ForkPoint, ImportPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    Attachment, BranchName, ChangeId, CommitHash, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
+    Attachment, BranchName, ChangeId, CommitHash, Effort, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
     RepositoryId, RepositoryName, Right, SessionId, SnapshotId, TeamAccess, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -252,9 +252,18 @@ pub struct ModelView {
     /// Whether it takes pictures.
     #[serde(default)]
     pub sees_images: bool,
+    /// Whether it calls tools: without, no session can use it.
+    #[serde(default)]
+    pub uses_tools: bool,
     /// Whether its price is known: without one it counts as free.
     #[serde(default)]
     pub has_price: bool,
+    /// Its place, from 1, among the models that go on with a turn when another one gives out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<usize>,
+    /// Whether it does small jobs beside the turns.
+    #[serde(default)]
+    pub is_small: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -84,6 +84,7 @@ export type WarmView = Schemas["WarmView"];
 export type EgressAddition = Schemas["EgressAddition"];
 export type EgressSource = Schemas["EgressSource"];
 export type DenyReason = Schemas["DenyReason"];
+export type Effort = Schemas["Effort"];
 export type EgressView = Schemas["EgressView"];
 export type SecretInjection = Schemas["SecretInjection"];
 export type AddSecret = Schemas["AddSecret"];

@@ -5,7 +5,7 @@ import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 import { api, newKey } from "../api/client";
 import { useHasNews } from "../api/reads";
 import { archivedQuery, meQuery, modelsQuery, repositoriesQuery, sessionsQuery } from "../api/queries";
-import type { RepositoryView, SessionView } from "../api/types";
+import type { Effort, RepositoryView, SessionView } from "../api/types";
 import { firstLine } from "../lib/format";
 import { Ago, Button, ChangeBadge, Empty, ErrorBox, Loading, SelectField, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
@@ -14,6 +14,7 @@ import { DraftOffer } from "../session/draft-offer";
 import { AttachArea, AttachButton } from "../session/attach";
 import { useAttachments } from "../session/use-attachments";
 import { ImportForm } from "../session/archive";
+import { effortChoices, modelChoices } from "../session/model-choice";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
 import { Found, SearchBox } from "../ui/search";
@@ -63,6 +64,13 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
   const repository = names.includes(chosen) ? chosen : (names[0] ?? "");
   const warm = useWarm(repository);
   const [model, setModel] = useState("");
+  const [effort, setEffort] = useState("");
+  const efforts = effortChoices(models.data ?? [], model || null);
+  const chooseModel = (name: string) => {
+    setModel(name);
+    // Another model may not know it.
+    setEffort("");
+  };
   const draft = useNewDraft(search.repository);
   const [prompt, setPrompt] = useDraft(draft);
   const attachments = useAttachments(null);
@@ -70,7 +78,7 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
   const key = useRef({ body: "", key: "" });
   const create = useMutation({
     mutationFn: () => {
-      const body = { repository, prompt, ...(model ? { model } : {}), ...(attachments.refs.length > 0 ? { attachments: attachments.refs } : {}) };
+      const body = { repository, prompt, ...(model ? { model } : {}), ...(effort ? { effort: effort as Effort } : {}), ...(attachments.refs.length > 0 ? { attachments: attachments.refs } : {}) };
       const text = JSON.stringify(body);
       if (key.current.body !== text) key.current = { body: text, key: newKey() };
       return api.createSession(body, key.current.key);
@@ -110,8 +118,9 @@ function Composer({ repositories }: { repositories: RepositoryView[] }) {
         <AttachButton attachments={attachments} />
         <SelectField label="Repository" isLabelHidden value={repository} onChange={setChosen} choices={names.map((name) => ({ value: name, label: name }))} className="min-w-36 max-w-56 flex-1" />
         {models.data && models.data.length > 0 && (
-          <SelectField label="Model" isLabelHidden value={model} onChange={setModel} choices={[{ value: "", label: "Default model" }, ...models.data.map((m) => ({ value: m.name, label: m.name }))]} className="min-w-36 max-w-56 flex-1" />
+          <SelectField label="Model" isLabelHidden value={model} onChange={chooseModel} choices={modelChoices(models.data, null)} className="min-w-36 max-w-56 flex-1" />
         )}
+        {efforts.length > 0 && <SelectField label="Effort" isLabelHidden value={effort} onChange={setEffort} choices={efforts} className="min-w-32 max-w-44 flex-1" />}
         <span className="ml-auto flex min-w-0 max-sm:ml-1">
           <WarmHint state={warm.state} />
         </span>

@@ -5,7 +5,8 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { api } from "../api/client";
 import { machineQuery, meQuery, modelsQuery, peopleQuery } from "../api/queries";
 import type { AddModel, ModelProvider, ModelView, Role } from "../api/types";
-import { duration } from "../lib/format";
+import { count, duration } from "../lib/format";
+import { EFFORTS } from "../session/model-choice";
 import { Avatar, Badge, Button, CopyButton, Empty, ErrorBox, Field, Loading, SelectField, useTitle } from "../ui/basics";
 import { Icon } from "../ui/icon";
 import { QuotaForm, QuotaUsageList } from "./quotas";
@@ -41,6 +42,9 @@ function Section({ title, action, children }: { title: string; action?: ReactNod
 const PROVIDERS: { value: ModelProvider; label: string }[] = [
   { value: "anthropic", label: "Anthropic Messages" },
   { value: "openai", label: "OpenAI Responses" },
+  { value: "gemini", label: "Google Gemini" },
+  { value: "openrouter", label: "OpenRouter" },
+  { value: "ollama", label: "Ollama" },
   { value: "openai_chat", label: "Chat Completions (compatible server)" },
 ];
 
@@ -87,10 +91,11 @@ function ModelRow({ model, isAdmin }: { model: ModelView; isAdmin: boolean }) {
     <li className="px-4 py-2.5">
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
         <span className="min-w-0 flex-1 basis-48">
-          <span className="font-medium">{model.name}</span> {model.is_default && <Badge look="bg-accent-soft text-accent">Default</Badge>} {!model.has_key && <Badge>No key</Badge>}
+          <span className="font-medium">{model.name}</span> {model.is_default && <Badge look="bg-accent-soft text-accent">Default</Badge>} {!model.has_key && model.provider !== "ollama" && <Badge>No key</Badge>} {model.fallback != null && <Badge>Fallback {model.fallback}</Badge>} {model.is_small && <Badge>Small jobs</Badge>}
           <span className="block wrap-anywhere text-[13px] text-ink-3">
             {[PROVIDERS.find((provider) => provider.value === model.provider)?.label ?? model.provider, model.model, model.base_url].filter(Boolean).join(" · ")}
           </span>
+          <span className="block text-[13px] text-ink-3">{abilitiesText(model)}</span>
         </span>
         <Button isBusy={test.isPending} onClick={() => test.mutate()}>
           Test
@@ -109,6 +114,11 @@ function ModelRow({ model, isAdmin }: { model: ModelView; isAdmin: boolean }) {
       <ErrorBox error={test.error ?? remove.error} className="mt-2" />
     </li>
   );
+}
+
+function abilitiesText(model: ModelView): string {
+  const lacks = [!model.uses_tools && "calls no tools: no session can use it", !model.sees_images && "sees no pictures", !model.has_price && "price not known"];
+  return [`${count(model.context_window)} tokens of context`, model.effort && `effort ${model.effort}`, ...lacks].filter(Boolean).join(" · ");
 }
 
 function AddModelForm({ onClose, isFirst }: { onClose: () => void; isFirst: boolean }) {
@@ -138,9 +148,7 @@ function AddModelForm({ onClose, isFirst }: { onClose: () => void; isFirst: bool
           value={model.effort ?? ""}
           choices={[
             { value: "", label: "The provider's default" },
-            { value: "low", label: "Low" },
-            { value: "medium", label: "Medium" },
-            { value: "high", label: "High" },
+            ...Object.entries(EFFORTS).map(([value, label]) => ({ value, label })),
           ]}
           onChange={(effort) => setModel({ ...model, effort: effort === "" ? null : (effort as AddModel["effort"]) })}
         />

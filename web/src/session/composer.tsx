@@ -7,6 +7,7 @@ import type { Delivery, Problem } from "../api/types";
 import { Button, ProblemBox, useMedia } from "../ui/basics";
 import { useDraft } from "./draft";
 import { DraftOffer } from "./draft-offer";
+import { ModelChoice } from "./model-choice";
 import { Queue } from "./queue";
 import { AttachArea, AttachButton } from "./attach";
 import { lookingOnly, useRights } from "./rights";
@@ -87,6 +88,7 @@ export function Composer({ store, state }: { store: SessionStore; state: Session
             </AttachArea>
             <div className="flex flex-wrap items-center gap-2 p-2">
               <AttachButton attachments={attachments} />
+              <ModelChoice store={store} state={state} onProblem={setProblem} />
               {isRunning ? <DeliveryChoice value={delivery} onChange={setDelivery} /> : warm.state === "ready" || warm.state === "preparing" ? <WarmHint state={warm.state} /> : <SandboxLine state={state} />}
               <span className="ml-auto flex gap-2">
                 {isRunning && (

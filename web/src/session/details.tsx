@@ -58,7 +58,7 @@ function Facts({ id, state }: { id: string; state: SessionState }) {
     ["Repository", state.repository],
     ["Branch", <code key="branch" className="wrap-anywhere font-mono text-[13px]">{state.branch}</code>],
     ["Base", <code key="base" className="wrap-anywhere font-mono text-[13px]">{state.baseBranch}</code>],
-    ["Model", state.model ?? "The default at each turn"],
+    ["Model", [state.model ?? "The default at each turn", state.effort && `effort ${state.effort}`].filter(Boolean).join(", ")],
     ["Asked by", people.length > 0 ? people.join(", ") : (state.author?.name ?? "–")],
     ["Used", usedText(state.usage)],
     ["Cost", state.usage.requests === 0 ? "–" : price || "Not known for this model"],

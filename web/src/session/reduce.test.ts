@@ -169,6 +169,24 @@ describe("turns", () => {
     expect(over.items.get("e4")).toMatchObject({ isOver: true });
   });
 
+  it("another model is chosen for the next turns, and the next of a chain goes on with this one", () => {
+    const chosen = fold(...started, ...entries(4, { type: "model_chosen", model: "fast", effort: "high", by: "per_ada", name: "Ada" }));
+    expect(chosen).toMatchObject({ model: "fast", effort: "high" });
+    expect(chosen.items.get("e4")).toMatchObject({ kind: "notice", text: "Ada chose fast, effort high for the next turns." });
+    const back = reduceAll(chosen, entries(5, { type: "model_chosen", by: "per_ada", name: "Ada" }));
+    expect(back).toMatchObject({ model: null, effort: null });
+    const problem: Problem = { code: "model_overloaded", message: "Busy." };
+    const retry: Event = { type: "model_retry", turn: "t1", attempt: 1, wait_ms: 5, problem };
+    const fallen = reduceAll(back, entries(6, retry, { type: "model_fallback", turn: "t1", from: "a/one", to: "b/two", problem }));
+    expect(fallen.items.get("e6")).toMatchObject({ isOver: true });
+    expect(fallen.items.get("e7")).toMatchObject({ tone: "warn", text: "Busy. b/two goes on instead of a/one." });
+  });
+
+  it("a small job counts for the session", () => {
+    const state = fold(...started, ...entries(4, { type: "small_job_done", job: "title", model: "s", usage }));
+    expect(state.usage).toEqual(usage);
+  });
+
   it("a finished turn keeps its outcome, usage and timeline", () => {
     const marks = [{ stage: "committed" as const, at_us: 900 }];
     const outcome: TurnOutcome = { kind: "failed", problem: { code: "model_unreachable", message: "No." } };

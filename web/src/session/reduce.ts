@@ -5,7 +5,7 @@
 import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
 import { Draft } from "./reduce-draft";
 import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
-import { CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
+import { choiceText, CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
 import { type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
 import { addUsage, subtractUsage } from "./usage";
 
@@ -143,12 +143,21 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         branch: event.branch,
         baseBranch: event.base_branch,
         model: event.model ?? null,
+        effort: event.effort ?? null,
         author: event.author,
         forkedFrom: event.forked_from ?? null,
         importedFrom: event.imported_from ?? null,
       });
     case "title_changed":
       return draft.set({ title: event.title });
+    case "model_chosen":
+      draft.set({ model: event.model ?? null, effort: event.effort ?? null });
+      return draft.put(notice(base, "info", `${event.name} chose ${choiceText(event.model, event.effort)} for the next turns.`));
+    case "model_fallback":
+      endRetries(draft, event.turn);
+      return draft.put(notice(base, "warn", `${event.problem.message} ${event.to} goes on instead of ${event.from}.`));
+    case "small_job_done":
+      return draft.set({ usage: addUsage(draft.now.usage, event.usage) });
     case "prompt_accepted":
       draft.putPrompt({
         id: event.prompt,

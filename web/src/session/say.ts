@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { CompactionReason, Consumer, DenyReason, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { CompactionReason, Consumer, DenyReason, Effort, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -198,4 +198,9 @@ export function compactionReasonText(reason: CompactionReason): string {
 
 export function prunedText(calls: number, tokens: number): string {
   return `${counted(calls, "older output")} of tools left the model's view, about ${count(tokens)} tokens. Here everything stays.`;
+}
+
+/** Of a model and its effort, within a sentence. */
+export function choiceText(model: string | null | undefined, effort: Effort | null | undefined): string {
+  return [model ?? "the default model", effort && `effort ${effort}`].filter(Boolean).join(", ");
 }

@@ -7,6 +7,7 @@ import type {
   Consumer,
   Delivery,
   DenyReason,
+  Effort,
   ForkPoint,
   ImportPoint,
   Problem,
@@ -197,7 +198,10 @@ export interface SessionState {
   repository: string;
   branch: string;
   baseBranch: string;
+  /** Of the next turns; `null`: the installation's default. */
   model: string | null;
+  /** `null`: what was set for the model. */
+  effort: Effort | null;
   author: Author | null;
   order: readonly string[];
   items: ReadonlyMap<string, Item>;
@@ -252,6 +256,7 @@ export function initialState(id = ""): SessionState {
     branch: "",
     baseBranch: "",
     model: null,
+    effort: null,
     author: null,
     order: [],
     items: new Map(),

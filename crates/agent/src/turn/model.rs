@@ -16,10 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ATTEMPTS: u32 = 8;
+/// Where another model waits to go on.
+const ATTEMPTS_BEFORE_FALLBACK: u32 = 3;
 /// From the first failure of a request to the start of its last attempt.
 const RETRY_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// A provider that asks for more patience than this is not waited for.
 const WAIT_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// The same where another model waits to go on.
+const WAIT_BEFORE_FALLBACK: Duration = Duration::from_secs(30);
 /// Backstops behind the provider's own, tighter limits: a model may think for minutes without a visible word.
 const OPEN_LIMIT: Duration = Duration::from_secs(10 * 60);
 const SILENCE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -49,8 +53,14 @@ impl Turn {
         let is_first = self.requests == 0;
         self.requests += 1;
         let mut first_failure_ms = None;
-        for attempt in 1.. {
-            self.intend(is_first, attempt).await?;
+        let mut attempt = 0;
+        // The caller committed the intent of the very first attempt together with the prompt.
+        let mut is_intended = is_first;
+        loop {
+            attempt += 1;
+            if !std::mem::take(&mut is_intended) {
+                self.intend(attempt).await?;
+            }
             let runs = std::mem::take(&mut self.unacknowledged);
             let mut blocks = Blocks::new(self.id, &self.context, &self.halt);
             let (tried, ()) = futures::join!(
@@ -58,7 +68,10 @@ impl Turn {
                 acknowledge(&self.halt, runs)
             );
             let error = match tried? {
-                Attempt::Done(response) => {
+                Attempt::Done(mut response) => {
+                    if let Some(raw) = &mut response.raw {
+                        raw.model.get_or_insert_with(|| self.context.provider.model().to_owned());
+                    }
                     let (ids, resets) = blocks.into_ids(&response.content);
                     self.said(&response, ids, resets);
                     return Ok(Answer::Complete(response));
@@ -78,13 +91,32 @@ impl Turn {
                 Err(problem) if matches!(error, Error::ContextOverflow { .. }) => {
                     return Ok(Answer::Overflow(problem));
                 }
+                Err(problem) if self.fall_back(&error, &problem) => {
+                    (attempt, first_failure_ms) = (0, None);
+                    continue;
+                }
                 Err(problem) => return Ok(Answer::Failed(problem)),
             };
             if let Some(halted) = self.wait_to_retry(&error, attempt, wait).await? {
                 return Ok(Answer::Halted(halted));
             }
         }
-        unreachable!("attempts are bounded by `patience`")
+    }
+
+    /// Whether the next model of the chain takes over. Of what the other one said nothing is kept: no call of it was run.
+    fn fall_back(&mut self, error: &Error, problem: &Problem) -> bool {
+        if !error.is_of_the_provider() {
+            return false;
+        }
+        let Some(next) = self.context.fallbacks.pop_front() else { return false };
+        let from = std::mem::replace(&mut self.context.provider, next);
+        self.pending.push(Event::ModelFallback {
+            turn: self.id,
+            from: from.model().to_owned(),
+            to: self.context.provider.model().to_owned(),
+            problem: problem.clone(),
+        });
+        true
     }
 
     pub(super) fn request(&self) -> Request {
@@ -98,11 +130,7 @@ impl Turn {
         }
     }
 
-    /// The caller committed the intent of the very first attempt together with the prompt.
-    async fn intend(&mut self, is_first: bool, attempt: u32) -> Result<(), TurnEnded> {
-        if is_first && attempt == 1 {
-            return Ok(());
-        }
+    async fn intend(&mut self, attempt: u32) -> Result<(), TurnEnded> {
         let model = self.context.provider.model().to_owned();
         self.pending.push(Event::ModelRequested { turn: self.id, model, attempt });
         self.flush(Durability::Synced).await
@@ -231,15 +259,20 @@ impl Turn {
         let mut problem = error.problem();
         let Some(wait) = error.retry(attempt) else { return Err(problem) };
         let waited_ms = u64::try_from(self.context.clock.now_ms() - first_failure_ms).unwrap_or(0);
-        if wait > WAIT_LIMIT {
-            let minutes = wait.as_secs().div_ceil(60);
-            problem.message = format!(
-                "{} The provider asks to wait {minutes} minutes, longer than a turn waits.",
-                problem.message
-            );
+        let (attempts, longest) = match self.context.fallbacks.is_empty() {
+            true => (ATTEMPTS, WAIT_LIMIT),
+            false => (ATTEMPTS_BEFORE_FALLBACK, WAIT_BEFORE_FALLBACK),
+        };
+        if wait > longest {
+            let asked = match wait.as_secs() {
+                seconds @ ..120 => format!("{seconds} seconds"),
+                seconds => format!("{} minutes", seconds.div_ceil(60)),
+            };
+            problem.message =
+                format!("{} The provider asks to wait {asked}, longer than a turn waits.", problem.message);
             return Err(problem);
         }
-        if attempt >= ATTEMPTS || Duration::from_millis(waited_ms) + wait > RETRY_LIMIT {
+        if attempt >= attempts || Duration::from_millis(waited_ms) + wait > RETRY_LIMIT {
             problem.message = format!("{} It was tried {attempt} times.", problem.message);
             return Err(problem);
         }

@@ -44,6 +44,7 @@ pub struct Model {
     pub summaries: Mutex<VecDeque<Step>>,
     pub requests: Mutex<Vec<Request>>,
     pub edits_by_patch: AtomicBool,
+    label: &'static str,
     /// Streams kept open.
     open: Mutex<Vec<mpsc::Sender<StreamEvent>>>,
 }
@@ -67,10 +68,20 @@ impl std::fmt::Debug for Model {
     }
 }
 
+impl Model {
+    pub fn new(label: &'static str, steps: Vec<Step>) -> Arc<Self> {
+        Arc::new(Self { steps: Mutex::new(steps.into()), label, ..Self::default() })
+    }
+
+    pub fn asked(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
 #[async_trait]
 impl Provider for Model {
     fn model(&self) -> &str {
-        "test/model"
+        self.label
     }
 
     fn context_window(&self) -> u64 {
@@ -137,7 +148,7 @@ pub fn text(index: usize, text: &str) -> StreamEvent {
 
 pub fn response(content: Vec<Content>, stop_reason: StopReason) -> Response {
     let items = content.iter().map(|part| serde_json::to_value(part).unwrap()).collect();
-    let raw = Some(RawItems { format: "test".to_owned(), items });
+    let raw = Some(RawItems { format: "test".to_owned(), items, model: None });
     let usage = Usage { input_tokens: 100, output_tokens: 10, requests: 1, ..Usage::default() };
     Response { content, raw, stop_reason, usage }
 }
@@ -353,6 +364,7 @@ pub struct Stand {
     pub cancel: CancellationToken,
     pub budget: Budget,
     pub history: Transcript,
+    pub fallbacks: Vec<Arc<Model>>,
 }
 
 impl Stand {
@@ -364,7 +376,7 @@ impl Stand {
             is_synced: watch::Sender::new(true),
         };
         Self {
-            model: Arc::new(Model { steps: Mutex::new(steps.into()), ..Model::default() }),
+            model: Model::new("test/model", steps),
             log: Arc::default(),
             sandbox,
             hands: Arc::new(hands),
@@ -375,6 +387,7 @@ impl Stand {
             cancel: CancellationToken::new(),
             budget: Budget::default(),
             history: vec![Message::user("Do it.")].into(),
+            fallbacks: vec![],
         }
     }
 
@@ -385,6 +398,7 @@ impl Stand {
     pub fn context(&self) -> TurnContext {
         TurnContext {
             provider: self.model.clone(),
+            fallbacks: self.fallbacks.iter().map(|model| model.clone() as Arc<dyn Provider>).collect(),
             log: self.log.clone(),
             hands: self.hands.clone(),
             changes: self.changes.clone(),

@@ -62,6 +62,7 @@ pub(super) async fn list(
         (status = 200, body = SessionView),
         (status = 404, description = "`repository_unknown`, `model_unknown`", body = ErrorBody),
         (status = 409, description = "`key_reused`", body = ErrorBody),
+        (status = 422, description = "`model_effort_unknown`, `model_without_tools`", body = ErrorBody),
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,

@@ -153,6 +153,7 @@ fn session_view(id: SessionId) -> SessionView {
         created_by_name: "Ada".into(),
         branch: "greenroom/x".parse().unwrap(),
         model: None,
+        effort: None,
         queued_prompts: 0,
         usage: greenroom_domain::money::Usage::default(),
         change: None,

@@ -5,7 +5,7 @@ use crate::fork::conversation;
 use greenroom_domain::command::PROMPT_LIMIT;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
-use greenroom_domain::{Author, Entry, Event, PersonId, Problem, SessionState, TeamAccess, TurnId};
+use greenroom_domain::{Author, Entry, Event, ModelChoice, PersonId, Problem, SessionState, TeamAccess, TurnId};
 
 /// Longest name or address of a person.
 const NAME_LIMIT: usize = 200;
@@ -16,6 +16,7 @@ pub(super) struct Carried {
     pub(super) events: Vec<Event>,
     pub(super) title: String,
     pub(super) team_access: TeamAccess,
+    pub(super) choice: ModelChoice,
     /// The last turn.
     pub(super) turn: Option<TurnId>,
 }

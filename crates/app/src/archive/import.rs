@@ -12,7 +12,7 @@ use greenroom_directory::{Remembered, RepositoryRow};
 use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{ImportPoint, ImportedWork};
 use greenroom_domain::{
-    Attachment, AttachmentRef, Author, BlobDigest, CommandId, ErrorCode, Event, Person, PersonId, Problem,
+    Attachment, AttachmentRef, Author, BlobDigest, CommandId, ErrorCode, Event, ModelChoice, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
 };
 use greenroom_session::{BlobError, Received, Shelf};

@@ -55,7 +55,7 @@ fn answered(n: u128) -> [Event; 2] {
             turn: turn(n),
             content: vec![Content::Text { text: format!("answer {n}") }],
             blocks: vec![],
-            raw: Some(RawItems { format: "anthropic_messages".into(), items }),
+            raw: Some(RawItems { format: "anthropic_messages".into(), items, model: None }),
             stop_reason: StopReason::EndTurn,
             usage,
             model: "m".into(),

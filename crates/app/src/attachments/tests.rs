@@ -43,6 +43,7 @@ fn creation(row: &RepositoryRow, files: Vec<AttachmentRef>) -> CreateSession {
         attachments: files,
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

@@ -113,6 +113,7 @@ async fn a_repeated_key_does_not_bring_back_what_was_deleted() {
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

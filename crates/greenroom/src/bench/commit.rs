@@ -67,6 +67,7 @@ async fn together(
             attachments: vec![],
             title: None,
             model: None,
+            effort: None,
             base_branch: None,
             budget: None,
             team_access: Default::default(),

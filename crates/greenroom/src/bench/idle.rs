@@ -82,6 +82,7 @@ async fn make_sessions(world: &World, people: &[String], count: u32) -> Result<V
             attachments: vec![],
             title: Some(format!("Idle {number}")),
             model: None,
+            effort: None,
             base_branch: None,
             budget: None,
             team_access: Default::default(),

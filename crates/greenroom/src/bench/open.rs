@@ -35,6 +35,7 @@ pub(crate) async fn run(global: &Global, out: Output, entries: u64, n: u32) -> R
         attachments: vec![],
         title: Some("A long session".to_owned()),
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

@@ -253,6 +253,7 @@ async fn create_by(client: &Client, world: &World) -> Result<SessionId, Failure>
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

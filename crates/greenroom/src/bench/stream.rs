@@ -229,6 +229,7 @@ impl Bench<'_> {
             prompt: None,
             title: None,
             model: None,
+            effort: None,
             base_branch: None,
             budget: None,
             team_access: Default::default(),

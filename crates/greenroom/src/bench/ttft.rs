@@ -74,6 +74,7 @@ async fn once(world: &World, server: &WireServer) -> Result<Duration, Failure> {
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

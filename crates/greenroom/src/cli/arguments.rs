@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{ChangeId, LoginName, RepositoryName, Role};
-use greenroom_wire::{ModelEffort, ModelProvider};
+use greenroom_wire::ModelProvider;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -105,6 +105,8 @@ none: --no-key.
 
 Examples:
   greenroom model add claude --provider anthropic --model NAME --default
+  greenroom model add gemini --provider gemini --model NAME --key-env GEMINI_API_KEY
+  greenroom model add small --provider ollama --model NAME --no-key
   greenroom model add local --provider openai_chat --model NAME --base-url http://127.0.0.1:8000/v1 --no-key";
 
 #[derive(Debug, Args)]
@@ -157,6 +159,12 @@ pub(crate) enum Provider {
     Openai,
     /// Chat Completions of any compatible server
     OpenaiChat,
+    /// Google's generateContent
+    Gemini,
+    /// Chat Completions of OpenRouter
+    Openrouter,
+    /// Chat Completions of an Ollama on this machine; needs no key
+    Ollama,
 }
 
 impl From<Provider> for ModelProvider {
@@ -165,23 +173,32 @@ impl From<Provider> for ModelProvider {
             Provider::Anthropic => Self::Anthropic,
             Provider::Openai => Self::Openai,
             Provider::OpenaiChat => Self::OpenaiChat,
+            Provider::Gemini => Self::Gemini,
+            Provider::Openrouter => Self::Openrouter,
+            Provider::Ollama => Self::Ollama,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Effort {
+    Minimal,
     Low,
     Medium,
     High,
+    Xhigh,
+    Max,
 }
 
-impl From<Effort> for ModelEffort {
+impl From<Effort> for greenroom_domain::Effort {
     fn from(effort: Effort) -> Self {
         match effort {
+            Effort::Minimal => Self::Minimal,
             Effort::Low => Self::Low,
             Effort::Medium => Self::Medium,
             Effort::High => Self::High,
+            Effort::Xhigh => Self::Xhigh,
+            Effort::Max => Self::Max,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `run`, `session` and its queue.
 
+use super::arguments::Effort;
 use super::sharing::{People, Share};
 use clap::{Args, Subcommand};
 use greenroom_domain::{BranchName, CommandId, PromptId, RepositoryName, SessionId, TurnId};
@@ -15,6 +16,9 @@ pub(crate) struct Run {
     /// Name of the model [default: the installation's default]
     #[arg(long)]
     pub(crate) model: Option<String>,
+    /// How hard it thinks; `model list` says what each knows [default: what was set for the model]
+    #[arg(long)]
+    pub(crate) effort: Option<Effort>,
     /// Branch to start from and to propose to [default: the repository's default branch]
     #[arg(long, value_name = "BRANCH")]
     pub(crate) base: Option<BranchName>,
@@ -111,6 +115,19 @@ pub(crate) enum Session {
     Compact { session: SessionId },
     /// Give a session another title
     Rename { session: SessionId, title: String },
+    /// Let another model answer from the next turn on, or the same with another effort
+    #[command(after_help = MODEL_HELP)]
+    Model {
+        session: SessionId,
+        /// Name of the model [default: the one it has]
+        model: Option<String>,
+        /// How hard it thinks [default: what was set for the model]
+        #[arg(long)]
+        effort: Option<Effort>,
+        /// The installation's default model
+        #[arg(long, conflicts_with = "model")]
+        default: bool,
+    },
     /// Show what the session changed
     Diff { session: SessionId },
     /// Show which prompts, and whose, made each line of a file
@@ -260,6 +277,14 @@ const FORK_HELP: &str = "\
 Examples:
   greenroom session fork ses_… \"try it with a queue instead\"
   greenroom session fork ses_… --turn 2 --detach";
+
+const MODEL_HELP: &str = "\
+A model that is named goes back to the effort that was set for it, unless one is given.
+
+Examples:
+  greenroom session model ses_… fast
+  greenroom session model ses_… --effort high
+  greenroom session model ses_… --default";
 
 const EXPORT_HELP: &str = "\
 What is in the sandbox and was not pushed to the session's branch stays behind.

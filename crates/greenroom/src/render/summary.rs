@@ -89,6 +89,15 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             let message = one_line(&problem.message, TITLE_CHARS);
             paint(WARN, format!("{message} Trying again in {} (attempt {attempt}).", duration(*wait_ms)))
         }
+        Event::ModelFallback { from, to, problem, .. } => {
+            let message = one_line(&problem.message, TITLE_CHARS);
+            paint(WARN, format!("{message} {} goes on instead of {}.", one_line(to, 60), one_line(from, 60)))
+        }
+        Event::ModelChosen { model, effort, name, .. } => {
+            let model = model.as_deref().map_or("the default model".to_owned(), |model| one_line(model, 60));
+            let effort = effort.map_or(String::new(), |effort| format!(", effort {}", effort.as_str()));
+            paint(DIM, format!("{} chose {model}{effort} for the next turns.", one_line(name, 60)))
+        }
         Event::PromptEdited { .. } => paint(DIM, "A waiting prompt was edited."),
         Event::PromptWithdrawn { .. } => paint(DIM, "A waiting prompt was withdrawn."),
         Event::PromptMoved { .. } => paint(DIM, "A waiting prompt was moved."),

@@ -55,6 +55,7 @@ async fn starts_and_stops(data: &Path) {
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

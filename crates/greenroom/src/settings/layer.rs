@@ -101,6 +101,8 @@ pub(crate) struct Layer {
     #[command(flatten)]
     pub(crate) retention: RetentionLayer,
     #[command(flatten)]
+    pub(crate) models: ModelsLayer,
+    #[command(flatten)]
     pub(crate) budget: BudgetLayer,
 }
 
@@ -184,6 +186,21 @@ pub(crate) struct RetentionLayer {
     share_links_days: Option<u32>,
 }
 
+/// What the installation says about its models beside `greenroom model add`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelsLayer {
+    /// File with context, abilities and prices of models, in the form of crates/model/src/catalog.toml; what it says comes before what the server knows
+    #[arg(id = "models_catalog", long = "models-catalog", value_name = "FILE")]
+    pub(crate) catalog: Option<PathBuf>,
+    /// Names of models that go on with a turn, in this order, when its own is overloaded, out of credit or silent; people see it
+    #[arg(id = "models_fallback", long = "models-fallback", value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) fallback: Option<Vec<String>>,
+    /// Name of a fast model for small jobs: it writes the titles of sessions; without it a title is the prompt's first line
+    #[arg(id = "models_small", long = "models-small", value_name = "NAME")]
+    pub(crate) small: Option<String>,
+}
+
 /// Hard limits of one turn where a session sets none.
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -249,6 +266,7 @@ impl Layer {
                 address_per_minute: Some(RateLimits::default().address_per_minute),
             },
             retention: RetentionLayer::of(RetentionSettings::default()),
+            models: ModelsLayer::default(),
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -314,6 +332,11 @@ impl Layer {
                 address_per_minute: self.rate.address_per_minute.or(other.rate.address_per_minute),
             },
             retention: self.retention.or(&other.retention),
+            models: ModelsLayer {
+                catalog: self.models.catalog.or(other.models.catalog),
+                fallback: self.models.fallback.or(other.models.fallback),
+                small: self.models.small.or(other.models.small),
+            },
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),
@@ -401,7 +424,7 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "pool", "rate", "backup", "retention", "budget"]
+        let table = ["log", "pool", "rate", "backup", "retention", "models", "budget"]
             .into_iter()
             .find(|table| id.starts_with(&format!("{table}_")));
         Setting {

@@ -63,7 +63,7 @@ async fn list(desk: &Desk) -> Result<(), Failure> {
     desk.out.document(&models, |models| {
         let empty =
             "No model yet. Add one: greenroom model add NAME --provider PROVIDER --model MODEL --default";
-        Table::new(&["NAME", "PROVIDER", "MODEL", "KEY", "DEFAULT", "ADDRESS"], empty)
+        Table::new(&["NAME", "PROVIDER", "MODEL", "KEY", "USE", "CONTEXT", "EFFORTS", "ABILITIES", "ADDRESS"], empty)
             .rows(models, cells)
             .text()
     })
@@ -74,6 +74,9 @@ fn cells(model: &ModelView) -> Vec<String> {
         ModelProvider::Anthropic => "anthropic",
         ModelProvider::Openai => "openai",
         ModelProvider::OpenaiChat => "openai_chat",
+        ModelProvider::Gemini => "gemini",
+        ModelProvider::Openrouter => "openrouter",
+        ModelProvider::Ollama => "ollama",
     };
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     vec![
@@ -81,7 +84,36 @@ fn cells(model: &ModelView) -> Vec<String> {
         provider.to_owned(),
         one_line(&model.model, 60),
         yes(model.has_key),
-        yes(model.is_default),
+        uses(model),
+        model.context_window.to_string(),
+        efforts(model),
+        abilities(model),
         one_line(model.base_url.as_deref().unwrap_or("the provider's own"), 80),
     ]
+}
+
+fn uses(model: &ModelView) -> String {
+    let default = model.is_default.then(|| "default".to_owned());
+    let fallback = model.fallback.map(|place| format!("fallback {place}"));
+    let small = model.is_small.then(|| "small jobs".to_owned());
+    listed(default.into_iter().chain(fallback).chain(small))
+}
+
+/// The one that was set is marked.
+fn efforts(model: &ModelView) -> String {
+    let shown = |effort: &greenroom_domain::Effort| {
+        let mark = if model.effort == Some(*effort) { "*" } else { "" };
+        format!("{}{mark}", effort.as_str())
+    };
+    listed(model.efforts.iter().map(shown))
+}
+
+fn abilities(model: &ModelView) -> String {
+    let named = [(model.uses_tools, "tools"), (model.sees_images, "images"), (model.has_price, "price")];
+    listed(named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.to_owned()))
+}
+
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }

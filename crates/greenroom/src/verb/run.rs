@@ -36,6 +36,7 @@ pub(crate) async fn run(desk: &Desk, arguments: Run) -> Result<Exit, Failure> {
         prompt: Some(prompt_text(arguments.prompt)?),
         title: arguments.title,
         model: arguments.model,
+        effort: arguments.effort.map(Into::into),
         base_branch: arguments.base.map(|base| base.as_str().to_owned()),
         budget: None,
         team_access: if arguments.private { TeamAccess::None } else { TeamAccess::default() },

@@ -10,7 +10,7 @@ use crate::render::text::{BOLD, ago, clean, one_line, paint};
 use crate::render::used;
 use crate::render::waterfall;
 use futures::StreamExt;
-use greenroom_domain::{Command, Delivery, RepositoryName, SessionId};
+use greenroom_domain::{Command, Delivery, Effort, RepositoryName, SessionId};
 use greenroom_wire::{Exec, SessionStatus, SessionView, SessionsFrame};
 use serde_json::json;
 
@@ -46,6 +46,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::Rename { session, title } => {
             let said = "The session has another title.";
             queue::submit(desk, session, &Command::Rename { title }, said).await
+        }
+        Session::Model { session, model, effort, default } => {
+            let effort = effort.map(Into::into);
+            choose_model(desk, session, model, effort, default).await
         }
         Session::Diff { session } => {
             let files = desk.client.session_diff(session).await?;
@@ -165,13 +169,21 @@ fn describe(desk: &Desk, session: &SessionView) -> String {
         ("Branch", session.branch.to_string()),
         ("Status", format!("{}{waiting}", status(session.status))),
         ("Started by", one_line(&session.created_by_name, 60)),
-        ("Model", session.model.as_deref().map_or("the default".to_owned(), |model| one_line(model, 60))),
+        ("Model", model(session)),
         ("Used", used(&session.usage)),
         ("Change", change),
     ];
     let mut text = format!("{}\n", paint(BOLD, one_line(&session.title, 120)));
     lines.iter().for_each(|(name, value)| text.push_str(&format!("{name:<11} {value}\n")));
     text
+}
+
+fn model(session: &SessionView) -> String {
+    let name = session.model.as_deref().map_or("the default".to_owned(), |model| one_line(model, 60));
+    match session.effort {
+        Some(effort) => format!("{name}, effort {}", effort.as_str()),
+        None => name,
+    }
 }
 
 async fn follow(desk: &Desk, id: SessionId, after: u64) -> Result<Exit, Failure> {
@@ -187,6 +199,27 @@ async fn stop(desk: &Desk, id: SessionId, hold_queue: bool) -> Result<Exit, Fail
         false => "The turn is being stopped; what was done is kept.",
     };
     queue::submit(desk, id, &Command::Stop { hold_queue }, said).await
+}
+
+async fn choose_model(
+    desk: &Desk,
+    id: SessionId,
+    model: Option<String>,
+    effort: Option<Effort>,
+    is_default: bool,
+) -> Result<Exit, Failure> {
+    let model = match model {
+        None if !is_default && effort.is_some() => desk.client.session(id).await?.model,
+        None if !is_default => {
+            return Err(Failure::usage(
+                "Nothing is chosen.",
+                "Name a model, or give --effort or --default; `greenroom model list` lists the models.",
+            ));
+        }
+        named => named,
+    };
+    let said = "The next turn is answered so.";
+    queue::submit(desk, id, &Command::ChooseModel { model, effort }, said).await
 }
 
 async fn exec(

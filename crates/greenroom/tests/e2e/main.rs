@@ -21,6 +21,7 @@ mod image_room;
 mod lifecycle;
 mod limits;
 mod mirror;
+mod models;
 mod observe;
 mod open_metrics;
 mod outside;

@@ -358,6 +358,7 @@ pub(crate) fn session_body(repository: &str, prompt: Option<&str>) -> CreateSess
         attachments: vec![],
         title: None,
         model: None,
+        effort: None,
         base_branch: None,
         budget: None,
         team_access: Default::default(),

@@ -17,7 +17,7 @@ impl App {
         let handle = self.open(caller, Right::View, id).await?;
         let state = handle.state().await?;
         let instructions = self.inner.instructions(id, &state).await?;
-        let provider = self.inner.provider(state.origin.and_then(|origin| origin.model)).await.ok();
+        let provider = self.inner.provider(state.choice.model).await.ok();
         let entries = handle.conversation().await?;
         let mut material = Material::new(provider.as_ref().is_none_or(|provider| provider.sees_images()));
         self.inner.load(id, &files_of(&entries), &mut material).await;

@@ -57,6 +57,7 @@ impl Default for Model {
             steps: Mutex::default(),
             summaries: Mutex::default(),
             requests: Mutex::default(),
+            label: "test/model",
             open: Mutex::default(),
         }
     }

@@ -939,6 +939,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/context": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what the model sees
+         * @description The parts of the next request with their tokens, the model's window, what sending it costs, and what of the
+         *     conversation gave way to notes or a summary. A summary is asked for by the command `compact`.
+         */
+        get: operations["session_context"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/diff": {
         parameters: {
             query?: never;
@@ -1723,7 +1744,7 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may stop the turn, hold back or release the queue, rename, archive and unarchive the session, and have dead letters
+         *     - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, rename, archive and unarchive the session, and have dead letters
          *       tried again.
          *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
          *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -1764,6 +1785,9 @@ export interface components {
             /** @enum {string} */
             type: "release_queue";
         } | {
+            /** @enum {string} */
+            type: "compact";
+        } | {
             title: string;
             /** @enum {string} */
             type: "rename";
@@ -1802,6 +1826,11 @@ export interface components {
             hash: components["schemas"]["CommitHash"];
             subject: string;
         };
+        /**
+         * @description Why a conversation was summarised.
+         * @enum {string}
+         */
+        CompactionReason: "window_full" | "overflow" | "asked";
         /**
          * @description Who is told of what happens in a session, by its outbox.
          * @enum {string}
@@ -1842,6 +1871,73 @@ export interface components {
             /** @enum {string} */
             type: "tool_call";
         });
+        ContextCompaction: {
+            /** Format: int64 */
+            at_ms: number;
+            reason: components["schemas"]["CompactionReason"];
+            /** Format: int64 */
+            tokens_after: number;
+            /** Format: int64 */
+            tokens_before: number;
+            turn: components["schemas"]["TurnId"];
+        };
+        /** @description What sending it costs, without the answer, in millionths of a US dollar. */
+        ContextCost: {
+            /**
+             * Format: int64
+             * @description When the provider has what it counted last in its cache.
+             */
+            cached_microusd: number;
+            /** Format: int64 */
+            uncached_microusd: number;
+        };
+        /** @description Its tokens are always an estimate, corrected by what the provider counted in all. */
+        ContextPart: {
+            /**
+             * Format: int64
+             * @description Tools, skills, messages or outputs.
+             */
+            items: number;
+            part: components["schemas"]["ContextPartKind"];
+            /** Format: int64 */
+            tokens: number;
+        };
+        /** @enum {string} */
+        ContextPartKind: "tools" | "system" | "instructions" | "skills" | "environment" | "summary" | "prompts" | "answers" | "tool_outputs";
+        /**
+         * @description What the next request to the model begins with. Tokens are what the provider counted in the last request
+         *     (`counted_tokens` of `tokens`), and an estimate of the rest.
+         */
+        ContextView: {
+            /** @description How often and when the conversation was summarised, the last 20, oldest first. */
+            compactions: components["schemas"]["ContextCompaction"][];
+            /** Format: int64 */
+            counted_tokens: number;
+            /** @description `None`: no model is configured that would answer. */
+            model?: string | null;
+            next_request?: components["schemas"]["ContextCost"] | null;
+            /** @description In the order in which the model sees them; only those that there are. */
+            parts: components["schemas"]["ContextPart"][];
+            /**
+             * Format: int64
+             * @description Outputs of tools that are notes now. They stay readable in the log.
+             */
+            pruned_outputs: number;
+            /**
+             * Format: int64
+             * @description Of those, what is left for its answer: a longer request makes room first.
+             */
+            reserve_tokens?: number | null;
+            /** @description What the model is given in place of the beginning of the conversation. */
+            summary?: string | null;
+            /** Format: int64 */
+            tokens: number;
+            /**
+             * Format: int64
+             * @description Tokens that the model can take.
+             */
+            window_tokens?: number | null;
+        };
         CreateSession: {
             /** @description Files on the first prompt, that `POST /attachments` took; at most 10. */
             attachments?: components["schemas"]["AttachmentRef"][];
@@ -2173,6 +2269,57 @@ export interface components {
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
             type: "notice_given";
+        } | {
+            calls: string[];
+            /**
+             * Format: int64
+             * @description How many tokens that saves in each request, estimated.
+             */
+            tokens: number;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "context_pruned";
+        } | {
+            author: components["schemas"]["Author"];
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "compaction_requested";
+        } | {
+            reason: components["schemas"]["CompactionReason"];
+            /**
+             * Format: int64
+             * @description What the next request would have had, as far as it is known.
+             */
+            tokens: number;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "compaction_started";
+        } | {
+            /**
+             * Format: int64
+             * @description So many of the newest things that people said before those are repeated word for word.
+             */
+            carried: number;
+            /**
+             * Format: int64
+             * @description So many of the newest messages follow the summary as they are.
+             */
+            kept: number;
+            model: string;
+            reason: components["schemas"]["CompactionReason"];
+            summary: string;
+            /** Format: int64 */
+            tokens_after: number;
+            /**
+             * Format: int64
+             * @description Tokens of the next request before and after, estimated where the provider has not said them.
+             */
+            tokens_before: number;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "context_compacted";
+            /** @description Of writing the summary. */
+            usage: components["schemas"]["Usage"];
         } | {
             call: string;
             description?: string | null;
@@ -9274,6 +9421,100 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    session_context: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContextView"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -143,8 +143,11 @@ fn parts_of(conversation: &Conversation) -> Vec<Part> {
         let tokens = tokens_of(message);
         match message {
             Message::User { text, .. } => {
-                let bytes = if index == 0 { conversation.summary_bytes().min(text.len()) } else { 0 };
-                let of_summary = tokens_of_text(&text[..text.floor_char_boundary(bytes)]).min(tokens);
+                let bytes = if index == 0 { conversation.summary_bytes() } else { 0 };
+                let of_summary = match bytes < text.len() {
+                    true => tokens_of_text(&text[..text.floor_char_boundary(bytes)]).min(tokens),
+                    false => tokens,
+                };
                 summary.tokens += of_summary;
                 summary.items += u64::from(bytes > 0);
                 prompts.tokens += tokens - of_summary;

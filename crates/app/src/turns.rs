@@ -183,7 +183,9 @@ impl TurnRunner {
             Err(problem) => Finished { outcome: TurnOutcome::Failed { problem }, used },
         };
         marks.abort();
-        start.commit().await;
+        if !self.is_compaction() {
+            start.commit().await;
+        }
         let turn = self.turn.turn();
         self.app.turn_ends(self.turn.session(), turn, self.asked.work(turn));
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

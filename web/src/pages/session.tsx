@@ -153,7 +153,7 @@ function Header({ state, connection, presence }: { state: SessionState; connecti
           <h1 className="truncate text-[17px] leading-tight lg:text-xl">{state.title || "Session"}</h1>
           <p className="flex items-center gap-x-2 overflow-hidden whitespace-nowrap text-[13px] text-ink-3">
             {state.repository && (
-              <Link to="/repositories/$name" params={{ name: state.repository }} className="hover:underline">
+              <Link to="/repositories/$name" params={{ name: state.repository }} className="inline-flex min-h-6 items-center hover:underline">
                 {state.repository}
               </Link>
             )}

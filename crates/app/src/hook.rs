@@ -7,6 +7,7 @@ use crate::secrets::new_secret;
 use crate::{App, Inner, Result, require};
 use greenroom_directory::RepositoryRow;
 use greenroom_domain::{ErrorCode, Person, Problem, RepositoryId, RepositoryName, Role};
+use greenroom_tasks::caught;
 use greenroom_vault::Secret;
 use greenroom_wire::HookCreated;
 use hmac::{Hmac, Mac};
@@ -86,7 +87,10 @@ impl Inner {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             // From here on another push is another look.
-            inner.refresh_source(&repository, || inner.expected.remove(repository.id)).await;
+            let look = inner.refresh_source(&repository, || inner.expected.remove(repository.id));
+            if caught("a look at a source", look).await.is_err() {
+                inner.expected.remove(repository.id);
+            }
             inner.build_if_behind_or_warn(&repository).await;
         });
     }

@@ -10,6 +10,7 @@ use crate::snapshots::{Description, check, read_description, unwritten, write_de
 use crate::{Inner, Result};
 use greenroom_domain::SessionId;
 use greenroom_session::SessionHandle;
+use greenroom_tasks::caught;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -55,7 +56,9 @@ impl Inner {
                 let Some(app) = app.upgrade() else { return };
                 tokio::time::sleep(pause).await;
                 let begun = Instant::now();
-                if let Err(problem) = app.journal_once(&handle).await {
+                let written = caught("writing a journal", Box::pin(app.journal_once(&handle))).await;
+                let written = written.unwrap_or_else(|panicked| Err(crate::broken(&panicked)));
+                if let Err(problem) = written {
                     tracing::debug!(session = %handle.id(), %problem, "the journal was not written");
                 }
                 drop(app);

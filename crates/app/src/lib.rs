@@ -76,6 +76,7 @@ use greenroom_directory::Directory;
 use greenroom_domain::{ErrorCode, Person, Problem, Role};
 use greenroom_forge::Forge;
 use greenroom_session::{Blobs, Clock, FileSessions, Registry};
+use greenroom_tasks::{Panicked, keep};
 use greenroom_telemetry::Telemetry;
 use greenroom_vault::Vault;
 use images::Images;
@@ -201,16 +202,25 @@ impl App {
         app.inner.undo_unfinished_imports().await?;
         app.continue_sessions().await?;
         app.inner.settle_snapshots().await;
-        tokio::spawn(Inner::keep_room(Arc::downgrade(&app.inner)));
-        tokio::spawn(Inner::expire_uploads(Arc::downgrade(&app.inner)));
-        tokio::spawn(Inner::forget_usage(Arc::downgrade(&app.inner)));
-        tokio::spawn(Inner::keep_retention(Arc::downgrade(&app.inner)));
+        app.keeps("making room on the disk", Inner::keep_room);
+        app.keeps("expiring uploads", Inner::expire_uploads);
+        app.keeps("forgetting usage", Inner::forget_usage);
+        app.keeps("retention", Inner::keep_retention);
         app.warm_models().await;
-        tokio::spawn(Inner::keep_pool(Arc::downgrade(&app.inner)));
+        app.keeps("keeping the pool", Inner::keep_pool);
         if let Some(every) = app.inner.config.image_schedule {
-            tokio::spawn(Inner::build_on_schedule(Arc::downgrade(&app.inner), every));
+            app.keeps("building on schedule", move |inner| Inner::build_on_schedule(inner, every));
         }
         Ok(app)
+    }
+
+    /// A loop for as long as the app is there.
+    fn keeps<F>(&self, what: &'static str, run: impl Fn(Weak<Inner>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(keep(what, move || run(Weak::clone(&inner))));
     }
 
     /// Closes sessions (their turns go on after the next start), then ends every sandbox.
@@ -284,6 +294,12 @@ impl Inner {
     pub(crate) fn id_parts(&self) -> (u64, u128) {
         (u64::try_from(self.now_ms()).unwrap_or(0), self.clock.random())
     }
+}
+
+/// What people are told of work that panicked.
+fn broken(panicked: &Panicked) -> Problem {
+    Problem::new(ErrorCode::Internal, format!("A fault in the server: {panicked}."))
+        .hint("The server's log says what went wrong.")
 }
 
 fn unusable(error: &std::io::Error) -> Problem {

@@ -20,6 +20,7 @@ use greenroom_domain::event::Event;
 use greenroom_domain::state::Origin;
 use greenroom_domain::{Consumer, Entry, ErrorCode, Problem, SessionId, TurnId};
 use greenroom_session::Summary;
+use greenroom_tasks::{caught, keep};
 pub use lane::RetryPolicy;
 use lane::{Failed, Lane, Letter};
 use std::collections::HashMap;
@@ -69,9 +70,12 @@ impl Outbox {
     /// Starts the lanes. They end with the app.
     pub(crate) fn run(self: &Arc<Self>, app: &Weak<Inner>) {
         for consumer in Consumer::ALL {
-            tokio::spawn(Arc::clone(self).deliver(consumer, Weak::clone(app)));
+            let (this, app) = (Arc::clone(self), Weak::clone(app));
+            let run = move || Arc::clone(&this).deliver(consumer, Weak::clone(&app));
+            tokio::spawn(keep("a lane of the outbox", run));
         }
-        tokio::spawn(Arc::clone(self).settle(Weak::clone(app)));
+        let (this, app) = (Arc::clone(self), Weak::clone(app));
+        tokio::spawn(keep("noting sessions at rest", move || Arc::clone(&this).settle(Weak::clone(&app))));
     }
 
     /// `exports`: there is a collector of traces.
@@ -130,6 +134,8 @@ impl Outbox {
     /// One consumer's lane, until the app is gone.
     async fn deliver(self: Arc<Self>, consumer: Consumer, app: Weak<Inner>) {
         let lane = self.lane(consumer);
+        // Of the loop before this one, where that panicked.
+        lane.sent_is_lost();
         let mut attempts = tokio::task::JoinSet::new();
         loop {
             let Some(inner) = app.upgrade() else { return };
@@ -226,10 +232,15 @@ impl Inner {
                 Consumer::Forge => self.hear_forge(session).await,
             }
         };
-        let done = tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await.unwrap_or_else(|_| {
-            let message = format!("It was not done within {} s.", ATTEMPT_DEADLINE.as_secs());
-            Err(Problem::new(ErrorCode::Deadline, message).hint("Try again when the server is less busy."))
-        });
+        let attempt = tokio::time::timeout(ATTEMPT_DEADLINE, attempt);
+        let done = match caught("a delivery", attempt).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_late)) => {
+                let message = format!("It was not done within {} s.", ATTEMPT_DEADLINE.as_secs());
+                Err(Problem::new(ErrorCode::Deadline, message).hint("Try again when the server is less busy."))
+            }
+            Err(panicked) => Err(crate::broken(&panicked)),
+        };
         match done {
             // Deleted meanwhile: there is nobody to be told of.
             Err(problem) if problem.code == ErrorCode::SessionUnknown => Ok(()),

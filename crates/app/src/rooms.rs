@@ -210,7 +210,8 @@ impl Inner {
         let mut rooms = self.rooms.all();
         let room = rooms.entry(session).or_insert_with(|| {
             let room = Arc::new(Room::new(session));
-            tokio::spawn(keep(Arc::downgrade(self), Arc::clone(&room)));
+            let (app, of) = (Arc::downgrade(self), Arc::clone(&room));
+            tokio::spawn(greenroom_tasks::keep("a room", move || keep(Weak::clone(&app), Arc::clone(&of))));
             room
         });
         act(&mut room.people(), self.now_ms());

@@ -15,6 +15,7 @@ use greenroom_image::ImageManifest;
 use greenroom_image::recipe::Service;
 use greenroom_sandbox::Sandbox;
 use greenroom_session::SessionHandle;
+use greenroom_tasks::caught;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -132,7 +133,15 @@ impl Services {
             is_new
         });
         if is_first {
-            tokio::spawn(self.clone().supervise(service.clone()));
+            let (services, service) = (self.clone(), service.clone());
+            tokio::spawn(async move {
+                let name = service.name.clone();
+                if caught("looking after a service", services.clone().supervise(service)).await.is_err() {
+                    // Whoever waits for it would wait for ever.
+                    let problem = failed(&name, "is not looked after any more, by a fault in the server");
+                    services.tell(&name, ServicePhase::Failed, Some(problem)).await;
+                }
+            });
         }
     }
 

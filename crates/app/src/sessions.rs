@@ -77,10 +77,13 @@ impl App {
         };
         let counted = counted.inspect_err(|_| self.inner.session_is_gone(session))?;
         self.inner.prepare_files(Shelf::Person(caller.id), session, &events).await?;
-        self.inner.arrivals.note(session, arrived);
+        if prompts > 0 {
+            self.inner.arrivals.note(session, arrived);
+        }
         let digests = crate::attachments::digests(&events);
         let created = self.inner.sessions().create(session, events).await;
         if created.is_err() {
+            self.inner.arrivals.forget(session, arrived);
             self.inner.session_is_gone(session);
             self.inner.forget_files(session).await;
             if let Some(counted) = counted {

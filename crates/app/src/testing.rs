@@ -16,6 +16,7 @@ use greenroom_domain::{
     SessionId,
 };
 use greenroom_forge::LocalForge;
+use greenroom_model::Provider;
 use greenroom_sandbox::fake::{FakeProvider, Files};
 use greenroom_sandbox::{
     Capabilities, ClaimSpec, ExecSpec, ExitReason, Identity, Result, Sandbox, SandboxProvider, Storage,
@@ -39,6 +40,9 @@ const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000
 pub(crate) const SHOWN_PORT: u16 = 3000;
 pub(crate) const SPOKEN_PORT: u16 = 6379;
 pub(crate) const UNDECLARED_PORT: u16 = 9229;
+
+/// A command at which the provider of sandboxes panics.
+pub(crate) const PANICS: &str = "panic-under-this";
 
 /// Sandboxes in memory whose claims can be held up.
 #[derive(Debug)]
@@ -85,6 +89,7 @@ fn keep(workspace: &Path) {
 fn reply(spec: &ExecSpec, _: &mut Files) -> Option<(Vec<u8>, ExitReason)> {
     let done = |output: &[u8]| Some((output.to_vec(), ExitReason::Code { code: 0 }));
     match &spec.argv[2] {
+        script if script.contains(PANICS) => panic!("as tests do"),
         script if script.contains("git fetch") => done(b"\0changed.txt\0"),
         script if script.contains("git ") => done(b""),
         _ => None,
@@ -164,6 +169,13 @@ impl Clock for TestClock {
     }
 }
 
+/// Who answers its prompts: nobody, by default.
+#[derive(Debug, Default)]
+struct Brain {
+    models: ModelSettings,
+    fixed: Option<Arc<dyn Provider>>,
+}
+
 pub(crate) struct World {
     pub(crate) app: App,
     pub(crate) clock: Arc<TestClock>,
@@ -179,12 +191,19 @@ impl World {
     }
 
     pub(crate) async fn start_with(bounds: Bounds, telemetry: greenroom_telemetry::Telemetry) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), bounds, telemetry, ModelSettings::default()).await
+        Self::start_in(tempfile::tempdir().unwrap(), bounds, telemetry, Brain::default()).await
     }
 
     pub(crate) async fn start_with_models(models: ModelSettings) -> Self {
         let telemetry = greenroom_telemetry::Telemetry::default();
-        Self::start_in(tempfile::tempdir().unwrap(), Bounds::without_pool(), telemetry, models).await
+        let brain = Brain { models, fixed: None };
+        Self::start_in(tempfile::tempdir().unwrap(), Bounds::without_pool(), telemetry, brain).await
+    }
+
+    pub(crate) async fn start_with_model(bounds: Bounds, model: Arc<dyn Provider>) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let brain = Brain { fixed: Some(model), ..Brain::default() };
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), brain).await
     }
 
     /// The next process over the same data, after this one has stopped in order.
@@ -207,22 +226,22 @@ impl World {
             true
         })
         .await;
-        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), ModelSettings::default()).await
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), Brain::default()).await
     }
 
     async fn start_in(
         data: tempfile::TempDir,
         bounds: Bounds,
         telemetry: greenroom_telemetry::Telemetry,
-        models: ModelSettings,
+        brain: Brain,
     ) -> Self {
         let sandboxes = Arc::new(Gated::new());
         let clock = Arc::new(TestClock(bounds.began_ms.map(AtomicI64::new)));
         let config = AppConfig {
             data_dir: data.path().to_owned(),
             budget: Budget::default(),
-            provider: None,
-            models,
+            provider: brain.fixed,
+            models: brain.models,
             tool_binds: vec![],
             tool_env: vec![],
             registry: RegistrySettings::default(),

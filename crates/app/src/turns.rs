@@ -17,14 +17,16 @@ use greenroom_agent::{
 };
 use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{StartStage, TurnOutcome};
+use greenroom_domain::money::Usage;
 use greenroom_domain::state::QueuedPrompt;
 use greenroom_domain::{
     Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, Problem,
-    SessionId, SessionState,
+    RequestId, SessionId, SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
 use greenroom_session::{Effects, Shelf, Summary, TurnHandle};
+use greenroom_tasks::{caught, keep};
 use greenroom_telemetry::TurnMeter;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -48,7 +50,8 @@ impl TurnEffects {
     pub(crate) fn new(app: &Arc<Inner>) -> Self {
         let outbox = Arc::clone(&app.outbox);
         outbox.run(&Arc::downgrade(app));
-        tokio::spawn(Inner::sweep_idle(Arc::downgrade(app)));
+        let of = Arc::downgrade(app);
+        tokio::spawn(keep("ending idle sandboxes", move || Inner::sweep_idle(Weak::clone(&of))));
         Self { app: Arc::downgrade(app), outbox }
     }
 }
@@ -58,6 +61,7 @@ impl Effects for TurnEffects {
     fn run_turn(&self, turn: TurnHandle, state: SessionState, conversation: Option<Vec<Entry>>) {
         let Some(app) = self.app.upgrade() else { return };
         let arrived = app.arrivals.take(turn.session().id()).unwrap_or_else(Arrival::now);
+        let request = arrived.request;
         let span = tracing::info_span!(
             "turn", session = %turn.session().id(), turn = %turn.turn(), request = arrived.request.map(tracing::field::display)
         );
@@ -68,7 +72,7 @@ impl Effects for TurnEffects {
         let turns = app.drain.turns.clone();
         let asked = Arc::new(Asked::of(&state));
         let runner = TurnRunner { app, turn, state, conversation, timeline, meter, asked };
-        tokio::spawn(turns.track_future(runner.run().instrument(span)));
+        tokio::spawn(turns.track_future(runner.run_or_fail(request).instrument(span)));
     }
 
     fn publish(&self, summary: Summary) {
@@ -162,14 +166,36 @@ struct TurnRunner {
 }
 
 impl TurnRunner {
-    async fn run(self) {
+    /// A turn that this program cannot run ends here: nobody else would end it.
+    async fn run_or_fail(self, request: Option<RequestId>) {
         let begun = Instant::now();
-        // The sandbox starts while the model thinks; nobody waits for it here.
-        let start = Start {
+        let (app, meter, asked) = (Arc::clone(&self.app), Arc::clone(&self.meter), Arc::clone(&self.asked));
+        let (turn, start) = (self.turn.clone(), self.start());
+        if caught("the runner of a turn", Box::pin(self.run())).await.is_ok() {
+            return;
+        }
+        start.commit().await;
+        app.turn_ends(turn.session(), turn.turn(), asked.work(turn.turn()));
+        let problem = broken_turn(request);
+        let outcome = TurnOutcome::Failed { problem: problem.clone() };
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let usage = Usage::default();
+        meter.observe(&[Event::TurnFinished { turn: turn.turn(), outcome, usage, duration_ms }]);
+        turn.fail(problem).await;
+    }
+
+    fn start(&self) -> Start {
+        Start {
             timeline: Arc::clone(&self.timeline),
             turn: self.turn.clone(),
             meter: Arc::clone(&self.meter),
-        };
+        }
+    }
+
+    async fn run(self) {
+        let begun = Instant::now();
+        // The sandbox starts while the model thinks; nobody waits for it here.
+        let start = self.start();
         let starting = (!self.is_compaction()).then(|| start_sandbox(Arc::clone(&self.app), start.clone()));
         let marks = tokio::spawn(OptionFuture::from(starting).in_current_span());
         let used = self.used();
@@ -241,11 +267,7 @@ impl TurnRunner {
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
             turn: self.turn.clone(),
-            start: Start {
-                timeline: Arc::clone(&self.timeline),
-                turn: self.turn.clone(),
-                meter: Arc::clone(&self.meter),
-            },
+            start: self.start(),
             author,
             asked: Arc::clone(&self.asked),
             speakers: Mutex::new(Speakers::after(entries.iter(), &material)),
@@ -294,6 +316,15 @@ impl TurnRunner {
         let instructions = self.app.instructions_of(&self.state).await?;
         let seen = self.app.memories.seen(session);
         Ok(self.app.memories.keep(session, Memory { instructions, seen }))
+    }
+}
+
+fn broken_turn(request: Option<RequestId>) -> Problem {
+    let problem = Problem::new(ErrorCode::Internal, "A fault in the server ended this turn.")
+        .hint("What was done before is kept. Send the prompt again; the server's log says what went wrong.");
+    match request {
+        Some(request) => problem.detail(format!("The log says it under request {request}.")),
+        None => problem,
     }
 }
 
@@ -620,6 +651,9 @@ fn message_of(title: &str, body: &str, author: &Author, state: &SessionState) ->
     parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
         + "\n"
 }
+
+#[cfg(test)]
+mod panics;
 
 #[cfg(test)]
 mod tests {

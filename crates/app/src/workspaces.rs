@@ -24,6 +24,7 @@ use greenroom_domain::{ErrorCode, Event, Problem, SessionId};
 use greenroom_image::ImageManifest;
 use greenroom_sandbox::Sandbox;
 use greenroom_session::SessionHandle;
+use greenroom_tasks::caught;
 use reader::Reader;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -309,7 +310,12 @@ impl Inner {
     async fn start(self: Arc<Self>, handle: SessionHandle, begun: Begun) {
         let session = handle.id();
         self.workspaces.wait_for_the_last_one(session).await;
-        match self.claim_and_sync(&handle, &begun).await {
+        let claimed = caught("starting a sandbox", Box::pin(self.claim_and_sync(&handle, &begun))).await;
+        let claimed = claimed.unwrap_or_else(|panicked| {
+            self.policies.revoke(&session.to_string(), begun.generation);
+            Err(crate::broken(&panicked))
+        });
+        match claimed {
             Ok(ready) => {
                 begun.slot.send_replace(Slot::Ready(ready.clone()));
                 ready.services.start_all();

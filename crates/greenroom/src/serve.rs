@@ -162,8 +162,11 @@ pub(crate) fn log_to_stderr(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails only when a subscriber is set already, as in tests.
-    let _ = match format {
+    let is_ours = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    if is_ours.is_ok() {
+        greenroom_tasks::log_panics();
+    }
 }

@@ -15,6 +15,7 @@ use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider};
 use greenroom_sandboxd::{LocalProvider, LocalSettings, Volume, VolumeEnd, VolumeError, VolumeSettings};
 use greenroom_session::SystemClock;
+use greenroom_tasks::keep;
 use greenroom_telemetry::{Telemetry, TraceSettings};
 use greenroom_vault::Vault;
 use std::net::SocketAddr;
@@ -146,7 +147,8 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let local_token = app.renew_local_token().await?;
     data.write_run_file("local-token", &local_token)?;
     data.write_run_file("address", &format!("http://{address}"))?;
-    tokio::spawn(crate::heap::give_back(app.follow_awake()));
+    let awake = app.follow_awake();
+    tokio::spawn(keep("giving memory back", move || crate::heap::give_back(awake.clone())));
     let stopping = CancellationToken::new();
     let drain = options.drain;
     let (public_origin, preview_domain) = (options.public_origin, options.preview_domain);
@@ -163,7 +165,9 @@ pub(crate) async fn start(options: Options) -> Result<Server, Problem> {
     let serving =
         tokio::spawn(greenroom_api::serve(listener, greenroom_api::router(state), stopping.clone()));
     if let Some(schedule) = options.backups {
-        tokio::spawn(crate::scheduled::back_up(data.path().to_owned(), schedule, stopping.clone()));
+        let (data, stopping) = (data.path().to_owned(), stopping.clone());
+        let back_up = move || crate::scheduled::back_up(data.clone(), schedule.clone(), stopping.clone());
+        tokio::spawn(keep("making backups", back_up));
     }
     Ok(Server { app, origin, local_token, address, data, volume, telemetry, drain, stopping, serving })
 }

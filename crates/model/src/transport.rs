@@ -145,8 +145,9 @@ impl Endpoint {
     fn start_keeper(&self) {
         let mut pool = self.inner.pool();
         if !std::mem::replace(&mut pool.has_keeper, true) {
-            let wake = Arc::clone(&self.inner.wake);
-            tokio::spawn(pool::keep(Arc::downgrade(&self.inner), wake));
+            let (inner, wake) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.wake));
+            let keep = move || pool::keep(inner.clone(), Arc::clone(&wake));
+            tokio::spawn(greenroom_tasks::keep("keeping a connection ready", keep));
         }
     }
 }

@@ -128,7 +128,8 @@ impl LocalProvider {
             registry: Registry::default(),
             _volume: settings.volume,
         });
-        tokio::spawn(expire(Arc::downgrade(&shared)));
+        let of = Arc::downgrade(&shared);
+        tokio::spawn(greenroom_tasks::keep("forgetting what runs said", move || expire(of.clone())));
         Ok(Arc::new(Self { shared, capabilities }))
     }
 

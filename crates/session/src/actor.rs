@@ -19,6 +19,7 @@ use greenroom_domain::{
     Asking, Command, CommandId, Durability, Effect, Entry, ErrorCode, Event, Ids, Present, Problem, PromptId,
     Right, SessionState, TurnId,
 };
+use greenroom_tasks::caught;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,10 +89,20 @@ enum Flow {
 
 impl SessionActor {
     pub(crate) async fn run(mut self) {
-        let is_asleep = self.begin().await.is_ok() && self.serve().await == Flow::Hibernate;
+        let living = async { self.begin().await.is_ok() && self.serve().await == Flow::Hibernate };
+        let lived = caught("a session's actor", living).await;
         self.cancel_turn.cancel();
-        if !is_asleep {
+        if !matches!(lived, Ok(true)) {
             self.room.output.end();
+        }
+        let goes_on = lived.is_err() && self.is_busy();
+        let room = Arc::clone(&self.room);
+        drop(self);
+        if lived.is_err() {
+            tracing::error!(session = %room.id, goes_on, "a session has no actor");
+        }
+        if goes_on {
+            room.rise().await;
         }
     }
 
@@ -197,7 +208,7 @@ impl SessionActor {
                 let _ = reply.send(Feed { head_seq, live, output, opening });
                 Flow::Continue
             }
-            Message::GivenUp { turn } => self.given_up(turn).await,
+            Message::GivenUp { turn, problem } => self.given_up(turn, problem).await,
             Message::StopOverdue { turn } => self.stop_overdue(turn).await,
             Message::TrySpace => self.try_space().await,
             Message::Hibernate { reply } => self.hibernate(reply).await,

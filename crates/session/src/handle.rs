@@ -223,7 +223,13 @@ impl TurnHandle {
     /// the log, or ended when that happened too often.
     pub async fn give_up(&self) {
         // Who is not there any more needs no word: the next one goes on from the log by itself.
-        let _ = self.mailbox.send(Message::GivenUp { turn: self.turn }).await;
+        let _ = self.mailbox.send(Message::GivenUp { turn: self.turn, problem: None }).await;
+    }
+
+    /// Whoever ran the turn died of it: where it is still this session's, it has failed, and what it left open is named.
+    /// It is not begun again: that would end the same way.
+    pub async fn fail(&self, problem: Problem) {
+        let _ = self.mailbox.send(Message::GivenUp { turn: self.turn, problem: Some(problem) }).await;
     }
 
     /// Ends the turn; the next waiting prompt starts its own.

@@ -63,9 +63,10 @@ pub(crate) enum Message {
         opening_below: u64,
         reply: oneshot::Sender<Feed>,
     },
-    /// Whoever ran it does not any more, and did not finish it.
+    /// Whoever ran it does not any more, and did not finish it. It has failed where there is a `problem`.
     GivenUp {
         turn: TurnId,
+        problem: Option<Problem>,
     },
     StopOverdue {
         turn: TurnId,

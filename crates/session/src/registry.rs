@@ -10,6 +10,7 @@ use crate::recent::Recent;
 use crate::room::{Awake, Room, Seat};
 use async_trait::async_trait;
 use greenroom_domain::{Entry, Event, Problem, SessionId, SessionState};
+use greenroom_tasks::keep;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -98,7 +99,8 @@ impl Registry {
             count: watch::Sender::new(0),
             is_closed: AtomicBool::new(false),
         });
-        tokio::spawn(hibernation::run(Arc::downgrade(&core), changed));
+        let of = Arc::downgrade(&core);
+        tokio::spawn(keep("hibernation", move || hibernation::run(Weak::clone(&of), Arc::clone(&changed))));
         Self { core }
     }
 
@@ -107,6 +109,11 @@ impl Registry {
         let core = &self.core;
         let room = core.room(session);
         let mut seat = room.seat.write().await;
+        if core.is_closed.load(Ordering::Acquire) {
+            drop(seat);
+            core.forget(&room);
+            return Err(gone());
+        }
         let created = core.directory.create(session, core.clock.now_ms(), events).await;
         let (ownership, entries) = match created {
             Ok(created) => created,

@@ -8,10 +8,15 @@ use crate::registry::Core;
 use crate::running_output::RunningOutput;
 use crate::subscription::Feed;
 use greenroom_domain::{ErrorCode, Problem, SessionId, SessionState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
 use tokio::time::Instant;
+
+/// How often a session goes on by itself after its actor panicked, while anybody holds on to it, and the first pause before.
+const RISES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -25,6 +30,8 @@ pub(crate) struct Room {
     /// Milliseconds since `born`.
     used_ms: AtomicU64,
     born: Instant,
+    /// Actors that panicked.
+    falls: AtomicU32,
     pub(crate) output: RunningOutput,
 }
 
@@ -58,6 +65,7 @@ impl Room {
             epoch: AtomicU64::new(0),
             used_ms: AtomicU64::new(0),
             born: Instant::now(),
+            falls: AtomicU32::new(0),
             output: RunningOutput::default(),
         }
     }
@@ -73,7 +81,7 @@ impl Room {
 
     /// When somebody last spoke to the actor.
     pub(crate) fn used_at(&self) -> Instant {
-        self.born + std::time::Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
+        self.born + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
     }
 
     /// Fails when there is no such session; wakes nobody who is known to sleep.
@@ -108,6 +116,20 @@ impl Room {
         let awake = core.open(self, is_known).await?;
         self.take_seat(core, seat, awake);
         Ok(())
+    }
+
+    /// The actor panicked while something was going on: the next one goes on from the log after a pause. Not for ever: what
+    /// it panics at may be in the log. Then it waits until somebody needs the session.
+    pub(crate) async fn rise(self: &Arc<Self>) {
+        let falls = self.falls.fetch_add(1, Ordering::Relaxed);
+        if falls >= RISES {
+            tracing::error!(session = %self.id, "a session whose actor panics again and again is left as it is");
+            return;
+        }
+        tokio::time::sleep(FIRST_PAUSE * (1 << falls)).await;
+        if let Err(problem) = self.awake().await {
+            tracing::warn!(session = %self.id, %problem, "a session whose actor panicked does not go on");
+        }
     }
 
     /// For whoever holds the seat: what the state says, after everything that was sent before.

@@ -340,6 +340,9 @@ async fn a_closed_registry_makes_nothing_more_in_the_directory() {
     // By then the spare that the session took would have been made again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(spares(), before - 1);
+    let refused = world.registry.create(SessionId::from_parts(1, 2), vec![created()]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+    assert_eq!(spares(), before - 1, "nor does who comes too late");
 }
 
 /// Turns of ten entries each, three of them streamed text that the answer repeats.

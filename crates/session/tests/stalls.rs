@@ -8,7 +8,9 @@ mod world;
 use async_trait::async_trait;
 use greenroom_domain::event::{BlockKind, TurnOutcome};
 use greenroom_domain::money::Usage;
-use greenroom_domain::{BlockId, Command, Delivery, Durability, Entry, Event, SessionId};
+use greenroom_domain::{
+    BlockId, Command, Delivery, Durability, Entry, ErrorCode, Event, Problem, SessionId,
+};
 use greenroom_session::{
     Append, Checkpoint, CommitLog, FileSessions, Hibernation, LogError, Ownership, SessionDirectory,
     StoredReceipt, Tidy, TurnEnded,
@@ -163,4 +165,50 @@ async fn a_turn_that_is_given_up_is_begun_again_from_the_log_and_fails_in_the_en
     second.give_up().await;
     let state = handle.state().await.unwrap();
     assert_eq!(state.last_outcome, Some(TurnOutcome::Stopped));
+}
+
+#[tokio::test]
+async fn a_turn_whose_runner_died_has_failed_at_once_and_the_next_prompt_is_answered() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (dead, _) = world.turn().await;
+    let block = BlockId::from_parts(1, 1);
+    let opened = Event::BlockOpened { turn: dead.turn(), block, kind: BlockKind::Text };
+    dead.commit(vec![opened], Durability::Synced).await.unwrap();
+    let insert = Command::Prompt { text: "two".into(), delivery: Delivery::Insert, attachments: vec![] };
+    send(&handle, "2", insert).await;
+    let problem = Problem::new(ErrorCode::Internal, "It died.");
+    dead.fail(problem.clone()).await;
+    let (next, state) = world.turn().await;
+    assert_ne!(next.turn(), dead.turn(), "it is not begun again");
+    assert_eq!(state.last_outcome, Some(TurnOutcome::Failed { problem }));
+    let running = state.running.unwrap();
+    assert_eq!(running.prompts.iter().map(|prompt| prompt.text.as_str()).collect::<Vec<_>>(), ["two"]);
+    assert!(running.open_blocks.is_empty(), "what was open is withdrawn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_actor_panics_in_mid_turn_goes_on_from_its_log_without_being_asked_but_not_for_ever() {
+    let world = World::new();
+    let handle = world.create().await;
+    send(&handle, "1", prompt("one")).await;
+    let (first, _) = world.turn().await;
+    let mut viewer = handle.subscribe(0).await.unwrap();
+    let mut running = first.clone();
+    for falls in 1..=4 {
+        let panicked = handle.decide(|_| panic!("as tests do")).await.unwrap_err();
+        assert_eq!(panicked.code, ErrorCode::ShuttingDown, "{panicked}");
+        running.cancelled().cancelled().await;
+        if falls < 4 {
+            running = world.turn().await.0;
+            assert_eq!(running.turn(), first.turn());
+        }
+    }
+    while viewer.next().await.unwrap().is_some() {}
+    assert!(world.turns.lock().await.try_recv().is_err(), "nobody began it a fourth time");
+    // Whoever needs the session wakes it.
+    assert!(handle.state().await.unwrap().running.is_some());
+    world.turn().await.0.finish(TurnOutcome::Completed, Usage::default(), 1).await;
+    assert!(handle.state().await.unwrap().running.is_none());
 }

@@ -112,11 +112,14 @@ async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Work>, counts:
             }
         }
         if !turns.is_empty() {
-            let spans = turns.iter().flat_map(|traced| spans::of_turn(traced)).collect();
-            let sent = tokio::time::timeout(SEND_TIME * 2, exporter.export(spans)).await;
-            let sent = match sent {
-                Ok(sent) => sent.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("it did not answer within {} s", (SEND_TIME * 2).as_secs())),
+            let sending = async {
+                let spans = turns.iter().flat_map(|traced| spans::of_turn(traced)).collect();
+                tokio::time::timeout(SEND_TIME * 2, exporter.export(spans)).await
+            };
+            let sent = match greenroom_tasks::caught("the sending of traces", sending).await {
+                Ok(Ok(sent)) => sent.map_err(|error| error.to_string()),
+                Ok(Err(_late)) => Err(format!("it did not answer within {} s", (SEND_TIME * 2).as_secs())),
+                Err(panicked) => Err(panicked.to_string()),
             };
             counts.add(if sent.is_ok() { "sent" } else { "failed" }, turns.len() as u64);
             for done in waiting {

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use greenroom_app::RightsChanges;
 use greenroom_domain::{ErrorCode, Person, Problem, Right, SessionId};
+use greenroom_tasks::keep;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,8 +39,13 @@ impl Watched {
         }
         let (sender, receiver) = watch::channel(Ok(caller.person.clone()));
         watched.insert(caller.credential.clone(), sender);
-        let changes = state.app.rights_changes();
-        tokio::spawn(self.clone().look_after(state, caller.clone(), changes));
+        let (this, caller) = (self.clone(), caller.clone());
+        // Told from now on of what changes, by whichever loop is the first to look.
+        let mut changes = Some(state.app.rights_changes());
+        tokio::spawn(keep("looking after a stream's caller", move || {
+            let changes = changes.take().unwrap_or_else(|| state.app.rights_changes());
+            this.clone().look_after(state.clone(), caller.clone(), changes)
+        }));
         receiver
     }
 

@@ -6,6 +6,7 @@ use greenroom_broker::FORGE_HOST;
 use greenroom_directory::{ImageRow, ImageState, RepositoryRow};
 use greenroom_domain::{ErrorCode, ImageId, Problem};
 use greenroom_image::{BuildEvent, BuildRequest, Builder, Exchanged, ImageManifest};
+use greenroom_tasks::caught;
 use greenroom_wire::{ImageView, StepView};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,7 +120,9 @@ impl Inner {
         }
         let begun = Instant::now();
         let policy = BuildPolicy { app: Arc::clone(&self), image: row.id };
-        let built = self.plan_and_run(&repository, &mut row, work, cancel, &written).await;
+        let running = Box::pin(self.plan_and_run(&repository, &mut row, work, cancel, &written));
+        let built = caught("the build of an image", running).await;
+        let built = built.unwrap_or_else(|panicked| Err(crate::broken(&panicked)));
         drop(policy);
         self.telemetry.image_built(built.is_ok(), begun.elapsed());
         row.finished_at_ms = Some(self.now_ms());

@@ -120,6 +120,13 @@ impl Lane {
         self.changed.notify_one();
     }
 
+    /// No attempt is on its way any more: what it was sent waits again.
+    pub(super) fn sent_is_lost(&self) {
+        for waiting in self.lock().values_mut() {
+            waiting.place = Place::Queued;
+        }
+    }
+
     pub(super) fn take_due(&self, now: Instant, most: usize) -> Vec<(SessionId, Letter)> {
         let mut all = self.lock();
         let due = all.iter_mut().filter(|(_, waiting)| waiting.place == Place::Queued && waiting.next <= now);

@@ -9,6 +9,7 @@ use greenroom_directory::RepositoryRow;
 use greenroom_domain::{BranchName, ErrorCode, Problem};
 use greenroom_image::ImageManifest;
 use greenroom_sandbox::{Fence, Workspace};
+use greenroom_tasks::caught;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -54,7 +55,10 @@ impl Inner {
         let fence = Fence { session: name, epoch: 1, generation: self.workspaces.next_generation() };
         let hold = self.images.hold(making.manifest.id);
         let made = match &hold {
-            Some(_) => self.make_warm(&making, &fence).await,
+            Some(_) => {
+                let made = caught("making a warm sandbox", Box::pin(self.make_warm(&making, &fence))).await;
+                made.unwrap_or_else(|panicked| Err(crate::broken(&panicked)))
+            }
             None => Err(Problem::new(ErrorCode::ImageMissing, "The image is being removed.")),
         };
         match made {
@@ -98,19 +102,20 @@ impl Inner {
         let services = Services::new(manifest, Arc::clone(&sandbox), None);
         let landing = Landing::none(manifest.commit.clone());
         let warm = Warm { sandbox, fence: fence.clone(), manifest: Arc::clone(manifest), landing, services };
-        match self.follow_branch(&warm, making.repository.id, &making.branch).await {
-            Ok(warm) => {
-                warm.services.start_all();
-                warm.services.all_settled().await;
-                // Services take their time: the branch may have moved on.
-                self.follow_branch(&warm, making.repository.id, &making.branch).await
-            }
-            Err(problem) => {
-                warm.services.stop();
-                let _ = warm.sandbox.destroy().await;
-                Err(problem)
-            }
+        let preparing = Box::pin(async {
+            let warm = self.follow_branch(&warm, making.repository.id, &making.branch).await?;
+            warm.services.start_all();
+            warm.services.all_settled().await;
+            // Services take their time: the branch may have moved on.
+            self.follow_branch(&warm, making.repository.id, &making.branch).await
+        });
+        let prepared = caught("preparing a warm sandbox", preparing).await;
+        let prepared = prepared.unwrap_or_else(|panicked| Err(crate::broken(&panicked)));
+        if prepared.is_err() {
+            warm.services.stop();
+            let _ = warm.sandbox.destroy().await;
         }
+        prepared
     }
 
     /// Until it stands at the head of the branch.
@@ -150,7 +155,9 @@ impl Inner {
         let Some((warm, repository, branch, stage)) = found else { return };
         let app = Arc::clone(self);
         tokio::spawn(async move {
-            match app.follow_branch(&warm, repository, &branch).await {
+            let following = Box::pin(app.follow_branch(&warm, repository, &branch));
+            let followed = caught("syncing a warm sandbox", following).await;
+            match followed.unwrap_or_else(|panicked| Err(crate::broken(&panicked))) {
                 Ok(warm) => drop(stage.send_replace(Stage::Ready(warm))),
                 Err(problem) => {
                     tracing::warn!(%problem, "a warm sandbox could not follow its branch");

@@ -4,6 +4,7 @@
 use super::StorageDriver;
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,8 +50,13 @@ impl Trash {
 
 fn remove_all(queue: &Receiver<PathBuf>, driver: &dyn StorageDriver) {
     for path in queue {
-        if let Err(error) = driver.remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "the trash keeps what cannot be removed");
+        // The thread goes on, whatever becomes of one tree: space would never be given back again.
+        match catch_unwind(AssertUnwindSafe(|| driver.remove(&path))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "the trash keeps what cannot be removed");
+            }
+            Err(_) => tracing::error!(path = %path.display(), "removing from the trash panicked"),
         }
     }
 }

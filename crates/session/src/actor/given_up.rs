@@ -1,4 +1,5 @@
-//! A turn that whoever ran it gave up, without a word of its end: it is begun again, a few times.
+//! A turn that whoever ran it gave up, without a word of its end: it is begun again, a few times. One whose runner died of
+//! it has failed.
 
 use super::{Flow, SessionActor};
 use crate::log::LogError;
@@ -24,7 +25,7 @@ impl GivenUp {
 
 impl SessionActor {
     /// As after a crash: what the turn left open is named, and it runs from the log.
-    pub(super) async fn given_up(&mut self, turn: TurnId) -> Flow {
+    pub(super) async fn given_up(&mut self, turn: TurnId, problem: Option<Problem>) -> Flow {
         let Some(running) = self.state.running.as_ref().filter(|running| running.turn == turn) else {
             return Flow::Continue;
         };
@@ -34,6 +35,8 @@ impl SessionActor {
         }
         let gone_on = if running.is_stopping {
             self.end_turn(turn, TurnOutcome::Stopped).await
+        } else if let Some(problem) = problem {
+            self.end_turn(turn, TurnOutcome::Failed { problem }).await
         } else if self.given_up.count(turn) > BEGUN_AGAIN {
             tracing::error!(session = %self.room.id, %turn, "a turn that nobody could run to its end has failed");
             let problem = Problem::new(ErrorCode::Internal, "The turn was begun again too often.")

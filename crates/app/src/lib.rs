@@ -42,6 +42,8 @@ mod sessions;
 mod snapshots;
 mod statistics;
 #[cfg(test)]
+mod panics_tests;
+#[cfg(test)]
 mod testing;
 mod text;
 mod timeline;

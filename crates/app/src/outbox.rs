@@ -51,6 +51,9 @@ pub(crate) struct Outbox {
     forge_locks: [tokio::sync::Mutex<()>; FORGE_LOCKS],
     #[cfg(test)]
     about_to_tell: std::sync::atomic::AtomicUsize,
+    /// So many of the next attempts panic.
+    #[cfg(test)]
+    pub(crate) panics: std::sync::atomic::AtomicUsize,
 }
 
 impl Outbox {
@@ -64,6 +67,8 @@ impl Outbox {
             forge_locks: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             #[cfg(test)]
             about_to_tell: Default::default(),
+            #[cfg(test)]
+            panics: Default::default(),
         }
     }
 
@@ -214,6 +219,15 @@ impl Outbox {
     }
 }
 
+#[cfg(test)]
+impl Outbox {
+    fn panic_if_due(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let due = self.panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        assert!(due.is_err(), "as tests do");
+    }
+}
+
 fn most_at_once(consumer: Consumer) -> usize {
     match consumer {
         Consumer::Directory => 16,
@@ -226,6 +240,8 @@ fn most_at_once(consumer: Consumer) -> usize {
 impl Inner {
     async fn attempt(&self, consumer: Consumer, session: SessionId, letter: Letter) -> Result<()> {
         let attempt = async {
+            #[cfg(test)]
+            self.outbox.panic_if_due();
             match consumer {
                 Consumer::Directory => self.tell_directory(session, &letter).await,
                 Consumer::Collector => self.tell_collector(session, &letter).await,

@@ -26,7 +26,7 @@ use greenroom_vault::Vault;
 use greenroom_wire::{AddPerson, CreateSession, Exec, PoolView};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub(crate) struct Gated {
     inside: FakeProvider,
     is_open: watch::Sender<bool>,
     claimed: Mutex<Vec<Arc<dyn Sandbox>>>,
+    /// So many of the next claims panic.
+    pub(crate) panics: AtomicUsize,
 }
 
 impl Gated {
@@ -60,6 +62,7 @@ impl Gated {
                 .fold(FakeProvider::scripted(reply), |provider, port| provider.with_port(port, drop)),
             is_open: watch::Sender::new(true),
             claimed: Mutex::default(),
+            panics: AtomicUsize::new(0),
         }
     }
 
@@ -88,8 +91,8 @@ fn keep(workspace: &Path) {
 /// Git does nothing, and a sync changed one file; the rest is the fake's own.
 fn reply(spec: &ExecSpec, _: &mut Files) -> Option<(Vec<u8>, ExitReason)> {
     let done = |output: &[u8]| Some((output.to_vec(), ExitReason::Code { code: 0 }));
+    assert!(!spec.argv.iter().any(|argument| argument == PANICS), "as tests do");
     match &spec.argv[2] {
-        script if script.contains(PANICS) => panic!("as tests do"),
         script if script.contains("git fetch") => done(b"\0changed.txt\0"),
         script if script.contains("git ") => done(b""),
         _ => None,
@@ -100,6 +103,8 @@ fn reply(spec: &ExecSpec, _: &mut Files) -> Option<(Vec<u8>, ExitReason)> {
 impl SandboxProvider for Gated {
     async fn claim(&self, spec: ClaimSpec) -> Result<Arc<dyn Sandbox>> {
         let _ = self.is_open.subscribe().wait_for(|is_open| *is_open).await;
+        let is_due = |left: usize| left.checked_sub(1);
+        assert!(self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).is_err(), "as tests do");
         let directory = spec.workspace.directory.clone();
         let sandbox = self.inside.claim(spec).await?;
         keep(&directory);

@@ -62,7 +62,7 @@ impl Provider for Shaky {
     }
 }
 
-/// What this thread logs.
+/// What this process logs; its other tests too.
 #[derive(Clone, Default)]
 struct Logged(Arc<Mutex<Vec<u8>>>);
 
@@ -77,11 +77,12 @@ impl Write for Logged {
 }
 
 impl Logged {
-    fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+    /// From now on.
+    fn begin() -> Self {
         let logged = Self::default();
         let writer = logged.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        (logged, tracing::subscriber::set_default(subscriber))
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).init();
+        logged
     }
 
     fn text(&self) -> String {
@@ -146,7 +147,7 @@ fn is_broken(outcome: &TurnOutcome) -> bool {
 
 #[tokio::test]
 async fn a_turn_whose_model_client_panics_has_failed_and_what_waited_is_answered() {
-    let (logged, _here) = Logged::here();
+    let logged = Logged::begin();
     let shaken = Shaken::start().await;
     let request = RequestId::from_parts(1, 77);
     greenroom_telemetry::request::scope(request, shaken.prompt(IN_MODEL, Delivery::Queue)).await;
@@ -164,8 +165,11 @@ async fn a_turn_whose_model_client_panics_has_failed_and_what_waited_is_answered
     assert!(turns[1..].iter().all(|turn| turn.1 == TurnOutcome::Completed), "{turns:?}");
     until("no turn is counted as running", async || shaken.world.inner().drain.turns.is_empty()).await;
     let logged = logged.text();
-    let line = logged.lines().find(|line| line.contains("the runner of a turn panicked")).unwrap();
-    assert!(line.contains(&request.to_string()) && line.contains("as tests do"), "{line}");
+    let is_it = |line: &&str| {
+        line.contains("the runner of a turn panicked") && line.contains(&request.to_string())
+    };
+    let line = logged.lines().find(is_it).unwrap();
+    assert!(line.contains("as tests do") && line.contains(&shaken.session.to_string()), "{line}");
 }
 
 #[tokio::test]

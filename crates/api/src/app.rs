@@ -1,6 +1,6 @@
 //! The application behind the routes: each use case is the `App`'s method of the same name.
 
-use crate::port::{BuildFrames, Frames, PreviewStream, Result, SessionsFrames, UseCases, WebSession};
+use crate::port::{BuildFrames, Frames, Preview, Result, SessionsFrames, UseCases, WebSession};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use greenroom_app::App;
@@ -295,7 +295,7 @@ impl UseCases for App {
         id: SessionId,
         port: u16,
         wanted: PreviewUse,
-    ) -> Result<(Box<dyn PreviewStream>, Right)> {
+    ) -> Result<Preview> {
         let (stream, right) = App::preview(self, caller, id, port, wanted).await?;
         Ok((Box::new(stream), right))
     }

@@ -24,7 +24,7 @@ mod web;
 pub use limits::{RateLimits, TrustedProxies};
 pub use metrics::metrics_router;
 pub use openapi::openapi;
-pub use port::{BuildFrames, Frames, PreviewStream, SessionsFrames, UseCases, WebSession};
+pub use port::{BuildFrames, Frames, Preview, PreviewStream, SessionsFrames, UseCases, WebSession};
 pub use preview::{InvalidPreviewDomain, PreviewDomain};
 pub use serve::serve;
 pub use state::{ApiState, Settings};

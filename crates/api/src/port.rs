@@ -55,6 +55,8 @@ pub type SessionsFrames = BoxStream<'static, SessionsFrame>;
 /// A byte stream to a port inside a sandbox.
 pub trait PreviewStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PreviewStream for T {}
+/// A connection to a port inside, and the right that it rests on.
+pub type Preview = (Box<dyn PreviewStream>, Right);
 
 /// Each checks whether the caller may, and answers a `Problem` otherwise.
 #[async_trait]
@@ -171,13 +173,8 @@ pub trait UseCases: Send + Sync + 'static {
     async fn statistics(&self, caller: &Person, range: StatisticsRange) -> Result<StatisticsView>;
     async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView>;
     /// A connection to a port inside, and the right that it rests on; `port_closed` when nothing listens there.
-    async fn preview(
-        &self,
-        caller: &Person,
-        id: SessionId,
-        port: u16,
-        wanted: PreviewUse,
-    ) -> Result<(Box<dyn PreviewStream>, Right)>;
+    async fn preview(&self, caller: &Person, id: SessionId, port: u16, wanted: PreviewUse)
+    -> Result<Preview>;
     async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()>;
     async fn submit_command(&self, caller: &Person, id: SessionId, body: SubmitCommand) -> Result<Receipt>;
     async fn session_trace(

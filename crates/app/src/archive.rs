@@ -3,6 +3,8 @@
 
 mod carried;
 mod export;
+#[cfg(test)]
+mod full_disk;
 mod import;
 #[cfg(test)]
 mod tests;

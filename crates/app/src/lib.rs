@@ -22,6 +22,8 @@ mod models;
 mod moments;
 mod outbox;
 mod own;
+#[cfg(test)]
+mod panics_tests;
 mod people;
 mod policy;
 mod pool;
@@ -41,8 +43,6 @@ mod session_stream;
 mod sessions;
 mod snapshots;
 mod statistics;
-#[cfg(test)]
-mod panics_tests;
 #[cfg(test)]
 mod testing;
 mod text;

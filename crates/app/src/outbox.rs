@@ -253,7 +253,8 @@ impl Inner {
             Ok(Ok(done)) => done,
             Ok(Err(_late)) => {
                 let message = format!("It was not done within {} s.", ATTEMPT_DEADLINE.as_secs());
-                Err(Problem::new(ErrorCode::Deadline, message).hint("Try again when the server is less busy."))
+                Err(Problem::new(ErrorCode::Deadline, message)
+                    .hint("Try again when the server is less busy."))
             }
             Err(panicked) => Err(crate::broken(&panicked)),
         };

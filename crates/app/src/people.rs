@@ -64,7 +64,7 @@ impl App {
                 self.rights_changed(RightsOf::Person(admin.id));
             }
         }
-        let body = CreateToken { name: LOCAL_TOKEN.to_owned(), login: None };
+        let body = CreateToken { name: LOCAL_TOKEN.to_owned(), login: None, expires_at_ms: None };
         Ok(self.create_token(&admin, body).await?.secret)
     }
 
@@ -133,7 +133,7 @@ impl App {
 
     pub async fn person_of_token(&self, secret: &str) -> Result<Person> {
         let found = match secret.starts_with(TOKEN_PREFIX) {
-            true => self.inner.directory.token(digest(secret)).await?,
+            true => self.inner.directory.token(digest(secret), self.inner.now_ms()).await?,
             false => None,
         };
         found.ok_or_else(not_signed_in)
@@ -165,6 +165,10 @@ impl App {
                 self.person_by_login(login).await?
             }
         };
+        if body.expires_at_ms.is_some_and(|at_ms| at_ms <= self.inner.now_ms()) {
+            return Err(Problem::new(ErrorCode::InvalidRequest, "A token cannot end before it begins.")
+                .hint("Choose a later time, or none: then it does not end."));
+        }
         let (at, random) = self.inner.id_parts();
         let secret = format!("{TOKEN_PREFIX}{}", new_secret(self.inner.clock.as_ref()));
         let row = TokenRow {
@@ -173,10 +177,12 @@ impl App {
             name: body.name.clone(),
             digest: digest(&secret),
             created_at_ms: self.inner.now_ms(),
+            expires_at_ms: body.expires_at_ms,
         };
         let id = row.id;
         self.inner.directory.add_token(row).await?;
-        Ok(TokenCreated { id, name: body.name, login: person.login, secret })
+        let expires_at_ms = body.expires_at_ms;
+        Ok(TokenCreated { id, name: body.name, login: person.login, secret, expires_at_ms })
     }
 
     pub(crate) async fn person_by_login(&self, login: LoginName) -> Result<Person> {
@@ -297,4 +303,29 @@ async fn run_hashing<T: Send + 'static>(
     done.map_err(|error| {
         Problem::new(ErrorCode::Internal, format!("The password could not be checked: {error}."))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bounds, World};
+
+    #[tokio::test]
+    async fn a_token_is_refused_from_its_end_on_and_one_without_an_end_is_not() {
+        const NOW: i64 = 1_700_000_000_000;
+        let world = World::start(Bounds { began_ms: Some(NOW), ..Bounds::without_pool() }).await;
+        let create = async |expires_at_ms| {
+            let body = CreateToken { name: "t".into(), login: None, expires_at_ms };
+            world.app.create_token(&world.admin, body).await
+        };
+        assert_eq!(create(Some(NOW)).await.unwrap_err().code, ErrorCode::InvalidRequest);
+        let (ends, stays) = (create(Some(NOW + 10)).await.unwrap(), create(None).await.unwrap());
+        assert_eq!((ends.expires_at_ms, stays.expires_at_ms), (Some(NOW + 10), None));
+        world.clock.set(NOW + 9);
+        assert_eq!(world.app.person_of_token(&ends.secret).await.unwrap().id, world.admin.id);
+        world.clock.set(NOW + 10);
+        let refused = world.app.person_of_token(&ends.secret).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotSignedIn);
+        assert_eq!(world.app.person_of_token(&stays.secret).await.unwrap().id, world.admin.id);
+    }
 }

@@ -378,11 +378,14 @@ impl Spending {
 
     /// Told again after a restart, it comes to the same.
     pub(crate) fn observe(&self, app: &Arc<Inner>, events: &[Event]) {
-        let cost: u64 = events.iter().filter_map(Event::usage).map(|(usage, _)| usage.cost_microusd).sum();
+        let costs = events.iter().filter_map(Event::usage).map(|(usage, _)| usage.cost_microusd);
+        let cost = costs.fold(0, u64::saturating_add);
         if cost == 0 {
             return;
         }
-        let total = self.total_microusd.fetch_add(cost, Ordering::AcqRel) + cost;
+        let add = |total: u64| Some(total.saturating_add(cost));
+        let before = self.total_microusd.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        let total = before.unwrap_or_default().saturating_add(cost);
         let (app, turn, person, began) = (Arc::clone(app), self.turn, self.person, self.began_ms);
         tokio::spawn(async move {
             if let Err(error) = app.directory.put_cost(turn, person, began, total).await {

@@ -224,11 +224,17 @@ impl Inner {
             self.remove_batches(pass, kind, remove).await?;
         }
         let now = self.now_ms();
+        let left = self.deleted_but_there().await?;
+        let remove = || self.directory.remove_leftovers(now, left.clone(), ROWS_AT_ONCE);
+        self.remove_batches(pass, RowKind::Leftovers, remove).await
+    }
+
+    /// Deleted sessions of which files are left.
+    async fn deleted_but_there(&self) -> Result<Vec<SessionId>> {
         let mut left = self.directory.remembered_deletions().await?;
         let sessions = self.config.data_dir.join("sessions");
         left.retain(|session| sessions.join(session.to_string()).symlink_metadata().is_ok());
-        let remove = || self.directory.remove_leftovers(now, left.clone(), ROWS_AT_ONCE);
-        self.remove_batches(pass, RowKind::Leftovers, remove).await
+        Ok(left)
     }
 
     async fn remove_batches<R>(

@@ -104,7 +104,10 @@ impl SandboxProvider for Gated {
     async fn claim(&self, spec: ClaimSpec) -> Result<Arc<dyn Sandbox>> {
         let _ = self.is_open.subscribe().wait_for(|is_open| *is_open).await;
         let is_due = |left: usize| left.checked_sub(1);
-        assert!(self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).is_err(), "as tests do");
+        assert!(
+            self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).is_err(),
+            "as tests do"
+        );
         let directory = spec.workspace.directory.clone();
         let sandbox = self.inside.claim(spec).await?;
         keep(&directory);
@@ -203,6 +206,10 @@ impl World {
         let telemetry = greenroom_telemetry::Telemetry::default();
         let brain = Brain { models, fixed: None };
         Self::start_in(tempfile::tempdir().unwrap(), Bounds::without_pool(), telemetry, brain).await
+    }
+
+    pub(crate) async fn start_on(data: tempfile::TempDir, bounds: Bounds) -> Self {
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), Brain::default()).await
     }
 
     pub(crate) async fn start_with_model(bounds: Bounds, model: Arc<dyn Provider>) -> Self {
@@ -399,17 +406,7 @@ impl World {
     }
 
     pub(crate) async fn session(&self, by: &Person, row: &RepositoryRow) -> SessionId {
-        let body = CreateSession {
-            repository: row.name.clone(),
-            prompt: None,
-            attachments: vec![],
-            title: None,
-            model: None,
-            effort: None,
-            base_branch: None,
-            budget: None,
-            team_access: Default::default(),
-        };
+        let body = new_session(row);
         let key: CommandId = format!("key-{:032x}", self.inner().id_parts().1).parse().unwrap();
         self.app.create_session(by, &key, body).await.unwrap().id
     }
@@ -430,6 +427,21 @@ impl World {
                 files.acquire(session).await.unwrap().log.read(0, 1000).await.unwrap()
             }
         }
+    }
+}
+
+/// Without a prompt.
+pub(crate) fn new_session(row: &RepositoryRow) -> CreateSession {
+    CreateSession {
+        repository: row.name.clone(),
+        prompt: None,
+        attachments: vec![],
+        title: None,
+        model: None,
+        effort: None,
+        base_branch: None,
+        budget: None,
+        team_access: Default::default(),
     }
 }
 

@@ -26,7 +26,7 @@ fn created() -> Event {
 }
 
 pub(crate) fn entries(titles: &[String]) -> Vec<Entry> {
-    let renamed = titles.iter().map(|title| Event::TitleChanged { title: title.clone() });
+    let renamed = titles.iter().map(|title| Event::TitleChanged { title: title.clone(), by: None });
     let events = std::iter::once(created()).chain(renamed);
     events.zip(1..).map(|(event, seq)| Entry { seq, at_ms: 7, epoch: 1, event }).collect()
 }

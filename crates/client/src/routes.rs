@@ -97,8 +97,14 @@ impl Client {
         self.answer(self.request(Method::POST, &["retention", "run"])).await
     }
 
-    pub async fn create_token(&self, name: &str, login: Option<LoginName>) -> Result<TokenCreated, Error> {
-        self.post(&["tokens"], &CreateToken { name: name.to_owned(), login }).await
+    /// `expires_at_ms`: milliseconds since 1970-01-01 UTC; `None`: it does not end.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        login: Option<LoginName>,
+        expires_at_ms: Option<i64>,
+    ) -> Result<TokenCreated, Error> {
+        self.post(&["tokens"], &CreateToken { name: name.to_owned(), login, expires_at_ms }).await
     }
 
     pub async fn repositories(&self) -> Result<Vec<RepositoryView>, Error> {

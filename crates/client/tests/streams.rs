@@ -38,7 +38,7 @@ async fn read_head(connection: &mut TcpStream) -> String {
 }
 
 fn entry(seq: u64) -> String {
-    let event = Event::TitleChanged { title: format!("title {seq}") };
+    let event = Event::TitleChanged { title: format!("title {seq}"), by: None };
     let frame = Frame::Entry { entry: Entry { seq, at_ms: 1, epoch: 1, event } };
     format!("event: entry\nid: {seq}\ndata: {}\n\n", serde_json::to_string(&frame).unwrap())
 }

@@ -22,6 +22,8 @@ pub struct TokenRow {
     pub name: String,
     pub digest: Digest,
     pub created_at_ms: i64,
+    /// `None`: it does not end.
+    pub expires_at_ms: Option<i64>,
 }
 
 impl Directory {
@@ -113,13 +115,14 @@ impl Directory {
     pub async fn add_token(&self, token: TokenRow) -> Result<()> {
         self.write(move |db| {
             db.execute(
-                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)",
                 params![
                     token.id.to_string(),
                     token.person.to_string(),
                     token.name,
                     token.digest,
-                    token.created_at_ms
+                    token.created_at_ms,
+                    token.expires_at_ms
                 ],
             )?;
             Ok(())
@@ -128,13 +131,14 @@ impl Directory {
     }
 
     /// As whom the token acts.
-    pub async fn token(&self, digest: Digest) -> Result<Option<Person>> {
+    pub async fn token(&self, digest: Digest, now_ms: i64) -> Result<Option<Person>> {
         self.read(move |db| {
             first(
                 db.prepare(
-                    "SELECT people.* FROM tokens JOIN people ON people.id = tokens.person WHERE digest = ?",
+                    "SELECT people.* FROM tokens JOIN people ON people.id = tokens.person
+                     WHERE digest = ? AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
                 )?,
-                [digest],
+                params![digest, now_ms],
                 read_person,
             )
         })
@@ -169,5 +173,6 @@ fn read_token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
         name: row.get("name")?,
         digest: row.get("digest")?,
         created_at_ms: row.get("created_at_ms")?,
+        expires_at_ms: row.get("expires_at_ms")?,
     })
 }

@@ -95,10 +95,13 @@ impl Directory {
     }
 
     /// What is left of deleted sessions, and the memory of those whose deletion is long ago.
-    pub async fn count_leftovers(&self, now_ms: i64) -> Result<u64> {
+    /// Of a deletion whose files are still there (`left`), the memory stays.
+    pub async fn count_leftovers(&self, now_ms: i64, left: Vec<SessionId>) -> Result<u64> {
         self.read(move |db| {
-            let sql = "SELECT count(*) FROM removed WHERE at_ms < ?";
-            let mut count: i64 = db.query_row(sql, [now_ms - REMOVED_KEPT_MS], |row| row.get(0))?;
+            let sql = "SELECT count(*) FROM removed
+                WHERE at_ms < ? AND session NOT IN (SELECT value FROM json_each(?))";
+            let forgotten = params![now_ms - REMOVED_KEPT_MS, as_json(&left)?];
+            let mut count: i64 = db.query_row(sql, forgotten, |row| row.get(0))?;
             for (table, _, session) in OF_SESSIONS {
                 let sql =
                     format!("SELECT count(*) FROM {table} WHERE {session} IN (SELECT session FROM removed)");

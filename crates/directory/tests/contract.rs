@@ -212,13 +212,19 @@ async fn a_token_acts_as_its_person_until_it_is_removed() {
         name: "laptop".into(),
         digest: [7; 32],
         created_at_ms: 3,
+        expires_at_ms: None,
     };
     directory.add_token(token.clone()).await.unwrap();
-    assert_eq!(directory.token([7; 32]).await.unwrap(), Some(ada.clone()));
-    assert_eq!(directory.token([8; 32]).await.unwrap(), None);
-    assert_eq!(directory.tokens(ada.id).await.unwrap(), vec![token.clone()]);
+    assert_eq!(directory.token([7; 32], i64::MAX).await.unwrap(), Some(ada.clone()));
+    assert_eq!(directory.token([8; 32], 4).await.unwrap(), None);
+    let id = TokenId::from_parts(1, 2);
+    let ends = TokenRow { id, digest: [9; 32], expires_at_ms: Some(100), ..token.clone() };
+    directory.add_token(ends.clone()).await.unwrap();
+    assert_eq!(directory.token([9; 32], 99).await.unwrap(), Some(ada.clone()));
+    assert_eq!(directory.token([9; 32], 100).await.unwrap(), None);
+    assert_eq!(directory.tokens(ada.id).await.unwrap(), vec![token.clone(), ends]);
     directory.remove_token(token.id).await.unwrap();
-    assert_eq!(directory.token([7; 32]).await.unwrap(), None);
+    assert_eq!(directory.token([7; 32], 4).await.unwrap(), None);
 }
 
 #[tokio::test]

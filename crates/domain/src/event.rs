@@ -60,6 +60,9 @@ pub enum Event {
     },
     TitleChanged {
         title: String,
+        /// `None`: it was written by a version that did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<PersonId>,
     },
     /// From the next turn on, this model answers, with this effort; `None` as in `SessionCreated`.
     ModelChosen {
@@ -289,8 +292,8 @@ pub enum Event {
         commit: CommitHash,
         of: MarkedFor,
     },
-    /// Somebody who had not prompted here is about to run a command in the sandbox: from here on its files may hold their
-    /// work. Once for each person, before their first command runs.
+    /// Somebody who had not prompted here is about to run a command in the sandbox, or has brought commits by an import: from
+    /// here on its files may hold their work. Once for each person, before their first command runs.
     CommandsBegun {
         by: Author,
     },

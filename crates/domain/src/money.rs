@@ -18,18 +18,20 @@ pub struct Usage {
 
 impl Usage {
     pub fn total_tokens(&self) -> u64 {
-        self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+        let of_cache = self.cache_read_tokens.saturating_add(self.cache_write_tokens);
+        self.input_tokens.saturating_add(self.output_tokens).saturating_add(of_cache)
     }
 }
 
 impl AddAssign for Usage {
+    /// Stops at the largest number: a provider, or an imported log, may say anything.
     fn add_assign(&mut self, other: Self) {
-        self.input_tokens += other.input_tokens;
-        self.output_tokens += other.output_tokens;
-        self.cache_read_tokens += other.cache_read_tokens;
-        self.cache_write_tokens += other.cache_write_tokens;
-        self.cost_microusd += other.cost_microusd;
-        self.requests += other.requests;
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cache_read_tokens = self.cache_read_tokens.saturating_add(other.cache_read_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
+        self.cost_microusd = self.cost_microusd.saturating_add(other.cost_microusd);
+        self.requests = self.requests.saturating_add(other.requests);
     }
 }
 
@@ -58,5 +60,26 @@ impl Default for Budget {
     /// Five million tokens, five dollars, one hour, 400 tool calls: far over an ordinary change, far under a bad bill.
     fn default() -> Self {
         Self { tokens: 5_000_000, cost_microusd: 5_000_000, wall_ms: 3_600_000, tool_calls: 400 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_absurd_figures_stop_at_the_largest_number() {
+        let most = Usage {
+            input_tokens: u64::MAX,
+            output_tokens: u64::MAX,
+            cache_read_tokens: u64::MAX,
+            cache_write_tokens: u64::MAX,
+            cost_microusd: u64::MAX,
+            requests: u64::MAX,
+        };
+        let mut sum = most;
+        sum += most;
+        assert_eq!(sum, most);
+        assert_eq!(sum.total_tokens(), u64::MAX);
     }
 }

@@ -47,7 +47,7 @@ fn finished(n: u128) -> Event {
 }
 
 fn title(text: &str) -> Event {
-    Event::TitleChanged { title: text.into() }
+    Event::TitleChanged { title: text.into(), by: None }
 }
 
 fn standing(events: Vec<Event>) -> Vec<u64> {

@@ -212,7 +212,7 @@ impl SessionState {
             Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Compact {} => self.decide_compact(asking, ids),
-            Command::Rename { title } => self.decide_rename(title),
+            Command::Rename { title } => self.decide_rename(title, asking),
             Command::ChooseModel { model, effort } => Ok(self.decide_model(model.as_deref(), *effort, asking)),
             Command::Archive {} => self.decide_archive(asking),
             Command::Unarchive {} => Ok(self.unarchived(asking)),
@@ -302,13 +302,14 @@ impl SessionState {
         Ok([self.unarchived(asking), vec![started, requested]].concat())
     }
 
-    fn decide_rename(&self, title: &str) -> Result<Vec<Event>, Problem> {
+    fn decide_rename(&self, title: &str, asking: &Asking) -> Result<Vec<Event>, Problem> {
         let title = title.trim();
         check_title(title)?;
         if title == self.title {
             return Ok(vec![]);
         }
-        Ok(vec![Event::TitleChanged { title: title.to_owned() }])
+        let by = Some(asking.author.on_behalf_of);
+        Ok(vec![Event::TitleChanged { title: title.to_owned(), by }])
     }
 
     /// Whether the installation knows them is asked before.
@@ -417,7 +418,7 @@ impl SessionState {
                 });
                 vec![Effect::PublishSummary]
             }
-            Event::TitleChanged { title } => {
+            Event::TitleChanged { title, .. } => {
                 self.title.clone_from(title);
                 vec![Effect::PublishSummary]
             }

@@ -8,6 +8,6 @@ mod types;
 pub use local::LocalForge;
 pub use local::diff::read_diff;
 pub use types::{
-    Approval, Change, ChangeState, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy,
-    Refreshed, Result, Work,
+    Approval, Change, ChangeState, Commit, Error, FileDiff, Forge, GitService, Incoming, OpenChange,
+    PushPolicy, Refreshed, Result, Work,
 };

@@ -20,12 +20,11 @@ mod tree;
 mod upload;
 
 use crate::{
-    Change, Commit, Error, FileDiff, Forge, GitService, OpenChange, PushPolicy, Refreshed, Result, Work,
+    Change, Commit, Error, FileDiff, Forge, GitService, Incoming, OpenChange, PushPolicy, Refreshed, Result,
+    Work,
 };
 use async_trait::async_trait;
-use greenroom_domain::{
-    BranchName, ChangeId, CommitHash, ErrorCode, Person, PersonId, Problem, RepositoryId,
-};
+use greenroom_domain::{BranchName, ChangeId, CommitHash, ErrorCode, Person, Problem, RepositoryId};
 use source::Source;
 use std::{
     collections::HashMap,
@@ -240,15 +239,8 @@ impl Forge for LocalForge {
         self.write_bundle(id, branch, base, to).await
     }
 
-    async fn take_bundle(
-        &self,
-        id: RepositoryId,
-        branch: &BranchName,
-        work: &Work,
-        by: PersonId,
-        from: &Path,
-    ) -> Result<()> {
-        self.read_bundle(id, branch, work, by, from).await
+    async fn take_bundle(&self, id: RepositoryId, bundle: Incoming<'_>) -> Result<()> {
+        self.read_bundle(id, bundle).await
     }
 
     async fn remove_branch(&self, id: RepositoryId, branch: &BranchName) -> Result<()> {

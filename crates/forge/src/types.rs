@@ -105,6 +105,16 @@ pub struct Work {
     pub base: Option<CommitHash>,
 }
 
+/// Commits that somebody brings in, to become this branch.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    pub branch: &'a BranchName,
+    pub work: &'a Work,
+    pub by: PersonId,
+    /// The bundle.
+    pub from: &'a Path,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GitService {
     UploadPack,
@@ -201,16 +211,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
         base: Option<&CommitHash>,
         to: &Path,
     ) -> Result<Option<Work>>;
-    /// Makes a branch of a bundle from anywhere, as a push by that person would. Without what it stands on it is refused
+    /// Makes a branch of a bundle from anywhere, as a push by whoever brings it would. Without what it stands on it is refused
     /// (`commit_missing`). Repeating it is harmless.
-    async fn take_bundle(
-        &self,
-        id: RepositoryId,
-        branch: &BranchName,
-        work: &Work,
-        by: PersonId,
-        from: &Path,
-    ) -> Result<()>;
+    async fn take_bundle(&self, id: RepositoryId, bundle: Incoming<'_>) -> Result<()>;
     /// One that is not there is fine.
     async fn remove_branch(&self, id: RepositoryId, branch: &BranchName) -> Result<()>;
     /// A file at a commit; `None` when there is none. Larger than `limit` bytes is refused.

@@ -204,7 +204,7 @@ async fn join(admin: &Client, who: &Part) -> Result<(Client, Option<String>), Fa
             Some(admin.add_person(&body).await?)
         }
     };
-    let token = admin.create_token("demo", Some(login)).await?;
+    let token = admin.create_token("demo", Some(login), None).await?;
     let client = admin.with_credential(Credential::Token(token.secret));
     Ok((client, added.map(|added| added.sign_in_path)))
 }

@@ -3,6 +3,7 @@
 //! `contract::basics`.
 
 mod interactive;
+mod shell;
 
 use crate::{
     Capabilities, ClaimSpec, DirEntry, Error, ExecEvent, ExecSpec, Exit, ExitReason, FileContent, FileKind,
@@ -11,6 +12,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use interactive::{Interactive, Services};
+use shell::{glob, interpret};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -248,7 +250,7 @@ impl FakeSandbox {
 
     fn outcome(&self, spec: &ExecSpec, files: &mut Files) -> Outcome {
         let scripted = self.shared.script.as_ref().and_then(|script| script(spec, files));
-        scripted.unwrap_or_else(|| self.interpret(spec, files))
+        scripted.unwrap_or_else(|| interpret(spec, &self.spec.env, files))
     }
 
     /// What a run that only reads answers, and what it wrote below `/tmp`.
@@ -258,61 +260,6 @@ impl FakeSandbox {
         after.retain(|path, _| path.starts_with("/tmp/"));
         (outcome, after)
     }
-
-    /// `sh -c` with `echo`, `cat`, `pwd`, `true`, `false`, `exit`, separated by `;`, with `>`, `>>`, `>&2` and `$NAME`.
-    fn interpret(&self, spec: &ExecSpec, files: &mut Files) -> Outcome {
-        let [shell, flag, script] = spec.argv.as_slice() else { return (Vec::new(), MISSING) };
-        if !shell.ends_with("sh") || flag != "-c" {
-            return (Vec::new(), MISSING);
-        }
-        let mut output = Vec::new();
-        let mut code = 0;
-        for command in script.split(';').map(str::trim).filter(|command| !command.is_empty()) {
-            let words: Vec<String> = command.split_whitespace().map(|word| self.expand(word, spec)).collect();
-            if words[0] == "exit" {
-                code = words.get(1).and_then(|code| code.parse().ok()).unwrap_or(code);
-                break;
-            }
-            code = simple(&words, spec, files, &mut output);
-        }
-        (output, ExitReason::Code { code })
-    }
-
-    fn expand(&self, word: &str, spec: &ExecSpec) -> String {
-        let Some(name) = word.strip_prefix('$') else { return word.to_owned() };
-        let mut env = spec.env.iter().chain(&self.spec.env);
-        env.find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
-    }
-}
-
-const MISSING: ExitReason = ExitReason::NotStarted { errno: 2 };
-
-fn simple(words: &[String], spec: &ExecSpec, files: &mut Files, output: &mut Vec<u8>) -> i32 {
-    let end = words.iter().position(|word| word.starts_with('>')).unwrap_or(words.len());
-    let (command, redirect) = words.split_at(end);
-    let arguments = &command[1..];
-    let (text, code) = match command[0].as_str() {
-        "echo" => (format!("{}\n", arguments.join(" ")).into_bytes(), 0),
-        "pwd" => (format!("{}\n", spec.cwd).into_bytes(), 0),
-        "cat" if arguments.is_empty() => (spec.stdin.clone(), 0),
-        "cat" => match arguments.iter().map(|path| files.get(path).cloned()).collect::<Option<Vec<_>>>() {
-            Some(contents) => (contents.concat(), 0),
-            None => (b"cat: no such file\n".to_vec(), 1),
-        },
-        "true" => (Vec::new(), 0),
-        "false" => (Vec::new(), 1),
-        name => (format!("sh: {name}: not found\n").into_bytes(), 127),
-    };
-    match redirect {
-        [_, path] if spec.is_read_only && !path.starts_with("/tmp/") => {
-            output.extend(format!("sh: cannot create {path}: Permission denied\n").into_bytes());
-            return 2;
-        }
-        [append, path] if append == ">>" => files.entry(path.clone()).or_default().extend(text),
-        [replace, path] if replace == ">" => drop(files.insert(path.clone(), text)),
-        _ => output.extend(text),
-    }
-    code
 }
 
 fn absolute(path: &str) -> Result<()> {
@@ -509,26 +456,6 @@ impl Sandbox for Handle {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => "the provider is gone".into(),
         }
-    }
-}
-
-/// `*` within a name, `**` across names; a pattern without `/` matches the last name.
-fn glob(pattern: &str, path: &str) -> bool {
-    let path = if pattern.contains('/') { path } else { path.rsplit('/').next().unwrap_or(path) };
-    matches(pattern.as_bytes(), path.as_bytes())
-}
-
-fn matches(pattern: &[u8], path: &[u8]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        [b'*', b'*', b'/', rest @ ..] => {
-            (0..=path.len()).any(|at| (at == 0 || path[at - 1] == b'/') && matches(rest, &path[at..]))
-        }
-        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|at| matches(rest, &path[at..])),
-        [b'*', rest @ ..] => (0..=path.len())
-            .take_while(|at| !path[..*at].contains(&b'/'))
-            .any(|at| matches(rest, &path[at..])),
-        [first, rest @ ..] => path.first() == Some(first) && matches(rest, &path[1..]),
     }
 }
 

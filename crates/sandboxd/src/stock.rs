@@ -325,7 +325,8 @@ impl Stock {
         }
         let stock = Arc::clone(self);
         tokio::spawn(async move {
-            if let Ok(Err(error)) = greenroom_tasks::caught("making sandboxes in advance", stock.fill()).await {
+            if let Ok(Err(error)) = greenroom_tasks::caught("making sandboxes in advance", stock.fill()).await
+            {
                 tracing::warn!(%error, "nothing could be made in advance");
             }
             stock.is_refilling.store(false, Ordering::Release);

@@ -24,7 +24,7 @@ fn names(directory: &Path) -> usize {
 }
 
 fn first() -> Vec<Event> {
-    vec![Event::TitleChanged { title: "made".into() }]
+    vec![Event::TitleChanged { title: "made".into(), by: None }]
 }
 
 #[tokio::test]

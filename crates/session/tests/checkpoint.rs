@@ -62,7 +62,7 @@ fn act(state: &SessionState, choice: u8, n: u64) -> Vec<Event> {
             }]
         }
         (_, Some(_), _) => state.inserts(),
-        _ => vec![Event::TitleChanged { title: format!("title {n}") }],
+        _ => vec![Event::TitleChanged { title: format!("title {n}"), by: None }],
     }
 }
 

@@ -37,7 +37,7 @@ fn open_files(world: &World) -> usize {
 }
 
 fn title(text: &str) -> Vec<Event> {
-    vec![Event::TitleChanged { title: text.into() }]
+    vec![Event::TitleChanged { title: text.into(), by: None }]
 }
 
 async fn caught_up(handle: &SessionHandle, after: u64) -> greenroom_session::Subscription {

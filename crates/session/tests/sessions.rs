@@ -401,7 +401,7 @@ async fn a_window_is_the_newest_turns_without_the_text_that_answers_repeat() {
         }
     }
     assert_eq!(omitted, 6);
-    handle.record(vec![Event::TitleChanged { title: "live".into() }]).await.unwrap();
+    handle.record(vec![Event::TitleChanged { title: "live".into(), by: None }]).await.unwrap();
     assert!(matches!(next(&mut viewer).await, Live::Entry(entry) if entry.seq == head + 1));
     // Nobody needs a window who is behind by less.
     let mut near = handle.subscribe_window(head - 9, 10).await.unwrap();

@@ -8,9 +8,7 @@ mod world;
 use async_trait::async_trait;
 use greenroom_domain::event::{BlockKind, TurnOutcome};
 use greenroom_domain::money::Usage;
-use greenroom_domain::{
-    BlockId, Command, Delivery, Durability, Entry, ErrorCode, Event, Problem, SessionId,
-};
+use greenroom_domain::{BlockId, Command, Delivery, Durability, Entry, ErrorCode, Event, Problem, SessionId};
 use greenroom_session::{
     Append, Checkpoint, CommitLog, FileSessions, Hibernation, LogError, Ownership, SessionDirectory,
     StoredReceipt, Tidy, TurnEnded,
@@ -189,7 +187,8 @@ async fn a_turn_whose_runner_died_has_failed_at_once_and_the_next_prompt_is_answ
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_actor_panics_in_mid_turn_goes_on_from_its_log_without_being_asked_but_not_for_ever() {
+async fn a_session_whose_actor_panics_in_mid_turn_goes_on_from_its_log_without_being_asked_but_not_for_ever()
+{
     let world = World::new();
     let handle = world.create().await;
     send(&handle, "1", prompt("one")).await;

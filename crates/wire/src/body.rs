@@ -49,6 +49,9 @@ pub struct CreateToken {
     /// The person it acts as; `None`: oneself. Only an admin names another.
     #[serde(default)]
     pub login: Option<LoginName>,
+    /// From then on it is refused: in milliseconds since 1970-01-01 UTC, later than now. `None`: it does not end.
+    #[serde(default)]
+    pub expires_at_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -189,7 +189,12 @@ mod tests {
 
     #[test]
     fn a_frame_is_written_the_same_with_and_without_a_copy() {
-        let entry = Entry { seq: 1, at_ms: 2, epoch: 3, event: Event::TitleChanged { title: "t\n".into() } };
+        let entry = Entry {
+            seq: 1,
+            at_ms: 2,
+            epoch: 3,
+            event: Event::TitleChanged { title: "t\n".into(), by: None },
+        };
         let (block, offset) = (BlockId::from_parts(1, 1), 5);
         let (call, text) = ("c".to_owned(), "é\u{1b}".to_owned());
         let pairs = [

@@ -62,6 +62,8 @@ pub struct TokenCreated {
     pub name: String,
     pub login: LoginName,
     pub secret: String,
+    /// `None`: it does not end.
+    pub expires_at_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -175,7 +175,7 @@ export const api = {
   /** In place of what was set, for one person or for everyone. */
   setQuotas: (login: string | null, quotas: Quotas) =>
     request<QuotasView>(login === null ? "/quotas" : `/people/${encodeURIComponent(login)}/quotas`, { method: "PUT", body: quotas }),
-  createToken: (name: string) => post<TokenCreated>("/tokens", { name }),
+  createToken: (name: string, expires_at_ms: number | null) => post<TokenCreated>("/tokens", { name, expires_at_ms }),
 
   repositories: (signal?: AbortSignal) => get<RepositoryView[]>("/repositories", signal),
   repository: (name: string, signal?: AbortSignal) => get<RepositoryView>(`/repositories/${part(name)}`, signal),

@@ -1960,6 +1960,11 @@ export interface components {
             life_s?: number | null;
         };
         CreateToken: {
+            /**
+             * Format: int64
+             * @description From then on it is refused: in milliseconds since 1970-01-01 UTC, later than now. `None`: it does not end.
+             */
+            expires_at_ms?: number | null;
             login?: components["schemas"]["LoginName"] | null;
             /** @description What it is for, shown in lists. */
             name: string;
@@ -2129,6 +2134,7 @@ export interface components {
             /** @enum {string} */
             type: "session_created";
         } | {
+            by?: components["schemas"]["PersonId"] | null;
             title: string;
             /** @enum {string} */
             type: "title_changed";
@@ -3529,6 +3535,11 @@ export interface components {
         TodoStatus: "pending" | "in_progress" | "done";
         /** @description A token: `secret` is shown once. */
         TokenCreated: {
+            /**
+             * Format: int64
+             * @description `None`: it does not end.
+             */
+            expires_at_ms?: number | null;
             id: components["schemas"]["TokenId"];
             login: components["schemas"]["LoginName"];
             name: string;

@@ -265,9 +265,22 @@ function QuotaSection({ login, isAdmin }: { login: string; isAdmin: boolean }) {
   );
 }
 
+/** In days. */
+const TOKEN_LIVES = [
+  { value: "", label: "No end" },
+  { value: "7", label: "A week" },
+  { value: "30", label: "30 days" },
+  { value: "90", label: "90 days" },
+  { value: "365", label: "A year" },
+];
+
 function Tokens() {
   const [name, setName] = useState("");
-  const create = useMutation({ mutationFn: () => api.createToken(name.trim()), onSuccess: () => setName("") });
+  const [life, setLife] = useState("");
+  const create = useMutation({
+    mutationFn: () => api.createToken(name.trim(), life === "" ? null : Date.now() + Number(life) * 86_400_000),
+    onSuccess: () => setName(""),
+  });
   return (
     <Section title="Access tokens">
       <p className="mb-3 text-ink-2">For the command line, for git over HTTP, and for programs that act as you.</p>
@@ -280,6 +293,7 @@ function Tokens() {
         }}
       >
         <Field label="What it is for" required value={name} onChange={(event) => setName(event.target.value)} className="min-w-56 flex-1" />
+        <SelectField label="Works for" value={life} choices={TOKEN_LIVES} onChange={setLife} className="min-w-36" />
         <Button type="submit" isBusy={create.isPending} className="min-h-11">
           Create token
         </Button>
@@ -288,6 +302,7 @@ function Tokens() {
       {create.data && (
         <div className="card mt-3 p-4" data-testid="token">
           <p className="font-medium">Copy “{create.data.name}” now: it is not shown again.</p>
+          {create.data.expires_at_ms != null && <p className="text-ink-2">It works until {new Date(create.data.expires_at_ms).toLocaleString()}.</p>}
           <pre className="output my-3">{create.data.secret}</pre>
           <CopyButton text={create.data.secret} label="Copy token" />
         </div>

@@ -139,7 +139,7 @@ pub(crate) fn session_id() -> SessionId {
 }
 
 pub(crate) fn entry(seq: u64) -> Frame {
-    let event = Event::TitleChanged { title: format!("title {seq}") };
+    let event = Event::TitleChanged { title: format!("title {seq}"), by: None };
     Frame::Entry { entry: Entry { seq, at_ms: 1, epoch: 1, event } }
 }
 

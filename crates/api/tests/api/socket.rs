@@ -103,7 +103,7 @@ async fn after_hello_the_past_is_replayed_then_the_stream_is_live() {
 
 fn long_entry(seq: u64) -> Frame {
     let title = "a title that comes again and again, ".repeat(3000);
-    let event = greenroom_domain::Event::TitleChanged { title };
+    let event = greenroom_domain::Event::TitleChanged { title, by: None };
     Frame::Entry { entry: greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event } }
 }
 
@@ -273,7 +273,7 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_loses_nothing() {
     let mut client = greeted(&server).await;
     let text = "x".repeat(60 * 1024);
     for seq in PAST + 1..PAST + 1001 {
-        let event = greenroom_domain::Event::TitleChanged { title: text.clone() };
+        let event = greenroom_domain::Event::TitleChanged { title: text.clone(), by: None };
         let entry = greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event };
         server.fake.publish(&Frame::Entry { entry });
     }

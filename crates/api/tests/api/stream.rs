@@ -64,7 +64,7 @@ async fn compressed_events_can_be_read_as_they_come() {
     let mut header = 10;
     let mut seen = String::new();
     for (seq, title) in [(4, "title 4".to_owned()), (5, "long ".repeat(10_000))] {
-        let event = greenroom_domain::Event::TitleChanged { title: title.clone() };
+        let event = greenroom_domain::Event::TitleChanged { title: title.clone(), by: None };
         let entry = greenroom_domain::Entry { seq, at_ms: 1, epoch: 1, event };
         app.fake.publish(&greenroom_wire::Frame::Entry { entry });
         while !seen.ends_with("\n\n") || !seen.contains(&title) {

@@ -40,7 +40,7 @@ pub(super) fn carried(entries: &[Entry], people: &mut impl People) -> Result<Car
             Event::ModelChosen { model, effort, .. } => {
                 choice = ModelChoice { model: model.clone(), effort: *effort };
             }
-            Event::TitleChanged { title: later } => title.clone_from(later),
+            Event::TitleChanged { title: later, .. } => title.clone_from(later),
             Event::TeamAccessChanged { access, .. } => team_access = *access,
             _ => {}
         }

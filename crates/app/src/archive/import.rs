@@ -15,6 +15,7 @@ use greenroom_domain::{
     Attachment, AttachmentRef, Author, BlobDigest, CommandId, ErrorCode, Event, ModelChoice, Person, PersonId, Problem,
     RepositoryName, Role, SessionId,
 };
+use greenroom_forge::Incoming;
 use greenroom_session::{BlobError, Received, Shelf};
 use greenroom_wire::SessionView;
 use sha2::{Digest, Sha256};
@@ -142,7 +143,8 @@ impl Inner {
                 unfinished::note(&self.config.data_dir, session, repository.id)
                     .map_err(|error| unwritten(&error))?;
                 let branch = branch_of(session);
-                self.forge.take_bundle(repository.id, &branch, work, caller.id, &bundle).await?;
+                let bundle = Incoming { branch: &branch, work, by: caller.id, from: &bundle };
+                self.forge.take_bundle(repository.id, bundle).await?;
             }
             let handle = self.sessions().create(session, prepared.events).await?;
             unfinished::forget(&self.config.data_dir, session);
@@ -255,6 +257,10 @@ impl Inner {
             team_access,
         };
         events.insert(0, created);
+        if work.is_some() {
+            // Also in what is forked from it: whoever brought the commits may have made them.
+            events.push(Event::CommandsBegun { by: caller.as_author() });
+        }
         let work =
             work.map(|work| greenroom_forge::Work { head: work.head.clone(), base: work.base.clone() });
         Ok(Prepared { events, work })

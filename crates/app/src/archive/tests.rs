@@ -16,7 +16,10 @@ use greenroom_domain::{
     Author, Command, CommandId, Entry, ErrorCode, Event, Person, PersonId, PromptId, RepositoryName, Role,
     SessionId, SessionState, TeamAccess, TurnId, Via,
 };
-use greenroom_wire::{AddSecret, CreateShareLink, SessionView, SubmitCommand, WriteDraft};
+use greenroom_forge::Incoming;
+use greenroom_wire::{
+    AddSecret, ApproveChange, CreateShareLink, ForkSession, SessionView, SubmitCommand, WriteDraft,
+};
 use std::io::{Cursor, Read};
 
 async fn world(repository: &str) -> (World, RepositoryRow) {
@@ -64,6 +67,10 @@ fn answered(n: u128) -> [Event; 2] {
     ]
 }
 
+pub(super) fn one_turn(by: Author) -> Vec<Event> {
+    [prompted(1, by), answered(1)].concat()
+}
+
 /// A session with two ended turns, of people whom the fakes' model never answered.
 async fn worked(world: &World, row: &RepositoryRow, by: &Person, others: Author) -> SessionId {
     let session = world.session(by, row).await;
@@ -76,7 +83,12 @@ async fn worked(world: &World, row: &RepositoryRow, by: &Person, others: Author)
 }
 
 /// Puts a commit on the session's branch, as its sandbox's push does.
-fn commit(world: &World, row: &RepositoryRow, session: SessionId, files: &[(&str, &str)]) -> String {
+pub(super) fn commit(
+    world: &World,
+    row: &RepositoryRow,
+    session: SessionId,
+    files: &[(&str, &str)],
+) -> String {
     let tree = tempfile::tempdir().unwrap();
     let bare = world.data.path().join("repositories").join(format!("{}.git", row.id));
     let bare = bare.to_str().unwrap();
@@ -90,7 +102,7 @@ fn commit(world: &World, row: &RepositoryRow, session: SessionId, files: &[(&str
     git(tree.path(), &["rev-parse", "HEAD"]).trim().to_owned()
 }
 
-async fn exported(world: &World, by: &Person, session: SessionId) -> Vec<u8> {
+pub(super) async fn exported(world: &World, by: &Person, session: SessionId) -> Vec<u8> {
     let ExportedSession { mut file, bytes, .. } = world.app.export_session(by, session).await.unwrap();
     let mut archive = vec![];
     file.read_to_end(&mut archive).unwrap();
@@ -98,7 +110,7 @@ async fn exported(world: &World, by: &Person, session: SessionId) -> Vec<u8> {
     archive
 }
 
-async fn import(
+pub(super) async fn import(
     world: &World,
     by: &Person,
     n: usize,
@@ -146,7 +158,7 @@ async fn code(imported: Result<SessionView>) -> ErrorCode {
 }
 
 /// Sessions, branches of sessions and files on their way: what a refusal leaves behind.
-async fn left(world: &World, row: &RepositoryRow) -> (usize, String, usize) {
+pub(super) async fn left(world: &World, row: &RepositoryRow) -> (usize, String, usize) {
     let bare = world.data.path().join("repositories").join(format!("{}.git", row.id));
     let branches = git(&bare, &["for-each-ref", "--format=%(refname)", "refs/heads/greenroom/"]);
     let below = |name: &str| std::fs::read_dir(world.data.path().join(name)).map_or(0, Iterator::count);
@@ -321,7 +333,8 @@ async fn a_crash_between_the_branch_and_the_session_leaves_neither() {
         greenroom_forge::Work { head: head.parse().unwrap(), base: unpacked.manifest.work.unwrap().base };
     let bundle = directory.path().join("bundle");
     let branch = unfinished::branch_of(id);
-    inner.forge.take_bundle(row.id, &branch, &work, world.admin.id, &bundle).await.unwrap();
+    let bundle = Incoming { branch: &branch, work: &work, by: world.admin.id, from: &bundle };
+    inner.forge.take_bundle(row.id, bundle).await.unwrap();
     assert_eq!(inner.forge.branch_head(row.id, &branch).await.unwrap().unwrap().as_str(), head);
     let world = world.crash().await;
     assert_eq!(world.inner().forge.branch_head(row.id, &branch).await.unwrap(), None);
@@ -363,6 +376,152 @@ async fn a_file_is_what_its_bytes_are_whatever_the_log_says() {
     );
     let made = import(&world, &world.admin, 1, None, &lying).await.unwrap();
     assert_eq!(crate::attachments::files_of(&world.log(made.id).await), [file]);
+}
+
+fn ran(by: Author) -> Event {
+    Event::CommandsBegun { by }
+}
+
+/// Who is taken to have worked in it, as its pushes record them.
+async fn contributors(world: &World, session: SessionId) -> Vec<PersonId> {
+    let handle = world.inner().sessions().get(session).await.unwrap();
+    handle.look(|state| state.contributors().map(|author| author.on_behalf_of).collect()).await.unwrap()
+}
+
+/// Opens a change of what the session's branch has, with those whom its log names.
+async fn propose(
+    world: &World,
+    row: &RepositoryRow,
+    session: SessionId,
+    by: &Person,
+) -> greenroom_forge::Change {
+    let inner = world.inner();
+    let (at, random) = inner.id_parts();
+    let open = greenroom_forge::OpenChange {
+        id: greenroom_domain::ChangeId::from_parts(at, random),
+        repository: row.id,
+        session: Some(session),
+        title: "Add b".into(),
+        body: String::new(),
+        branch: unfinished::branch_of(session),
+        base: row.default_branch.clone(),
+        author: by.as_author(),
+        prompters: contributors(world, session).await,
+        at_ms: inner.now_ms(),
+    };
+    inner.forge.open_change(open).await.unwrap()
+}
+
+async fn approval(world: &World, by: &Person, change: &greenroom_forge::Change) -> Option<ErrorCode> {
+    let body = ApproveChange { head: change.head.clone() };
+    world.app.approve_change(by, change.id, body).await.err().map(|problem| problem.code)
+}
+
+#[tokio::test]
+async fn who_worked_in_a_session_approves_it_neither_where_it_was_nor_after_an_import_nor_in_a_fork_of_that()
+{
+    let (world, row) = world("sample").await;
+    let (ann, ben) = (world.member("ann").await, world.member("ben").await);
+    let (dora, eve) = (world.member("dora").await, world.member("eve").await);
+    let session = worked(&world, &row, &ann, author(2, "carl")).await;
+    let handle = world.inner().sessions().get(session).await.unwrap();
+    // Ben asked for nothing, and changed files by hand.
+    handle.record(vec![ran(ben.as_author())]).await.unwrap();
+    commit(&world, &row, session, &[("b.txt", "b")]);
+    let archive = exported(&world, &ann, session).await;
+    let made = import(&world, &dora, 1, None, &archive).await.unwrap().id;
+    let of = contributors(&world, made).await;
+    assert!([ann.id, ben.id, dora.id].iter().all(|person| of.contains(person)), "{of:?}");
+    let change = propose(&world, &row, made, &ann).await;
+    for worked in [&ann, &ben, &dora] {
+        assert_eq!(approval(&world, worked, &change).await, Some(ErrorCode::SelfApproval), "{}", worked.name);
+    }
+    assert_eq!(approval(&world, &eve, &change).await, None);
+
+    // Eve's fork holds what the others did, Dora's commits among it: its own pushes say so.
+    let fork = ForkSession { turn: None, title: None, prompt: None };
+    let fork = world.app.fork_session(&eve, &key(2), made, fork).await.unwrap().id;
+    let of = contributors(&world, fork).await;
+    assert!([ann.id, ben.id, dora.id].iter().all(|person| of.contains(person)), "{of:?}");
+}
+
+#[tokio::test]
+async fn a_fork_of_an_imported_session_begins_with_its_commits_and_only_at_what_came_along() {
+    let (world, row) = world("sample").await;
+    let session = worked(&world, &row, &world.admin, author(2, "carl")).await;
+    let head = commit(&world, &row, session, &[("b.txt", "b")]);
+    let archive = exported(&world, &world.admin, session).await;
+    let made = import(&world, &world.admin, 1, None, &archive).await.unwrap();
+    let ada = world.member("ada").await;
+    let fork = async |n, of, at| {
+        let body = ForkSession { turn: at, title: None, prompt: None };
+        world.app.fork_session(&ada, &key(n), of, body).await
+    };
+    // The files of an earlier turn stayed where they were.
+    let refused = fork(2, made.id, Some(turn(1))).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::SnapshotUnknown, "{refused}");
+    let forked = fork(3, made.id, None).await.unwrap();
+    assert_eq!((forked.imported_from, forked.created_by), (made.imported_from.clone(), Some(ada.id)));
+    let forked = forked.id;
+    let texts = |log: Vec<Entry>| -> Vec<String> {
+        let text = |entry: Entry| match entry.event {
+            Event::PromptAccepted { author, text, .. } => Some(format!("{}: {text}", author.name)),
+            Event::AssistantMessage { content, .. } => Some(format!("{content:?}")),
+            _ => None,
+        };
+        log.into_iter().filter_map(text).collect()
+    };
+    assert_eq!(texts(world.log(forked).await), texts(world.log(made.id).await));
+    // Its sandbox is brought to the commits that were imported, and not to the base branch.
+    world.use_sandbox(&ada, forked).await;
+    let state = world.inner().sessions().get(forked).await.unwrap().state().await.unwrap();
+    assert_eq!(state.origin.unwrap().imported_from.unwrap().work.unwrap().head.as_str(), head);
+    let brought = |event: &Event| matches!(event, Event::Synced { to, .. } if to.as_str() == head);
+    let log = world.log(forked).await;
+    assert!(log.iter().any(|entry| brought(&entry.event)), "{log:#?}");
+    // And a fork of the fork is the same again.
+    let again = fork(4, forked, None).await.unwrap();
+    assert_eq!(again.imported_from, made.imported_from);
+}
+
+#[tokio::test]
+async fn one_file_that_is_imported_twice_at_once_is_one_session_for_each_key() {
+    let (world, row) = world("sample").await;
+    let session = worked(&world, &row, &world.admin, author(2, "carl")).await;
+    let upload: Upload = Box::new(&b"hello"[..]);
+    let file = world.app.attach(&world.admin, Some(session), "a.txt", None, upload).await.unwrap();
+    let mut events = [prompted(3, world.admin.as_author()), answered(3)].concat();
+    if let Event::PromptAccepted { attachments, .. } = &mut events[0] {
+        attachments.push(file.clone());
+    }
+    world.inner().sessions().get(session).await.unwrap().record(events).await.unwrap();
+    let head = commit(&world, &row, session, &[("b.txt", "b")]);
+    let archive = exported(&world, &world.admin, session).await;
+    let ben = world.member("ben").await;
+    let each = [1, 1, 2, 2, 3].map(|n| import(&world, &ben, n, None, &archive));
+    let made: Vec<_> = futures::future::join_all(each).await;
+    let mut ids: Vec<SessionId> = vec![];
+    for (n, made) in made.into_iter().enumerate() {
+        match made {
+            Ok(made) => ids.push(made.id),
+            // The other of the same key makes it.
+            Err(problem) => {
+                assert_eq!(problem.code, ErrorCode::SessionBusy, "{problem}");
+                ids.push(import(&world, &ben, [1, 1, 2, 2, 3][n], None, &archive).await.unwrap().id);
+            }
+        }
+    }
+    assert_eq!((ids[0], ids[2]), (ids[1], ids[3]));
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    for id in &ids {
+        let branch = unfinished::branch_of(*id);
+        assert_eq!(world.inner().forge.branch_head(row.id, &branch).await.unwrap().unwrap().as_str(), head);
+        assert_eq!(crate::attachments::files_of(&world.log(*id).await), [file.clone()]);
+    }
+    let (sessions, _, rest) = left(&world, &row).await;
+    assert_eq!((sessions, rest), (4, 0));
+    assert_eq!(world.inner().directory.stored_bytes(ben.id).await.unwrap(), 3 * file.bytes);
 }
 
 struct Nobody;

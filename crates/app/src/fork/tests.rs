@@ -107,17 +107,7 @@ async fn a_repeated_key_does_not_bring_back_what_was_deleted() {
     let world = World::start(Bounds::without_pool()).await;
     let row = world.add_repository("sample").await;
     let ada = world.member("ada").await;
-    let create = || greenroom_wire::CreateSession {
-        repository: row.name.clone(),
-        prompt: None,
-        attachments: vec![],
-        title: None,
-        model: None,
-        effort: None,
-        base_branch: None,
-        budget: None,
-        team_access: Default::default(),
-    };
+    let create = || crate::testing::new_session(&row);
     let made_by: CommandId = "made".parse().unwrap();
     let session = world.app.create_session(&ada, &made_by, create()).await.unwrap().id;
     assert_eq!(world.app.create_session(&ada, &made_by, create()).await.unwrap().id, session);

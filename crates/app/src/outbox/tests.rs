@@ -38,7 +38,7 @@ async fn title(world: &World, session: SessionId) -> Option<String> {
 
 /// Appends to a session's log as a process would that ended before it told anybody.
 async fn rename_in_the_file(world: &World, session: SessionId, title: &str) {
-    append_in_the_file(world, session, vec![Event::TitleChanged { title: title.into() }]).await;
+    append_in_the_file(world, session, vec![Event::TitleChanged { title: title.into(), by: None }]).await;
 }
 
 async fn append_in_the_file(world: &World, session: SessionId, events: Vec<Event>) {
@@ -420,7 +420,7 @@ async fn a_letter_whose_place_an_earlier_one_took_late_is_told_from_there() {
     let mut before = about_to_tell();
     let mut letters = vec![];
     for title in ["first", "second"] {
-        handle.record(vec![Event::TitleChanged { title: title.into() }]).await.unwrap();
+        handle.record(vec![Event::TitleChanged { title: title.into(), by: None }]).await.unwrap();
         let state = handle.state().await.unwrap();
         let row = super::row_of(&greenroom_session::Summary { session, state }).map(Box::new);
         let upto = row.as_ref().unwrap().head_seq;

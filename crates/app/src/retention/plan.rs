@@ -26,7 +26,10 @@ impl Inner {
                 pass.add_rows(kind, self.directory.count_expired(expiring, before).await?);
             }
         }
-        pass.add_rows(RowKind::Leftovers, self.directory.count_leftovers(now).await?);
+        pass.add_rows(
+            RowKind::Leftovers,
+            self.directory.count_leftovers(now, self.deleted_but_there().await?).await?,
+        );
         let (builds, bytes) = self.old_failed_builds().await?;
         pass.report.failed_builds = builds.len() as u64;
         pass.report.failed_builds_bytes = bytes;

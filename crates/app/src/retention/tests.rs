@@ -483,6 +483,20 @@ async fn the_files_of_a_deletion_that_broke_off_go_with_the_next_pass() {
 }
 
 #[tokio::test]
+async fn a_plan_does_not_count_the_memory_of_a_deletion_whose_files_are_left() {
+    let world = world(SETTINGS).await;
+    let row = world.add_repository("sample").await;
+    let session = world.session(&world.admin, &row).await;
+    told(&world).await;
+    world.inner().part_with(session).await.unwrap();
+    world.clock.set(T0 + 31 * DAY_MS);
+    let planned = async || rows(&world.app.retention_plan(&world.admin).await.unwrap(), RowKind::Leftovers);
+    let with_files = planned().await;
+    std::fs::remove_dir_all(world.data.path().join("sessions").join(session.to_string())).unwrap();
+    assert_eq!(planned().await, with_files + 1);
+}
+
+#[tokio::test]
 async fn nothing_goes_while_the_server_stops() {
     let world = world(SETTINGS).await;
     let row = world.add_repository("sample").await;

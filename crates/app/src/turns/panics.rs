@@ -159,15 +159,17 @@ async fn a_turn_whose_model_client_panics_has_failed_and_what_waited_is_answered
     assert_eq!(turns[0].0, [IN_MODEL]);
     assert!(is_broken(&turns[0].1), "{turns:?}");
     let TurnOutcome::Failed { problem } = &turns[0].1 else { unreachable!() };
-    assert!(problem.detail.as_ref().is_some_and(|detail| detail.contains(&request.to_string())), "{problem:?}");
+    assert!(
+        problem.detail.as_ref().is_some_and(|detail| detail.contains(&request.to_string())),
+        "{problem:?}"
+    );
     let answered: Vec<_> = turns[1..].iter().flat_map(|turn| turn.0.iter().map(String::as_str)).collect();
     assert!(answered.contains(&"a second") && answered.contains(&"beside the first"), "{turns:?}");
     assert!(turns[1..].iter().all(|turn| turn.1 == TurnOutcome::Completed), "{turns:?}");
     until("no turn is counted as running", async || shaken.world.inner().drain.turns.is_empty()).await;
     let logged = logged.text();
-    let is_it = |line: &&str| {
-        line.contains("the runner of a turn panicked") && line.contains(&request.to_string())
-    };
+    let is_it =
+        |line: &&str| line.contains("the runner of a turn panicked") && line.contains(&request.to_string());
     let line = logged.lines().find(is_it).unwrap();
     assert!(line.contains("as tests do") && line.contains(&shaken.session.to_string()), "{line}");
 }
@@ -181,7 +183,8 @@ async fn a_turn_that_dies_under_a_tool_names_the_call_and_gives_its_sandbox_up()
     let turns = shaken.turns().await;
     assert!(is_broken(&turns[0].1), "{turns:?}");
     let log = shaken.world.log(shaken.session).await;
-    let is_unknown = |event: &Event| matches!(event, Event::ToolFinished { outcome: ToolOutcome::Unknown, .. });
+    let is_unknown =
+        |event: &Event| matches!(event, Event::ToolFinished { outcome: ToolOutcome::Unknown, .. });
     assert_eq!(log.iter().filter(|entry| is_unknown(&entry.event)).count(), 1, "{log:#?}");
     assert_eq!(shaken.world.sandboxes.count().await, 1);
     // The only place goes to who needs it: no turn holds it.

@@ -6,8 +6,8 @@ use super::{
     git::Git,
     receive::{self, Failure, RefUpdate, Target, ZERO},
 };
-use crate::{Error, PushPolicy, Result, Work};
-use greenroom_domain::{BranchName, CommitHash, ErrorCode, PersonId, Problem, RepositoryId};
+use crate::{Error, Incoming, PushPolicy, Result, Work};
+use greenroom_domain::{BranchName, CommitHash, ErrorCode, Problem, RepositoryId};
 use std::{path::Path, time::Duration};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
@@ -47,10 +47,7 @@ impl LocalForge {
     pub(super) async fn read_bundle(
         &self,
         id: RepositoryId,
-        branch: &BranchName,
-        work: &Work,
-        by: PersonId,
-        from: &Path,
+        Incoming { branch, work, by, from }: Incoming<'_>,
     ) -> Result<()> {
         let default_branch = self.known_default_branch(id).await?;
         let repository = self.path(id);

@@ -153,7 +153,7 @@ impl World {
             role: greenroom_domain::Role::Member,
         };
         self.desk.client.add_person(&body).await?;
-        Ok(self.desk.client.create_token("bench", Some(login)).await?.secret)
+        Ok(self.desk.client.create_token("bench", Some(login), None).await?.secret)
     }
 }
 

@@ -250,6 +250,9 @@ pub(crate) enum Token {
         /// Login of the person it acts as; only an admin names another
         #[arg(long, value_name = "LOGIN")]
         person: Option<LoginName>,
+        /// Refuse it after so many days [default: it does not end]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires: Option<u32>,
     },
 }
 

@@ -15,7 +15,11 @@ pub(crate) struct Retention {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum RetentionVerb {
     /// Let go of what is old enough now, as the server does once a day
-    Run,
+    Run {
+        /// Show what would go, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 const RETENTION_HELP: &str = "\

@@ -61,7 +61,7 @@ async fn with_link(client: &Client, arguments: SignIn, token: String) -> Result<
 }
 
 async fn own_token(client: &Client, credential: Credential) -> Result<String, Failure> {
-    let created = client.with_credential(credential).create_token("command line", None).await?;
+    let created = client.with_credential(credential).create_token("command line", None, None).await?;
     Ok(created.secret)
 }
 

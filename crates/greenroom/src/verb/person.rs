@@ -1,6 +1,6 @@
 //! `person …` and `token …`
 
-use super::Desk;
+use super::{Desk, now_ms};
 use crate::cli::{Person, Token};
 use crate::exit::{Exit, Failure};
 use crate::render::table::Table;
@@ -40,9 +40,11 @@ async fn list(desk: &Desk) -> Result<(), Failure> {
 }
 
 pub(crate) async fn token(desk: &Desk, verb: Token) -> Result<Exit, Failure> {
-    let Token::Create { name, person } = verb;
-    let created = desk.client.create_token(&name, person).await?;
-    desk.out.progress(&format!("A token of {}, shown this once:\n", created.login));
+    let Token::Create { name, person, expires } = verb;
+    let expires_at_ms = expires.map(|days| now_ms() + i64::from(days) * 86_400_000);
+    let created = desk.client.create_token(&name, person, expires_at_ms).await?;
+    let ends = expires.map_or_else(String::new, |days| format!(" It ends in {days} days."));
+    desk.out.progress(&format!("A token of {}, shown this once.{ends}\n", created.login));
     desk.out.document(&created, |created| format!("{}\n", created.secret))?;
     Ok(Exit::Done)
 }

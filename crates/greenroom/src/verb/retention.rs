@@ -10,15 +10,15 @@ use greenroom_wire::{RetentionReport, RetentionView, RetiredSessions, RowKind};
 
 pub(super) async fn perform(desk: &Desk, arguments: Retention) -> Result<Exit, Failure> {
     match arguments.verb {
-        Some(RetentionVerb::Run) => {
+        Some(RetentionVerb::Run { dry_run: false }) => {
             let report = desk.client.run_retention().await?;
             desk.out.document(&report, report_text)?;
         }
-        None if arguments.dry_run => {
+        verb if verb.is_some() || arguments.dry_run => {
             let plan = desk.client.retention_plan().await?;
             desk.out.document(&plan, report_text)?;
         }
-        None => {
+        _ => {
             let view = desk.client.retention().await?;
             desk.out.document(&view, view_text)?;
         }
@@ -34,11 +34,11 @@ fn view_text(view: &RetentionView) -> String {
         ("statistics", settings.statistics_days, "removed"),
         ("share links that ended", settings.share_links_days, "removed"),
     ];
-    let table = Table::new(&["WHAT", "AFTER"], "").rows(&rows, |(what, days, then)| {
+    let table = Table::new(&["WHAT", "WHEN"], "").rows(&rows, |(what, days, then)| {
         let after = match days {
             0 => "never".to_owned(),
-            1 => format!("a day {then}"),
-            days => format!("{days} days {then}"),
+            1 => format!("{then} after a day"),
+            days => format!("{then} after {days} days"),
         };
         vec![(*what).to_owned(), after]
     });

@@ -9,7 +9,7 @@ fn entry(seq: u64, event: Event) -> SharedFrame {
 }
 
 fn title(seq: u64) -> SharedFrame {
-    entry(seq, Event::TitleChanged { title: format!("title {seq}") })
+    entry(seq, Event::TitleChanged { title: format!("title {seq}"), by: None })
 }
 
 fn block(number: u128) -> BlockId {
@@ -47,7 +47,10 @@ fn a_replay_is_not_taken_faster_than_it_is_sent() {
     let mut seq = 0;
     while outbox.may_take() {
         seq += 1;
-        assert_eq!(outbox.push(entry(seq, Event::TitleChanged { title: text.clone() })), Pushed::Waits);
+        assert_eq!(
+            outbox.push(entry(seq, Event::TitleChanged { title: text.clone(), by: None })),
+            Pushed::Waits
+        );
     }
     assert!((REPLAY_BYTES / 1100..REPLAY_BYTES / 1000).contains(&(seq as usize)), "{seq}");
     outbox.pop();
@@ -217,7 +220,7 @@ proptest! {
                             let (block, offset) = (block(holds.into()), text.len() as u64);
                             Event::BlockText { block, offset, text: String::new() }
                         }
-                        None => Event::TitleChanged { title: "t".repeat(200 * usize::from(holds)) },
+                        None => Event::TitleChanged { title: "t".repeat(200 * usize::from(holds)), by: None },
                     };
                     if outbox.push(entry(session.seq, event)) == Pushed::Overflow {
                         outbox.resume(ResumeReason::TooSlow);

@@ -3,7 +3,7 @@
 use super::{Fake, PAGE, PAST, Result, ada, ben, entry, problem, session_id, session_view};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
-use greenroom_api::{BuildFrames, Frames, PreviewStream, SessionsFrames, UseCases, WebSession};
+use greenroom_api::{BuildFrames, Frames, Preview, SessionsFrames, UseCases, WebSession};
 use greenroom_app::{
     Archived, BlobFile, ExportedSession, GitService, HookCall, PreviewUse, RightsChanges, SharedFrame,
     StatisticsRange, Upload,
@@ -253,13 +253,7 @@ impl UseCases for Fake {
             disk_bytes: None,
         })
     }
-    async fn preview(
-        &self,
-        caller: &Person,
-        _: SessionId,
-        port: u16,
-        wanted: PreviewUse,
-    ) -> Result<(Box<dyn PreviewStream>, Right)> {
+    async fn preview(&self, caller: &Person, _: SessionId, port: u16, wanted: PreviewUse) -> Result<Preview> {
         let right = if caller.role == Role::Viewer { Right::View } else { Right::Prompt };
         if (right, wanted) == (Right::View, PreviewUse::Act) {
             return Err(problem(ErrorCode::NotAllowed));

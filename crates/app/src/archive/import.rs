@@ -149,9 +149,13 @@ impl Inner {
             let handle = self.sessions().create(session, prepared.events).await?;
             unfinished::forget(&self.config.data_dir, session);
             for (digest, file) in files {
-                let now_ms = self.now_ms();
-                let counted = Some(session);
-                self.directory.count_file(caller.id, counted, digest, file.bytes, now_ms, None).await?;
+                // The session is there: who is told otherwise would make another.
+                let (now_ms, of) = (self.now_ms(), Some(session));
+                let counted =
+                    self.directory.count_file(caller.id, of, digest, file.bytes, now_ms, None).await;
+                if let Err(error) = counted {
+                    tracing::warn!(%session, %error, "a file of an imported session is not counted");
+                }
             }
             self.session_view(caller, &handle).await
         };

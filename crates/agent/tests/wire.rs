@@ -60,7 +60,8 @@ async fn turn_with(kind: ProviderKind, fault: Turn) -> Ran {
 async fn in_each_protocol(fault: Turn, check: impl Fn(ProviderKind, &Ran)) {
     let turns = ProviderKind::ALL.map(|kind| turn_with(kind, fault.clone()));
     for (kind, ran) in ProviderKind::ALL.into_iter().zip(futures::future::join_all(turns).await) {
-        let commands: Vec<_> = ran.stand.sandbox.ran.lock().unwrap().iter().map(|spec| format!("{spec:?}")).collect();
+        let commands: Vec<_> =
+            ran.stand.sandbox.ran.lock().unwrap().iter().map(|spec| format!("{spec:?}")).collect();
         assert_eq!(commands.len(), 1, "{kind:?}: only the first call runs, and once: {commands:?}");
         check(kind, &ran);
     }

@@ -10,8 +10,8 @@ use greenroom_domain::access::unknown_session;
 use greenroom_domain::command::TITLE_LIMIT;
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, ModelChoice, Person, Problem, PromptId, RepositoryName,
-    Right, Role, SessionId, SessionState, TurnId,
+    Asking, BranchName, Command, CommandId, ErrorCode, Event, Ids, ModelChoice, Person, Problem, PromptId,
+    RepositoryName, Right, Role, SessionId, SessionState, TurnId,
 };
 use greenroom_session::{SessionHandle, Shelf, StoredReceipt};
 use greenroom_wire::{
@@ -358,8 +358,7 @@ impl Inner {
             let attachments = self.attached(Shelf::Person(caller.id), &body.attachments).await?;
             let command =
                 Command::Prompt { text, delivery: Default::default(), attachments: body.attachments };
-            let asking =
-                Asking { attachments, model: self.model_label(&choice).await, ..asking_of(caller) };
+            let asking = Asking { attachments, model: self.model_label(&choice).await, ..asking_of(caller) };
             events.extend(SessionState::default().decide(&command, &asking, self.new_ids())?);
         }
         Ok(events)

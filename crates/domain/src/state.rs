@@ -10,8 +10,9 @@ use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, ImportPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, ErrorCode,
-    Effort, ImageId, ModelChoice, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role, SnapshotId, TurnId,
+    Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, Effort,
+    ErrorCode, ImageId, ModelChoice, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role,
+    SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,7 +214,9 @@ impl SessionState {
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Compact {} => self.decide_compact(asking, ids),
             Command::Rename { title } => self.decide_rename(title, asking),
-            Command::ChooseModel { model, effort } => Ok(self.decide_model(model.as_deref(), *effort, asking)),
+            Command::ChooseModel { model, effort } => {
+                Ok(self.decide_model(model.as_deref(), *effort, asking))
+            }
             Command::Archive {} => self.decide_archive(asking),
             Command::Unarchive {} => Ok(self.unarchived(asking)),
             Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),

@@ -24,12 +24,11 @@ mod transport;
 
 pub use catalog::Catalog;
 pub use config::{
-    DEFAULT_ANTHROPIC_MODEL, DEFAULT_OPENAI_MODEL, ModelConfig, ProviderKind, connect, connect_from, connect_with,
-};
-pub use probe::{TestReport, test};
-pub use provider::{
-    Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent, ToolDefinition,
+    DEFAULT_ANTHROPIC_MODEL, DEFAULT_OPENAI_MODEL, ModelConfig, ProviderKind, connect, connect_from,
+    connect_with,
 };
 pub use greenroom_domain::Effort;
+pub use probe::{TestReport, test};
+pub use provider::{Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent, ToolDefinition};
 pub use secret::Secret;
 pub use transport::{Endpoint, EndpointOptions};

@@ -31,8 +31,12 @@ const OVERFLOW_SIGNS: &[&str] = &[
 ];
 
 /// By which they say that a model cannot call tools.
-const TOOLLESS_SIGNS: &[&str] =
-    &["does not support tools", "support tool use", "tools are not supported", "not support function calling"];
+const TOOLLESS_SIGNS: &[&str] = &[
+    "does not support tools",
+    "support tool use",
+    "tools are not supported",
+    "not support function calling",
+];
 
 /// By which they say that the account has nothing left.
 const CREDIT_SIGNS: &[&str] =
@@ -100,9 +104,7 @@ impl Refusal {
             400..500 if status == 402 || self.says(CREDIT_SIGNS) => {
                 Error::OutOfCredit { message: self.shown(status, key) }
             }
-            400..500 if self.says(TOOLLESS_SIGNS) => {
-                Error::WithoutTools { message: self.shown(status, key) }
-            }
+            400..500 if self.says(TOOLLESS_SIGNS) => Error::WithoutTools { message: self.shown(status, key) },
             400 if self.says(KEY_SIGNS) => Error::KeyRefused { status },
             401 | 403 => Error::KeyRefused { status },
             429 => Error::RateLimited { retry_after },

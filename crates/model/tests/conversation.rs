@@ -194,7 +194,8 @@ async fn after_a_change_of_model_the_words_are_sent_and_what_was_bound_to_the_ot
         messages.push(result("call_1", "a"));
         let mut other = server.config(kind);
         other.model = "other-model".into();
-        let other = greenroom_model::connect(&other, Some(greenroom_model::Secret::new(support::KEY))).unwrap();
+        let other =
+            greenroom_model::connect(&other, Some(greenroom_model::Secret::new(support::KEY))).unwrap();
         step(&*other, &mut messages).await;
         let body = server.requests()[1].json().to_string();
         assert!(body.contains("Looking.") && body.contains("call_1"), "{kind:?}");

@@ -146,7 +146,9 @@ impl TurnMeter {
             Event::AssistantMessage { usage, model, .. } | Event::ContextCompacted { usage, model, .. } => {
                 metrics.used(model, *usage);
             }
-            Event::ModelRetry { problem, .. } | Event::ModelFallback { problem, .. } => metrics.model_retried(problem.code),
+            Event::ModelRetry { problem, .. } | Event::ModelFallback { problem, .. } => {
+                metrics.model_retried(problem.code)
+            }
             Event::StartTimeline { marks, sandbox, .. } => metrics.started(marks, *sandbox),
             Event::TurnFinished { outcome, duration_ms, .. } => {
                 metrics.turn(outcome, Duration::from_millis(*duration_ms));

@@ -2,8 +2,8 @@
 
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
-    AttachmentRef, Command, CommandId, CommitHash, Effort, ExchangeName, LoginName, RepositoryName, Role, TeamAccess,
-    TurnId,
+    AttachmentRef, Command, CommandId, CommitHash, Effort, ExchangeName, LoginName, RepositoryName, Role,
+    TeamAccess, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -3,8 +3,8 @@
 use greenroom_domain::event::{ForkPoint, ImportPoint, ServicePhase, SnapshotReason};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    Attachment, BranchName, ChangeId, CommitHash, Effort, ErrorCode, ImageId, LoginName, Person, PersonId, Problem,
-    RepositoryId, RepositoryName, Right, SessionId, SnapshotId, TeamAccess, TokenId, TurnId,
+    Attachment, BranchName, ChangeId, CommitHash, Effort, ErrorCode, ImageId, LoginName, Person, PersonId,
+    Problem, RepositoryId, RepositoryName, Right, SessionId, SnapshotId, TeamAccess, TokenId, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -5,7 +5,9 @@ use crate::fork::conversation;
 use greenroom_domain::command::PROMPT_LIMIT;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
-use greenroom_domain::{Author, Entry, Event, ModelChoice, PersonId, Problem, SessionState, TeamAccess, TurnId};
+use greenroom_domain::{
+    Author, Entry, Event, ModelChoice, PersonId, Problem, SessionState, TeamAccess, TurnId,
+};
 
 /// Longest name or address of a person.
 const NAME_LIMIT: usize = 200;

@@ -12,8 +12,8 @@ use greenroom_directory::{Remembered, RepositoryRow};
 use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{ImportPoint, ImportedWork};
 use greenroom_domain::{
-    Attachment, AttachmentRef, Author, BlobDigest, CommandId, ErrorCode, Event, ModelChoice, Person, PersonId, Problem,
-    RepositoryName, Role, SessionId,
+    Attachment, AttachmentRef, Author, BlobDigest, CommandId, ErrorCode, Event, ModelChoice, Person,
+    PersonId, Problem, RepositoryName, Role, SessionId,
 };
 use greenroom_forge::Incoming;
 use greenroom_session::{BlobError, Received, Shelf};
@@ -227,7 +227,8 @@ impl Inner {
             return Err(damaged("its log does not begin with a session"));
         };
         let mut people = self.acquaintances(manifest).await?;
-        let Carried { mut events, title, team_access, choice, turn } = carried(&unpacked.entries, &mut people)?;
+        let Carried { mut events, title, team_access, choice, turn } =
+            carried(&unpacked.entries, &mut people)?;
         events.iter_mut().for_each(|event| redescribe(event, files));
         let base_branch = match self.forge.branch_head(repository.id, &base_branch).await? {
             Some(_) => base_branch,

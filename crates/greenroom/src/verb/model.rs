@@ -63,9 +63,12 @@ async fn list(desk: &Desk) -> Result<(), Failure> {
     desk.out.document(&models, |models| {
         let empty =
             "No model yet. Add one: greenroom model add NAME --provider PROVIDER --model MODEL --default";
-        Table::new(&["NAME", "PROVIDER", "MODEL", "KEY", "USE", "CONTEXT", "EFFORTS", "ABILITIES", "ADDRESS"], empty)
-            .rows(models, cells)
-            .text()
+        Table::new(
+            &["NAME", "PROVIDER", "MODEL", "KEY", "USE", "CONTEXT", "EFFORTS", "ABILITIES", "ADDRESS"],
+            empty,
+        )
+        .rows(models, cells)
+        .text()
     })
 }
 

@@ -15,7 +15,8 @@ fn start(data: &Path, settings: &[(&str, &str)]) -> Server {
 
 fn add(server: &Server, name: &str, model: &str, at: &Model, more: &[&str]) {
     let url = at.server.url();
-    let what = ["model", "add", name, "--provider", "anthropic", "--model", model, "--base-url", &url, "--no-key"];
+    let what =
+        ["model", "add", name, "--provider", "anthropic", "--model", model, "--base-url", &url, "--no-key"];
     server.cli(&[&what[..], more].concat());
 }
 
@@ -52,7 +53,10 @@ fn a_sessions_model_and_effort_are_chosen_shown_and_changed_for_the_next_turn() 
         .iter()
         .map(|body| (body["model"].as_str().unwrap(), body["output_config"]["effort"].as_str().unwrap()))
         .collect();
-    assert_eq!(asked, [("claude-opus-5-5", "high"), ("claude-haiku-5-5", "low"), ("claude-haiku-5-5", "max")]);
+    assert_eq!(
+        asked,
+        [("claude-opus-5-5", "high"), ("claude-haiku-5-5", "low"), ("claude-haiku-5-5", "max")]
+    );
     // What the first one signed is not shown to the second; what the second signed comes back to it.
     assert!(!bodies[1].to_string().contains("c2lnbmVk"), "{}", bodies[1]);
     assert_eq!(bodies[2].to_string().matches("c2lnbmVk").count(), 1, "{}", bodies[2]);
@@ -95,9 +99,11 @@ fn the_small_model_writes_titles_and_is_paid_for_by_the_session() {
     add(&server, "small", "claude-haiku-5-5", &small, &[]);
     server.add_repository("sample", &[NO_STEPS]);
     let session = server.ask("sample", "please would you weigh all of the pears that we have");
-    server.entry(session, "a title", |event| {
-        matches!(event, Event::TitleChanged { title } if title == "Weigh the pears")
-    });
+    server.entry(
+        session,
+        "a title",
+        |event| matches!(event, Event::TitleChanged { title } if title == "Weigh the pears"),
+    );
     let done = server.entry(session, "its cost", |event| matches!(event, Event::SmallJobDone { .. }));
     let Event::SmallJobDone { model, usage, .. } = done.event else { unreachable!() };
     assert_eq!((model.as_str(), usage.requests), ("anthropic/claude-haiku-5-5", 1));
@@ -122,7 +128,9 @@ fn a_catalog_of_the_installation_is_obeyed_and_a_broken_one_stops_the_start() {
     let data = directory.path().join("data");
     let file = directory.path().join("models.toml");
     let write = |text: &str| std::fs::write(&file, text).unwrap();
-    write("[[model]]\nprovider = \"ollama\"\nid = \"tiny\"\ncontext_window = 8000\ntools = false\nimages = false\n");
+    write(
+        "[[model]]\nprovider = \"ollama\"\nid = \"tiny\"\ncontext_window = 8000\ntools = false\nimages = false\n",
+    );
     let server = start(&data, &[("MODELS_CATALOG", file.to_str().unwrap())]);
     server.cli(&["model", "add", "tiny", "--provider", "ollama", "--model", "tiny", "--no-key"]);
     let listed = server.json(&["model", "list"]);

@@ -69,8 +69,7 @@ fn contents(messages: &[Message]) -> Vec<Value> {
         .iter()
         .map(|message| match message {
             Message::User { text, images } => {
-                let parts: Vec<Value> =
-                    images.iter().map(inline).chain([json!({ "text": text })]).collect();
+                let parts: Vec<Value> = images.iter().map(inline).chain([json!({ "text": text })]).collect();
                 json!({ "role": "user", "parts": parts })
             }
             Message::Assistant { content, raw } => {
@@ -125,8 +124,7 @@ fn normalised(content: &[Content]) -> Vec<Value> {
 
 /// Of calls that were made together the first one is signed.
 fn foreign_call(call: &ToolCall, is_first: bool) -> Value {
-    let mut part =
-        json!({ "functionCall": { "id": call.id, "name": call.name, "args": replayable_input(&call.input) } });
+    let mut part = json!({ "functionCall": { "id": call.id, "name": call.name, "args": replayable_input(&call.input) } });
     if is_first {
         part["thoughtSignature"] = json!(FOREIGN_SIGNATURE);
     }
@@ -194,8 +192,11 @@ mod tests {
             json!({"functionCall": {"name": "read", "args": {"a": 1}}}),
         ];
         let raw = RawItems { format: super::super::FORMAT.into(), items: items.clone(), model: None };
-        let results = ["g1", "call_x_1", "old"]
-            .map(|id| ToolResult { call: id.into(), text: "out".into(), is_error: id == "old" });
+        let results = ["g1", "call_x_1", "old"].map(|id| ToolResult {
+            call: id.into(),
+            text: "out".into(),
+            is_error: id == "old",
+        });
         let asked = vec![
             Message::Assistant {
                 content: vec![call("g1", "bash"), call("call_x_1", "read")],

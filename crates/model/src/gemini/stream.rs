@@ -61,8 +61,7 @@ impl Decoder for PartDecoder {
 
     fn end(&mut self) -> Result<Response, Error> {
         let broken = |reason: &str| Error::Broken { reason: reason.to_owned() };
-        let reason =
-            self.finish_reason.take().ok_or_else(|| broken("it ended before it was complete"))?;
+        let reason = self.finish_reason.take().ok_or_else(|| broken("it ended before it was complete"))?;
         let stop_reason = match reason.as_str() {
             "MAX_TOKENS" => StopReason::MaxTokens,
             "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => {

@@ -76,7 +76,7 @@ async fn keep(handle: &SessionHandle, model: &str, response: &Response, prompt: 
     let kept = handle.decide(move |state| {
         let is_untouched = state.title == first;
         let title = title.filter(|title| is_untouched && *title != first);
-        let changed = title.map(|title| Event::TitleChanged { title });
+        let changed = title.map(|title| Event::TitleChanged { title, by: None });
         Ok(changed.into_iter().chain([done]).collect())
     });
     if let Err(problem) = kept.await {

@@ -60,7 +60,7 @@ pub enum Event {
     },
     TitleChanged {
         title: String,
-        /// `None`: it was written by a version that did not say.
+        /// `None`: the server itself, or a version that did not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<PersonId>,
     },

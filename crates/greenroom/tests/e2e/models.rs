@@ -102,7 +102,7 @@ fn the_small_model_writes_titles_and_is_paid_for_by_the_session() {
     server.entry(
         session,
         "a title",
-        |event| matches!(event, Event::TitleChanged { title } if title == "Weigh the pears"),
+        |event| matches!(event, Event::TitleChanged { title, .. } if title == "Weigh the pears"),
     );
     let done = server.entry(session, "its cost", |event| matches!(event, Event::SmallJobDone { .. }));
     let Event::SmallJobDone { model, usage, .. } = done.event else { unreachable!() };

@@ -1481,7 +1481,7 @@ export interface components {
     schemas: {
         AddModel: {
             base_url?: string | null;
-            effort?: components["schemas"]["ModelEffort"] | null;
+            effort?: components["schemas"]["Effort"] | null;
             is_default?: boolean;
             /** @description It takes no pictures: it is told of them in words. */
             is_text_only?: boolean;
@@ -1744,7 +1744,7 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, rename, archive and unarchive the session, and have dead letters
+         *     - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
          *       tried again.
          *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
          *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -1791,6 +1791,11 @@ export interface components {
             title: string;
             /** @enum {string} */
             type: "rename";
+        } | {
+            effort?: components["schemas"]["Effort"] | null;
+            model?: string | null;
+            /** @enum {string} */
+            type: "choose_model";
         } | {
             /** @enum {string} */
             type: "archive";
@@ -1943,6 +1948,7 @@ export interface components {
             attachments?: components["schemas"]["AttachmentRef"][];
             base_branch?: string | null;
             budget?: components["schemas"]["Budget"] | null;
+            effort?: components["schemas"]["Effort"] | null;
             model?: string | null;
             /** @description The first prompt; may follow later. */
             prompt?: string | null;
@@ -2051,6 +2057,11 @@ export interface components {
             /** @description The reader's write was not taken: it was made from an older revision than this one. */
             is_refused?: boolean;
         };
+        /**
+         * @description How hard a model thinks, from the least. Each model knows some of them.
+         * @enum {string}
+         */
+        Effort: "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
         /** @description A host that an admin allows beside the defaults and the recipe. */
         EgressAddition: {
             /** @description Also when the name leads to an address of a private network. Only with an exact host. */
@@ -2101,7 +2112,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_effort_unknown" | "model_without_tools" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_out_of_credit" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -2121,6 +2132,7 @@ export interface components {
             /** @description Branch that the session's change will be pushed to. */
             branch: components["schemas"]["BranchName"];
             budget: components["schemas"]["Budget"];
+            effort?: components["schemas"]["Effort"] | null;
             forked_from?: components["schemas"]["ForkPoint"] | null;
             image?: components["schemas"]["ImageId"] | null;
             imported_from?: components["schemas"]["ImportPoint"] | null;
@@ -2138,6 +2150,13 @@ export interface components {
             title: string;
             /** @enum {string} */
             type: "title_changed";
+        } | {
+            by: components["schemas"]["PersonId"];
+            effort?: components["schemas"]["Effort"] | null;
+            model?: string | null;
+            name: string;
+            /** @enum {string} */
+            type: "model_chosen";
         } | {
             attachments?: components["schemas"]["Attachment"][];
             author: components["schemas"]["Author"];
@@ -2226,6 +2245,19 @@ export interface components {
             type: "model_retry";
             /** Format: int64 */
             wait_ms: number;
+        } | {
+            from: string;
+            problem: components["schemas"]["Problem"];
+            to: string;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "model_fallback";
+        } | {
+            job: components["schemas"]["SmallJob"];
+            model: string;
+            /** @enum {string} */
+            type: "small_job_done";
+            usage: components["schemas"]["Usage"];
         } | {
             block: components["schemas"]["BlockId"];
             kind: components["schemas"]["BlockKind"];
@@ -2865,9 +2897,7 @@ export interface components {
             refreshed_at_ms?: number | null;
         };
         /** @enum {string} */
-        ModelEffort: "low" | "medium" | "high";
-        /** @enum {string} */
-        ModelProvider: "anthropic" | "openai" | "openai_chat";
+        ModelProvider: "anthropic" | "openai" | "openai_chat" | "gemini" | "openrouter" | "ollama";
         /** @description More about a request to a model. */
         ModelSpan: {
             /** Format: int32 */
@@ -2887,11 +2917,29 @@ export interface components {
         };
         ModelView: {
             base_url?: string | null;
+            /**
+             * Format: int64
+             * @description Tokens that a request may have.
+             */
+            context_window?: number;
+            effort?: components["schemas"]["Effort"] | null;
+            /** @description How hard it can be asked to think; empty: it cannot be asked. */
+            efforts?: components["schemas"]["Effort"][];
+            /** @description Its place, from 1, among the models that go on with a turn when another one gives out. */
+            fallback?: number | null;
             has_key: boolean;
+            /** @description Whether its price is known: without one it counts as free. */
+            has_price?: boolean;
             is_default: boolean;
+            /** @description Whether it does small jobs beside the turns. */
+            is_small?: boolean;
             model: string;
             name: string;
             provider: components["schemas"]["ModelProvider"];
+            /** @description Whether it takes pictures. */
+            sees_images?: boolean;
+            /** @description Whether it calls tools: without, no session can use it. */
+            uses_tools?: boolean;
         };
         OutboxView: {
             consumers: components["schemas"]["ConsumerView"][];
@@ -3088,11 +3136,16 @@ export interface components {
         };
         /**
          * @description Items of one provider exactly as they came, to be sent back as they are. `format` says whose they are
-         *     (`anthropic_messages`, `openai_responses`, `openai_chat`); another provider uses the normalised content instead.
+         *     (`anthropic_messages`, `openai_responses`, `openai_chat`, `gemini`); another provider, or another model of it, uses the normalised content instead.
          */
         RawItems: {
             format: string;
             items: unknown[];
+            /**
+             * @description The model they are bound to: what signs its thinking, and encrypts it, is of no use to another one. `None` in logs
+             *     of before it was recorded.
+             */
+            model?: string | null;
         };
         /** @description How far the caller has read a session. */
         ReadPosition: {
@@ -3355,6 +3408,7 @@ export interface components {
             created_at_ms: number;
             created_by?: components["schemas"]["PersonId"] | null;
             created_by_name: string;
+            effort?: components["schemas"]["Effort"] | null;
             forked_from?: components["schemas"]["ForkPoint"] | null;
             /** Format: int64 */
             head_seq: number;
@@ -3362,6 +3416,7 @@ export interface components {
             imported_from?: components["schemas"]["ImportPoint"] | null;
             /** @description Hidden from lists that do not ask for it. */
             is_archived: boolean;
+            /** @description A name of the installation's; `None`: its default. */
             model?: string | null;
             /** @description What the reader may do in it. Lists do without: whoever opens the session is told. */
             my_rights?: components["schemas"]["Right"][];
@@ -3452,6 +3507,8 @@ export interface components {
         SignedIn: {
             person: components["schemas"]["Person"];
         };
+        /** @enum {string} */
+        SmallJob: "title";
         /** @description Id of a snapshot */
         SnapshotId: string;
         /** @enum {string} */
@@ -8482,6 +8539,15 @@ export interface operations {
             };
             /** @description `too_large` */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `model_effort_unknown`, `model_without_tools` */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -419,7 +419,8 @@ impl UseCases for App {
     ) -> Result<Frames> {
         let frames = App::subscribe(self, caller, id, after, window, client).await?;
         let hello = Frame::Hello { protocol: PROTOCOL, head_seq: frames.head_seq(), epoch: frames.epoch() };
-        let rest = stream::unfold(Some(frames), async |frames| {
+        // Boxed: what is moved into a future and out of it is there twice, for each open stream.
+        let rest = stream::unfold(Some(Box::new(frames)), async |frames| {
             let mut frames = frames?;
             match frames.next().await? {
                 Ok(frame) => Some((frame, Some(frames))),

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
@@ -24,7 +25,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// Who is calling, as `layers::authenticate` found out.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    pub(crate) person: Person,
+    pub(crate) person: Arc<Person>,
     pub(crate) credential: Credential,
 }
 

@@ -37,9 +37,13 @@ pub struct Settings {
     pub preview_domain: Option<PreviewDomain>,
 }
 
-/// Cheap to clone.
+/// Cheap to clone, and a pointer's size: every open stream holds some.
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Shared>);
+
+/// What is behind it.
+#[derive(Clone)]
+pub struct Shared {
     pub(crate) app: Arc<dyn UseCases>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) telemetry: Telemetry,
@@ -58,7 +62,7 @@ pub struct ApiState {
 
 impl ApiState {
     pub fn new(app: Arc<dyn UseCases>, settings: Settings, shutdown: CancellationToken) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             app,
             settings: Arc::new(settings),
             telemetry: Telemetry::default(),
@@ -72,15 +76,16 @@ impl ApiState {
             hook_calls: Arc::new(Semaphore::new(HOOK_CALLS)),
             previews: Grants::default(),
             preview_requests: InFlight::new("open requests to previews", PREVIEW_REQUESTS),
-        }
+        }))
     }
 
     pub fn measured_by(self, telemetry: Telemetry) -> Self {
-        Self { telemetry, ..self }
+        Self(Arc::new(Shared { telemetry, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     pub fn limited_by(self, rates: RateLimits, proxies: TrustedProxies) -> Self {
-        Self { limits: Arc::new(Limits::new(rates, proxies)), ..self }
+        let limits = Arc::new(Limits::new(rates, proxies));
+        Self(Arc::new(Shared { limits, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// What this crate knows of them.
@@ -94,7 +99,21 @@ impl ApiState {
     }
 }
 
+impl std::ops::Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiState").field("settings", &self.settings).finish_non_exhaustive()
     }

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::{Inner, Result};
 use greenroom_directory::{ReadRow, ReaderRow};
-use greenroom_domain::{Person, SessionId};
+use greenroom_domain::{Person, PersonId, SessionId};
 use greenroom_wire::{ClientKind, Presence, Readers};
 use people::People;
 use std::collections::HashMap;
@@ -50,7 +50,7 @@ pub(crate) struct Room {
 pub(crate) struct Seat {
     app: Weak<Inner>,
     room: Arc<Room>,
-    person: Person,
+    person: PersonId,
     client: ClientKind,
     pub(crate) presence: watch::Receiver<Arc<Presence>>,
     pub(crate) readers: watch::Receiver<Arc<Readers>>,
@@ -65,7 +65,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.room.people().leave(&self.person, self.client);
+        self.room.people().leave(self.person, self.client);
         self.room.changed.notify_one();
         if let Some(app) = self.app.upgrade() {
             app.rooms.close_if_empty(self.room.session);
@@ -165,7 +165,7 @@ impl Inner {
         if !readers.borrow().readers.is_empty() {
             readers.mark_changed();
         }
-        Seat { app: Arc::downgrade(self), room, person: person.clone(), client, presence, readers }
+        Seat { app: Arc::downgrade(self), room, person: person.id, client, presence, readers }
     }
 
     /// Who types without a connection of that kind is here until it passes.

@@ -5,7 +5,7 @@ use crate::own::{Own, draft_of};
 use crate::rooms::Seat;
 use crate::{App, Result, SharedFrame};
 use greenroom_directory::DraftPlace;
-use greenroom_domain::{Person, Right, SessionId};
+use greenroom_domain::{Person, PersonId, Right, SessionId};
 use greenroom_session::{Live, Subscription};
 use greenroom_wire::{ClientKind, DraftAnswer, Frame, ReadPosition};
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ const WINDOW_LIMIT: u32 = 1000;
 #[derive(Debug)]
 pub struct FrameStream {
     app: App,
-    caller: Person,
+    person: PersonId,
     session: SessionId,
     inner: Subscription,
     seat: Seat,
@@ -56,7 +56,7 @@ impl App {
         let seat = self.inner.enter_room(id, caller, client, inner.head_seq, known);
         let mut stream = FrameStream {
             app: self.clone(),
-            caller: caller.clone(),
+            person: caller.id,
             session: id,
             inner,
             seat,
@@ -133,7 +133,7 @@ impl FrameStream {
     }
 
     async fn read_own(&mut self) -> Result<()> {
-        let (directory, person, session) = (&self.app.inner.directory, self.caller.id, self.session);
+        let (directory, person, session) = (&self.app.inner.directory, self.person, self.session);
         let place = DraftPlace::Session(session);
         let (seq, draft) =
             tokio::join!(directory.read_position(person, session), directory.draft(person, place));

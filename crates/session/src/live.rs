@@ -10,8 +10,9 @@ use greenroom_domain::{BlockId, Entry, Event};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Two frames of a screen. Measured (docs/measurements.md): every delta by itself costs half as much again.
-pub(crate) const PACE: Duration = Duration::from_millis(33);
+/// What a piece may wait. A thousand viewers of it need some ten milliseconds more, and fifty is the aim
+/// (docs/measurements.md).
+pub(crate) const PACE: Duration = Duration::from_millis(25);
 /// Of a block's text that waits, told without waiting longer.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Blocks and calls whose text may wait; more are told at once.

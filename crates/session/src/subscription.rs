@@ -82,7 +82,7 @@ pub struct Subscription {
     output: VecDeque<Told>,
     sent_seq: u64,
     page: VecDeque<Entry>,
-    opening: Option<Opening>,
+    opening: Option<Box<Opening>>,
     /// Coalesced text up to this entry is left out of the replay.
     text_after: u64,
     phase: Phase,
@@ -136,7 +136,7 @@ impl Subscription {
         opening.standing.retain(|entry| entry.seq < from);
         let mut subscription = Self::new(from - 1, feed, session);
         subscription.text_after = text_after;
-        subscription.opening = Some(opening);
+        subscription.opening = Some(Box::new(opening));
         subscription
     }
 
@@ -151,7 +151,7 @@ impl Subscription {
 
     async fn replay(&mut self) -> Result<Told, Problem> {
         if let Some(opening) = self.opening.take() {
-            return Ok(Live::Opening(Arc::new(opening)).into());
+            return Ok(Live::Opening(Arc::new(*opening)).into());
         }
         if self.page.is_empty() && self.sent_seq < self.head_seq {
             let read = self.session.entries_shown(self.sent_seq, self.text_after, PAGE);

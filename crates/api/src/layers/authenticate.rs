@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use greenroom_domain::{Person, Problem};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
+use std::sync::Arc;
 
 pub(crate) const SESSION_COOKIE: &str = "greenroom_session";
 /// By https: browsers let no other host set it, so that a neighbour (a preview, say) cannot slip in a session of its own.
@@ -75,11 +76,12 @@ fn session_cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
     pairs.find(|(name, _)| *name == wanted).map(|(_, secret)| secret)
 }
 
-pub(crate) async fn person_of(state: &ApiState, credential: &Credential) -> Result<Person, Problem> {
-    match credential {
+pub(crate) async fn person_of(state: &ApiState, credential: &Credential) -> Result<Arc<Person>, Problem> {
+    let person = match credential {
         Credential::Cookie(secret) => state.app.person_of_cookie(secret).await,
         Credential::Token(secret) => state.app.person_of_token(secret).await,
-    }
+    };
+    person.map(Arc::new)
 }
 
 /// Around every route that is not public: puts a [`Caller`] into the request.

@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Who somebody is, or why they are not let in any more.
-type Checked = Result<Person, Problem>;
+type Checked = Result<Arc<Person>, Problem>;
 
 /// Credentials with open streams. Each is looked at by one task, however many streams it has.
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ impl Watched {
         if let Some(sender) = watched.get(&caller.credential) {
             return sender.subscribe();
         }
-        let (sender, receiver) = watch::channel(Ok(caller.person.clone()));
+        let (sender, receiver) = watch::channel(Ok(Arc::clone(&caller.person)));
         watched.insert(caller.credential.clone(), sender);
         let (this, caller) = (self.clone(), caller.clone());
         // Told from now on of what changes, by whichever loop is the first to look.
@@ -86,7 +86,7 @@ impl Watched {
         let _ = shutdown.run_until_cancelled(watching).await;
     }
 
-    fn found(&self, credential: &Credential, person: Person, is_told: bool) {
+    fn found(&self, credential: &Credential, person: Arc<Person>, is_told: bool) {
         if let Some(sender) = self.lock().get(credential) {
             sender.send_if_modified(|known| {
                 let is_another = known.as_ref() != Ok(&person);
@@ -117,7 +117,7 @@ pub(crate) type Standing = BoxStream<'static, Checked>;
 /// Of one stream.
 pub(crate) struct Checks {
     state: ApiState,
-    person: Person,
+    person: Arc<Person>,
     checked: watch::Receiver<Checked>,
     /// What the caller looks at, and what they need for it.
     session: Option<(SessionId, Right)>,
@@ -138,8 +138,17 @@ impl Checks {
     pub(crate) fn begin(state: ApiState, caller: &Caller, session: Option<(SessionId, Right)>) -> Self {
         let changes = state.app.rights_changes();
         let checked = state.watched.clone().receiver(state.clone(), caller);
-        let person = caller.person.clone();
+        // The same for all streams of a credential, where it says the same.
+        let person = match &*checked.borrow() {
+            Ok(known) if *known == caller.person => Arc::clone(known),
+            _ => Arc::clone(&caller.person),
+        };
         Self { state, person, checked, session, changes, is_owed: false, pause: CHECK_SESSION_AGAIN }
+    }
+
+    /// The caller, as all streams of their credential share them.
+    pub(crate) fn person(&self) -> Arc<Person> {
+        Arc::clone(&self.person)
     }
 
     /// The same, where something else is needed in the session.
@@ -148,7 +157,8 @@ impl Checks {
     }
 
     pub(crate) fn standing(self) -> Standing {
-        let standing = stream::unfold(Some(self), async |checks| {
+        // Boxed: what is moved into a future and out of it is there twice.
+        let standing = stream::unfold(Some(Box::new(self)), async |checks| {
             let mut checks = checks?;
             let checked = checks.next().await;
             let is_over = checked.is_err();
@@ -162,7 +172,8 @@ impl Checks {
             self.is_owed |= self.wait().await;
             self.person = self.checked.borrow_and_update().clone()?;
             let Some((session, right)) = self.session else { break };
-            match self.may(session, right).await {
+            // Seldom, and large: no part of every stream's own size.
+            match Box::pin(self.may(session, right)).await {
                 Ok(()) => self.pause = CHECK_SESSION_AGAIN,
                 // To the caller it was there a moment ago: what they are told says both that can be.
                 Err(problem) if problem.code == ErrorCode::SessionUnknown => return Err(out()),
@@ -178,7 +189,7 @@ impl Checks {
             }
         }
         self.is_owed = false;
-        Ok(self.person.clone())
+        Ok(Arc::clone(&self.person))
     }
 
     async fn may(&self, session: SessionId, right: Right) -> Result<(), Problem> {

@@ -107,13 +107,13 @@ mod tests {
     }
 
     fn grant() -> Grant {
-        let person = Person {
+        let person = Arc::new(Person {
             id: PersonId::from_parts(1, 1),
             login: "ada".parse().unwrap(),
             name: "Ada".into(),
             email: "ada@example.com".into(),
             role: Role::Viewer,
-        };
+        });
         let caller = Caller { person, credential: Credential::Cookie("secret".into()) };
         Grant { caller, address: at(HERE), page: "http://localhost".into() }
     }

@@ -192,6 +192,10 @@ impl Outbox {
 
     pub(super) fn pop(&mut self) -> Option<Sent> {
         let waiting = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            // A quiet connection holds no room for frames.
+            self.waiting = VecDeque::new();
+        }
         self.bytes -= waiting.size();
         self.answers -= usize::from(matches!(waiting.kind, Kind::Answer));
         let Waiting { name, kind, written } = waiting;

@@ -12,6 +12,7 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use greenroom_wire::{ErrorBody, SignIn, SignedIn, UseSignInLink};
 use http::header::SET_COOKIE;
 use http::{Extensions, StatusCode};
+use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 
 /// Sign in with login and password
@@ -74,7 +75,7 @@ pub(super) async fn sign_out(State(state): State<ApiState>, caller: Caller) -> R
 /// Who am I
 #[utoipa::path(get, path = "/me", operation_id = "me", tag = "people", responses((status = 200, body = SignedIn)))]
 pub(super) async fn me(caller: Caller) -> Answer<SignedIn> {
-    Ok(Json(SignedIn { person: caller.person }))
+    Ok(Json(SignedIn { person: Arc::unwrap_or_clone(caller.person) }))
 }
 
 /// Password hashes are made a few at a time; the request's deadline ends the wait.

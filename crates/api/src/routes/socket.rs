@@ -6,33 +6,39 @@
 //! change it is asked again at once whether they may be here; the last frame, `error`, says why not.
 
 mod live;
+mod wire;
 
 use super::outbox::{Outbox, Pushed, Sent};
 use crate::ApiState;
 use crate::error::{ApiError, invalid};
 use crate::extract::{Caller, PathOf};
-use crate::layers::{Slot, Standing, standing};
+use crate::layers::{Checks, Slot, Standing};
 use crate::port::Frames;
-use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::response::Response;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, StreamExt};
 use greenroom_app::{FrameKind, SharedFrame};
-use greenroom_domain::{CommandId, ErrorCode, Person, Problem, SessionId};
+use greenroom_domain::{CommandId, ErrorCode, Person, Problem, Right, SessionId};
 use greenroom_wire::{
     ClientFrame, ClientKind, ErrorBody, Frame, FrameCompression, PROTOCOL, Receipt, ResumeReason,
     SubmitCommand, WriteDraft,
 };
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use live::Saying;
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
-use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
+use tungstenite::Message;
+use tungstenite::error::CapacityError;
+use tungstenite::handshake::server::create_response;
+use wire::{Outgoing, Wire};
 
 const HELLO_TIME: Duration = Duration::from_secs(10);
 /// Proxies commonly cut what was silent for a minute; each costs the server two wake-ups.
@@ -43,10 +49,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const FRAME_LIMIT: usize = 1024 * 1024;
 /// Above `FRAME_LIMIT`, so that a frame which is a little too large gets a reason; beyond this the reader itself stops.
 const READ_LIMIT: usize = 4 * FRAME_LIMIT;
-/// Each open connection holds so much for reading, however quiet it is; larger frames grow it while they last.
-const BUFFER: usize = 1024;
-/// So much is gathered before it is written: a replay is written in few pieces. The buffer stays as large as it became.
-const GATHERED: usize = 4 * 1024;
 const BAD_FRAMES: u32 = 20;
 /// Commands that may wait; then nothing more is read until one is done.
 const COMMANDS: usize = 16;
@@ -73,26 +75,43 @@ pub(super) async fn socket(
     State(state): State<ApiState>,
     caller: Caller,
     PathOf(session): PathOf<SessionId>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|_| {
+    let (response, upgrade) = handshake(request)?;
+    let checks = Checks::begin(state.clone(), &caller, Some((session, Right::View)));
+    let person = checks.person();
+    state.app.session(&person, session).await?;
+    let slot = state.streams.enter(person.id)?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let wire = Wire::new(TokioIo::new(upgraded), READ_LIMIT).await;
+                let connection = Connection::new(state, person, session, slot, wire);
+                // Boxed: what is moved into a future and out of it is there twice.
+                Box::new(connection).run(checks.standing()).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection did not become a WebSocket"),
+        }
+    });
+    Ok(response)
+}
+
+/// What to answer, and the connection once that is sent.
+fn handshake(mut request: Request) -> Result<(Response, OnUpgrade), Problem> {
+    let refused = || {
         invalid("This address takes WebSocket handshakes only.")
             .hint("Plain HTTP clients read /api/v1/sessions/{id}/stream.")
-    })?;
-    let standing = standing(state.clone(), &caller, Some(session));
-    state.app.session(&caller.person, session).await?;
-    let slot = state.streams.enter(caller.person.id)?;
-    let upgrade = upgrade
-        .max_message_size(READ_LIMIT)
-        .max_frame_size(READ_LIMIT)
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(GATHERED);
-    Ok(upgrade.on_upgrade(move |socket| Connection::new(state, caller, session, slot).run(socket, standing)))
+    };
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(refused)?;
+    let (parts, _) = request.into_parts();
+    let response = create_response(&http::Request::from_parts(parts, ())).map_err(|_| refused())?;
+    Ok((response.map(|()| Body::empty()), upgrade))
 }
 
 struct Connection {
+    wire: Wire<TokioIo<Upgraded>>,
     state: ApiState,
-    caller: Caller,
+    person: Arc<Person>,
     session: SessionId,
     _slot: Slot,
     outbox: Outbox,
@@ -100,6 +119,7 @@ struct Connection {
     frames: Option<Frames>,
     compression: Option<FrameCompression>,
     hello_until: Instant,
+    ping_at: Instant,
     heard_at: Instant,
     commands: VecDeque<SubmitCommand>,
     running: Option<JoinHandle<Receipt>>,
@@ -117,17 +137,25 @@ enum End {
 type Step = Result<(), End>;
 
 impl Connection {
-    fn new(state: ApiState, caller: Caller, session: SessionId, slot: Slot) -> Self {
+    fn new(
+        state: ApiState,
+        person: Arc<Person>,
+        session: SessionId,
+        slot: Slot,
+        wire: Wire<TokioIo<Upgraded>>,
+    ) -> Self {
         let now = Instant::now();
         Self {
+            wire,
             state,
-            caller,
+            person,
             session,
             _slot: slot,
             outbox: Outbox::default(),
             frames: None,
             compression: None,
             hello_until: now + HELLO_TIME,
+            ping_at: now + PING,
             heard_at: now,
             commands: VecDeque::new(),
             running: None,
@@ -136,55 +164,97 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, socket: WebSocket, standing: Standing) {
-        let (mut sink, mut source) = socket.split();
-        let end = self.serve(&mut sink, &mut source, standing).await;
+    async fn run(mut self: Box<Self>, standing: Standing) {
+        let end = self.serve(standing).await;
         if let Err(End::Closed(code, reason)) = end {
-            let goodbye = say_goodbye(&mut self.outbox, &mut sink, &mut source, code, reason);
+            let goodbye = Box::pin(self.say_goodbye(code, reason));
             let _gave_up = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
         }
     }
 
-    async fn serve(
-        &mut self,
-        sink: &mut SplitSink<WebSocket, Message>,
-        source: &mut SplitStream<WebSocket>,
-        mut standing: Standing,
-    ) -> Step {
+    /// Everything that is seldom and large is boxed: of this there is one for each open connection.
+    async fn serve(&mut self, mut standing: Standing) -> Step {
         // Made once: a connection wakes for every frame, and what is polled each time should cost little.
         let stopping = self.state.shutdown.clone().cancelled_owned();
-        let greeting = tokio::time::sleep_until(self.hello_until);
-        tokio::pin!(stopping, greeting);
-        let mut ping = pings();
-        let mut must_flush = false;
+        let clock = tokio::time::sleep_until(self.due());
+        tokio::pin!(stopping, clock);
         loop {
-            let may_take = self.outbox.may_take();
-            let must_send = must_flush || !self.outbox.is_empty();
+            if self.due() < clock.deadline() {
+                clock.as_mut().reset(self.due());
+            }
+            let (may_take, may_read) = (self.outbox.may_take(), self.may_read());
             tokio::select! {
                 () = &mut stopping => return Err(End::Closed(GOING_AWAY, "the server is stopping")),
                 Some(checked) = standing.next() => self.recheck(checked)?,
-                () = &mut greeting, if self.frames.is_none() => self.must_have_greeted(greeting.as_mut())?,
-                _ = ping.tick() => self.keep_alive()?,
-                message = source.next(), if self.may_read() => self.receive(message).await?,
+                () = &mut clock => {
+                    self.on_time()?;
+                    clock.as_mut().reset(self.due());
+                }
                 receipt = finished(&mut self.running) => self.command_done(receipt),
                 said = self.saying.next() => self.said(said),
                 frame = next_frame(&mut self.frames), if may_take => self.forward_all(frame)?,
-                sent = send_all(sink, &mut self.outbox, self.compression, &mut must_flush), if must_send => sent?,
+                heard = exchange(&mut self.wire, &mut self.outbox, self.compression, may_read) => match heard? {
+                    Exchanged::Sent => {}
+                    Exchanged::Heard(message) => Box::pin(self.receive(message)).await?,
+                },
             }
             // Most often the socket takes it at once; when not, the next round waits for it.
-            if let Some(sent) =
-                send_all(sink, &mut self.outbox, self.compression, &mut must_flush).now_or_never()
-            {
+            if let Some(sent) = self.send_all().now_or_never() {
                 sent?;
             }
         }
     }
 
+    /// When to look at the clock again.
+    fn due(&self) -> Instant {
+        match self.frames {
+            Some(_) => self.ping_at,
+            None => self.ping_at.min(self.hello_until),
+        }
+    }
+
+    fn on_time(&mut self) -> Step {
+        let now = Instant::now();
+        if self.frames.is_none() && now >= self.hello_until {
+            return Err(End::Closed(POLICY, "no hello within 10 seconds"));
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + PING;
+            return self.keep_alive();
+        }
+        Ok(())
+    }
+
+    /// Hands everything that waits to the system as far as it takes it. Cancel safe: a frame leaves the outbox only into
+    /// the connection.
+    async fn send_all(&mut self) -> Step {
+        poll_fn(|context| self.wire.poll_send(context, || next_of(&mut self.outbox, self.compression)))
+            .await
+            .map_err(|_| End::Gone)
+    }
+
+    /// Sends what still waits and the reason, then reads what the client still sends: a connection that is closed with
+    /// unread data is reset, and the reason with it.
+    async fn say_goodbye(&mut self, code: u16, reason: &'static str) {
+        self.compression = None;
+        if self.send_all().await.is_err() || self.wire.close(code, reason).await.is_err() {
+            return;
+        }
+        let mut is_answered = false;
+        while let Some(Ok(message)) = poll_fn(|context| self.wire.poll_next(context)).await {
+            is_answered |= matches!(message, Message::Close(_));
+        }
+        if !is_answered {
+            // A frame over `READ_LIMIT` is not read to its end. Who reads while writing still sees the reason.
+            tokio::time::sleep(LINGER).await;
+        }
+    }
+
     /// The caller's role counts as it is now, or they may not be here any more.
-    fn recheck(&mut self, checked: Result<Person, Problem>) -> Step {
+    fn recheck(&mut self, checked: Result<Arc<Person>, Problem>) -> Step {
         match checked {
             Ok(person) => {
-                self.caller.person = person;
+                self.person = person;
                 Ok(())
             }
             Err(problem) => {
@@ -199,15 +269,6 @@ impl Connection {
         }
     }
 
-    /// The time for a hello is over, or was for an earlier one.
-    fn must_have_greeted(&self, greeting: Pin<&mut Sleep>) -> Step {
-        if Instant::now() >= self.hello_until {
-            return Err(End::Closed(POLICY, "no hello within 10 seconds"));
-        }
-        greeting.reset(self.hello_until);
-        Ok(())
-    }
-
     fn keep_alive(&mut self) -> Step {
         if self.heard_at.elapsed() > SILENCE {
             return Err(End::Gone);
@@ -220,7 +281,7 @@ impl Connection {
         self.commands.len() < COMMANDS && self.outbox.answers() < ANSWERS
     }
 
-    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Step {
+    async fn receive(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Step {
         self.heard_at = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) if text.len() > FRAME_LIMIT => {
@@ -230,7 +291,9 @@ impl Connection {
                 Ok(frame) => self.obey(frame).await,
                 Err(error) => self.refuse_frame(format!("The frame is not one of the protocol: {error}.")),
             },
-            Some(Ok(Message::Binary(_))) => self.refuse_frame("Frames are JSON text, not bytes.".into()),
+            Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
+                self.refuse_frame("Frames are JSON text, not bytes.".into())
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Close(_))) | None => Err(End::Gone),
             Some(Err(error)) if is_too_large(&error) => {
@@ -241,7 +304,7 @@ impl Connection {
     }
 
     async fn obey(&mut self, frame: ClientFrame) -> Step {
-        if let Err(problem) = self.state.limits.person(self.caller.person.id) {
+        if let Err(problem) = self.state.limits.person(self.person.id) {
             return self.too_fast(frame, problem);
         }
         match frame {
@@ -285,7 +348,7 @@ impl Connection {
 
     fn say(&mut self, what: impl FnOnce(&mut Saying)) -> Step {
         what(&mut self.saying);
-        self.saying.go_on(&self.state, &self.caller, self.session);
+        self.saying.go_on(&self.state, &self.person, self.session);
         Ok(())
     }
 
@@ -294,11 +357,11 @@ impl Connection {
             Ok(frame) => frame.into_iter().for_each(|frame| self.outbox.answer(frame)),
             Err(problem) => self.error(problem),
         }
-        self.saying.go_on(&self.state, &self.caller, self.session);
+        self.saying.go_on(&self.state, &self.person, self.session);
     }
 
     async fn subscribe(&mut self, after_seq: u64, window: Option<u32>, client: ClientKind) -> Step {
-        let (person, session) = (&self.caller.person, self.session);
+        let (person, session) = (&self.person, self.session);
         match self.state.app.subscribe(person, session, after_seq, window, client).await {
             Ok(frames) => {
                 self.saying.is_client(client);
@@ -374,7 +437,7 @@ impl Connection {
             return;
         }
         if let Some(body) = self.commands.pop_front() {
-            let (app, person, session) = (self.state.app.clone(), self.caller.person.clone(), self.session);
+            let (app, person, session) = (self.state.app.clone(), Arc::clone(&self.person), self.session);
             self.running = Some(tokio::spawn(async move {
                 let key = body.key.clone();
                 app.submit_command(&person, session, body)
@@ -394,12 +457,6 @@ impl Connection {
     }
 }
 
-fn pings() -> Interval {
-    let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping
-}
-
 fn refused(key: CommandId, problem: Problem) -> Receipt {
     Receipt { key, seq: None, problem: Some(problem) }
 }
@@ -411,37 +468,41 @@ async fn next_frame(frames: &mut Option<Frames>) -> Option<SharedFrame> {
     }
 }
 
-/// Hands everything that waits to the socket as far as it takes it, then flushes once. Cancel safe: a message leaves the
-/// outbox only into the socket.
-async fn send_all(
-    sink: &mut SplitSink<WebSocket, Message>,
-    outbox: &mut Outbox,
-    compression: Option<FrameCompression>,
-    must_flush: &mut bool,
-) -> Step {
-    let sending = poll_fn(|context| {
-        while !outbox.is_empty() {
-            ready!(sink.poll_ready_unpin(context))?;
-            if let Some(sent) = outbox.pop() {
-                sink.start_send_unpin(message_of(&sent, compression))?;
-                *must_flush = true;
-            }
-        }
-        if *must_flush {
-            ready!(sink.poll_flush_unpin(context))?;
-            *must_flush = false;
-        }
-        Poll::Ready(Ok::<_, axum::Error>(()))
-    });
-    sending.await.map_err(|_| End::Gone)
+enum Exchanged {
+    Sent,
+    Heard(Option<Result<Message, tungstenite::Error>>),
 }
 
-fn message_of(sent: &Sent, compression: Option<FrameCompression>) -> Message {
-    let Sent::Frame { written, .. } = sent else { return Message::Ping(bytes::Bytes::new()) };
-    match compression.and_then(|FrameCompression::DeflateRaw| written.packed()) {
-        Some(packed) => Message::Binary(packed),
-        None => Message::Text(Utf8Bytes::try_from(written.text().clone()).expect("JSON is UTF-8")),
-    }
+/// Sends what waits, and hears what the client says. Cancel safe.
+async fn exchange(
+    wire: &mut Wire<TokioIo<Upgraded>>,
+    outbox: &mut Outbox,
+    compression: Option<FrameCompression>,
+    may_read: bool,
+) -> Result<Exchanged, End> {
+    let must_send = wire.is_sending() || !outbox.is_empty();
+    poll_fn(|context| {
+        if must_send && let Poll::Ready(sent) = wire.poll_send(context, || next_of(outbox, compression)) {
+            return Poll::Ready(sent.map(|()| Exchanged::Sent).map_err(|_| End::Gone));
+        }
+        match may_read {
+            true => wire.poll_next(context).map(|message| Ok(Exchanged::Heard(message))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn next_of(outbox: &mut Outbox, compression: Option<FrameCompression>) -> Option<Outgoing> {
+    Some(match outbox.pop()? {
+        Sent::Ping => Outgoing::Ping,
+        Sent::Frame { written, .. } => {
+            match compression.and_then(|FrameCompression::DeflateRaw| written.packed()) {
+                Some(packed) => Outgoing::Binary(packed),
+                None => Outgoing::Text(written.text().clone()),
+            }
+        }
+    })
 }
 
 /// `None` when the command's task panicked.
@@ -452,34 +513,25 @@ async fn finished(running: &mut Option<JoinHandle<Receipt>>) -> Option<Receipt> 
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    error.to_string().contains("too long") || error.to_string().contains("too big")
+fn is_too_large(error: &tungstenite::Error) -> bool {
+    matches!(error, tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }))
 }
 
-/// Sends what still waits and the reason, then reads what the client still sends: a connection that is closed with
-/// unread data is reset, and the reason with it.
-async fn say_goodbye(
-    outbox: &mut Outbox,
-    sink: &mut SplitSink<WebSocket, Message>,
-    source: &mut SplitStream<WebSocket>,
-    code: u16,
-    reason: &'static str,
-) {
-    while let Some(sent) = outbox.pop() {
-        if sink.feed(message_of(&sent, None)).await.is_err() {
-            return;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
     }
-    let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    if sink.send(close).await.is_err() {
-        return;
-    }
-    let mut is_answered = false;
-    while let Some(Ok(message)) = source.next().await {
-        is_answered |= matches!(message, Message::Close(_));
-    }
-    if !is_answered {
-        // A frame over `READ_LIMIT` is not read to its end. Who reads while writing still sees the reason.
-        tokio::time::sleep(LINGER).await;
+
+    /// One of each for every open connection, however quiet: what grew here is better boxed where it is seldom needed.
+    #[test]
+    fn a_quiet_connection_stays_small() {
+        let run = size_of_future(Connection::run);
+        let sizes =
+            (run, size_of::<Connection>(), size_of::<greenroom_app::FrameStream>(), size_of::<Checks>());
+        let (run, connection, frames, checks) = sizes;
+        assert!(run <= 1152 && connection <= 768 && frames <= 384 && checks <= 128, "{sizes:?}");
     }
 }

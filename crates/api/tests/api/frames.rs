@@ -131,7 +131,21 @@ fn leaves() -> impl Strategy<Value = Leaves> {
     prop_oneof![Just(Leaves::InOrder), Just(Leaves::AtOnce)]
 }
 
+/// Frames count as requests: who sent very many waits until there may be one more.
 async fn connect(server: &TestServer) -> TcpStream {
+    let connected = async {
+        loop {
+            match handshake(server).await {
+                Some(stream) => return stream,
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, connected).await.expect("a connection in time")
+}
+
+/// `None` when it comes too soon.
+async fn handshake(server: &TestServer) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let handshake = format!(
         "GET /api/v1/sessions/ses_00000000010000000000000001/socket HTTP/1.1\r\nhost: {}\r\nauthorization: {BEARER}\r\n\
@@ -143,8 +157,10 @@ async fn connect(server: &TestServer) -> TcpStream {
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(PATIENCE, stream.read_u8()).await.expect("an answer in time").unwrap());
     }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    stream
+    let text = String::from_utf8_lossy(&head);
+    let is_too_soon = text.starts_with("HTTP/1.1 429") && text.contains("retry-after");
+    assert!(is_too_soon || text.starts_with("HTTP/1.1 101"), "{text}");
+    (!is_too_soon).then_some(stream)
 }
 
 async fn play(server: &TestServer, steps: &[Does], leaves: Leaves) {

@@ -48,8 +48,8 @@ impl People {
         self.client(person, client, now_ms).connections += 1;
     }
 
-    pub(crate) fn leave(&mut self, person: &Person, client: ClientKind) {
-        let Some(here) = self.here.get_mut(&person.id) else { return };
+    pub(crate) fn leave(&mut self, person: PersonId, client: ClientKind) {
+        let Some(here) = self.here.get_mut(&person) else { return };
         if let Some(left) = here.clients.get_mut(&client) {
             left.connections = left.connections.saturating_sub(1);
             if left.connections == 0 {
@@ -57,7 +57,7 @@ impl People {
             }
         }
         if here.clients.is_empty() {
-            self.here.remove(&person.id);
+            self.here.remove(&person);
         }
     }
 

@@ -42,7 +42,7 @@ const NOISY_OUTPUT: u32 = 10_000_000;
 const HOW: &str = "From the model server's write of a delta to the viewer's read of a frame with its text. cpu_s: the server's \
     alone, while it counts. unwatched_cpu_s: the same turns without viewers; the floor has nothing of that (no model protocol, turn, \
     log, replay). floor: a bare relay, same library, one frame for each delta, serialised by the load process. lost: deltas and \
-    entries that no frame brought. repeated: deltas and entries that came twice by the same kind of frame.";
+    entries that no frame brought. slowest_second: p99 of the second that was the slowest. repeated: deltas and entries that came twice by the same kind of frame.";
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
@@ -248,7 +248,21 @@ impl Bench<'_> {
 }
 
 fn percentiles(seen: &Seen) -> Option<Stats> {
-    Stats::of(seen.latencies.iter().map(|micros| Duration::from_micros(u64::from(*micros))).collect())
+    stats_of(seen.latencies.iter())
+}
+
+/// So that a row which stalled once can be told from one that is slow.
+fn slowest_second(seen: &Seen) -> Option<f64> {
+    let second = |(written, _): &(u32, u32)| written / 1_000_000;
+    let mut latencies: Vec<_> = seen.latencies.iter().collect();
+    latencies.sort_unstable_by_key(|latency| second(latency));
+    let seconds = latencies.chunk_by(|one, other| second(one) == second(other));
+    let p99s = seconds.filter_map(|of_one| Some(stats_of(of_one.iter().copied())?.p99_ms));
+    p99s.max_by(f64::total_cmp)
+}
+
+fn stats_of<'a>(latencies: impl Iterator<Item = &'a (u32, u32)>) -> Option<Stats> {
+    Stats::of(latencies.map(|(_, took)| Duration::from_micros(u64::from(*took))).collect())
 }
 
 fn figures(row: Row, measured: &Measured) -> Value {
@@ -257,6 +271,7 @@ fn figures(row: Row, measured: &Measured) -> Value {
     json!({
         "sessions": row.sessions, "deltas_per_s": row.rate, "viewers": row.viewers, "seconds": row.seconds,
         "p50_ms": ms(|stats| stats.p50_ms), "p95_ms": ms(|stats| stats.p95_ms), "p99_ms": ms(|stats| stats.p99_ms),
+        "slowest_second_p99_ms": slowest_second(&measured.seen),
         "n": stats.as_ref().map_or(0, |stats| stats.n),
         "frames": measured.seen.frames, "lost": measured.seen.lost, "repeated": measured.seen.repeated,
         "resumed": measured.seen.resumed,
@@ -276,11 +291,32 @@ fn text_of(report: &Value) -> String {
         ("  floor", &report["one_session"]["floor"]),
         ("beside noise", &report["beside_noise"]),
     ];
-    let columns =
-        ["p50_ms", "p95_ms", "p99_ms", "frames", "lost", "repeated", "cpu_s", "unwatched_cpu_s", "rss_mb"];
-    let heads =
-        ["ROW", "P50 MS", "P95 MS", "P99 MS", "FRAMES", "LOST", "REPEATED", "CPU S", "UNWATCHED", "RSS MB"];
-    let table = Table::new(&heads, "Nothing was measured.").right(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let columns = [
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "slowest_second_p99_ms",
+        "frames",
+        "lost",
+        "repeated",
+        "cpu_s",
+        "unwatched_cpu_s",
+        "rss_mb",
+    ];
+    let heads = [
+        "ROW",
+        "P50 MS",
+        "P95 MS",
+        "P99 MS",
+        "SLOWEST S",
+        "FRAMES",
+        "LOST",
+        "REPEATED",
+        "CPU S",
+        "UNWATCHED",
+        "RSS MB",
+    ];
+    let table = Table::new(&heads, "Nothing was measured.").right(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     let table = table.rows(&rows, |(name, row)| {
         let cell = |column: &&str| match &row[*column] {
             Value::Null => String::new(),

@@ -2,10 +2,10 @@
 //! is answered in order or waits in a queue: of reads and drafts that come too quickly only the newest is carried out.
 
 use crate::ApiState;
-use crate::extract::Caller;
-use greenroom_domain::{Problem, SessionId};
+use greenroom_domain::{Person, Problem, SessionId};
 use greenroom_wire::{ClientKind, Frame, WriteDraft};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -68,9 +68,9 @@ impl Saying {
         self.drafts.waiting = Some(draft);
     }
 
-    pub(super) fn go_on(&mut self, state: &ApiState, caller: &Caller, session: SessionId) {
+    pub(super) fn go_on(&mut self, state: &ApiState, person: &Arc<Person>, session: SessionId) {
         let client = self.client;
-        let with = || (state.app.clone(), caller.person.clone());
+        let with = || (state.app.clone(), Arc::clone(person));
         self.typing.start(|is_typing| {
             let (app, person) = with();
             tokio::spawn(async move {

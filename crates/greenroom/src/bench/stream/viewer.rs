@@ -47,7 +47,8 @@ pub(super) struct Viewer {
 /// What all viewers of a row saw.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) latencies: Vec<u32>,
+    /// When each was written, in microseconds since it counts, and how long it took.
+    pub(super) latencies: Vec<(u32, u32)>,
     pub(super) frames: u64,
     pub(super) lost: u64,
     pub(super) repeated: u64,
@@ -70,7 +71,8 @@ impl Seen {
                 continue;
             };
             let counts = viewer.times.iter().filter(|(written, _)| (from..until).contains(written));
-            all.latencies.extend(counts.map(|(_, took)| *took));
+            let since = |written: u64| u32::try_from(written - from).unwrap_or(u32::MAX);
+            all.latencies.extend(counts.map(|(written, took)| (since(*written), *took)));
             all.add_counts(&viewer.counts());
         }
         all

@@ -247,24 +247,30 @@ pub struct ModelView {
     pub effort: Option<Effort>,
     /// How hard it can be asked to think; empty: it cannot be asked.
     #[serde(default)]
+    #[schema(required)]
     pub efforts: Vec<Effort>,
     /// Tokens that a request may have.
     #[serde(default)]
+    #[schema(required)]
     pub context_window: u64,
     /// Whether it takes pictures.
     #[serde(default)]
+    #[schema(required)]
     pub sees_images: bool,
     /// Whether it calls tools: without, no session can use it.
     #[serde(default)]
+    #[schema(required)]
     pub uses_tools: bool,
     /// Whether its price is known: without one it counts as free.
     #[serde(default)]
+    #[schema(required)]
     pub has_price: bool,
     /// Its place, from 1, among the models that go on with a turn when another one gives out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
     /// Whether it does small jobs beside the turns.
     #[serde(default)]
+    #[schema(required)]
     pub is_small: bool,
 }
 

@@ -2921,25 +2921,25 @@ export interface components {
              * Format: int64
              * @description Tokens that a request may have.
              */
-            context_window?: number;
+            context_window: number;
             effort?: components["schemas"]["Effort"] | null;
             /** @description How hard it can be asked to think; empty: it cannot be asked. */
-            efforts?: components["schemas"]["Effort"][];
+            efforts: components["schemas"]["Effort"][];
             /** @description Its place, from 1, among the models that go on with a turn when another one gives out. */
             fallback?: number | null;
             has_key: boolean;
             /** @description Whether its price is known: without one it counts as free. */
-            has_price?: boolean;
+            has_price: boolean;
             is_default: boolean;
             /** @description Whether it does small jobs beside the turns. */
-            is_small?: boolean;
+            is_small: boolean;
             model: string;
             name: string;
             provider: components["schemas"]["ModelProvider"];
             /** @description Whether it takes pictures. */
-            sees_images?: boolean;
+            sees_images: boolean;
             /** @description Whether it calls tools: without, no session can use it. */
-            uses_tools?: boolean;
+            uses_tools: boolean;
         };
         OutboxView: {
             consumers: components["schemas"]["ConsumerView"][];

@@ -53,7 +53,6 @@ export type HookCreated = Schemas["HookCreated"];
 export type MirrorView = Schemas["MirrorView"];
 export type RepositoryView = Schemas["RepositoryView"];
 export type ModelProvider = Schemas["ModelProvider"];
-export type ModelEffort = Schemas["ModelEffort"];
 export type AddModel = Schemas["AddModel"];
 export type ModelView = Schemas["ModelView"];
 export type ModelTested = Schemas["ModelTested"];

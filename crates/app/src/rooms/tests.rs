@@ -294,7 +294,7 @@ fn those_who_have_been_here_longest_are_named_first() {
     }
     let named = |people: &super::people::People| -> Vec<PresentPerson> { people.presence(2).people };
     assert_eq!(named(&people).iter().map(|one| one.since_ms).collect::<Vec<_>>(), [97, 98]);
-    people.leave(&person(3), ClientKind::Web);
+    people.leave(person(3).id, ClientKind::Web);
     assert_eq!(named(&people).iter().map(|one| one.since_ms).collect::<Vec<_>>(), [98, 99]);
 }
 

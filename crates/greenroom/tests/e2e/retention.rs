@@ -66,7 +66,7 @@ fn old_sessions_go_as_the_plan_said_and_stay_gone() {
     assert_eq!(server.problem(&["session", "show", &archived.to_string()])["code"], "session_unknown");
     assert!(!data.join("sessions").join(archived.to_string()).exists());
     assert_eq!(server.json(&["retention"])["last"], report);
-    assert!(server.cli(&["retention"]).contains("30 days deleted"));
+    assert!(server.cli(&["retention"]).contains("deleted after 30 days"));
 
     // Whoever goes on with it brings it back.
     server.cli(&["session", "prompt", &idle.to_string(), "Go on.", "--detach"]);

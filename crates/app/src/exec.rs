@@ -45,9 +45,8 @@ impl App {
         let changes = self.inner.rights.changes();
         let handle = self.open(caller, Right::Prompt, id).await?;
         self.inner.may_begin()?;
-        // Before the command: whoever may have written the files is known, whatever comes of it.
         let asking = asking_of(caller);
-        handle.decide(move |state| state.decide_run(&asking)).await?;
+        let noted = handle.decide(move |state| state.decide_run(&asking));
         self.inner.marked_for_others(id, caller).await;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
@@ -57,7 +56,7 @@ impl App {
             timeout_ms,
             output_limit: EXEC_OUTPUT_LIMIT,
         };
-        let result = self.inner.run_until(&handle, run, self.loss(caller, id, changes)).await;
+        let result = self.inner.run_until(&handle, noted, run, self.loss(caller, id, changes)).await;
         self.inner.person_wrote(&handle);
         self.inner.mark_command(&handle, caller);
         match self.refusal(caller, id).await {
@@ -137,15 +136,19 @@ impl Inner {
     }
 
     /// As `run_in_session`, unless `over` ends first, with the reason: then the command and all that it started is ended.
+    /// `noted` is durable before the command begins, whatever comes of it: whoever may have written the files is known. The
+    /// sandbox is on its way meanwhile.
     async fn run_until(
         self: &Arc<Self>,
         handle: &SessionHandle,
+        noted: impl Future<Output = Result<()>>,
         run: Shell<'_>,
         over: impl Future<Output = Problem>,
     ) -> Result<ExecResult> {
         let mut over = std::pin::pin!(over);
-        let sandbox = tokio::select! {
-            sandbox = self.ensure_sandbox(handle) => sandbox?,
+        let begin = async { tokio::try_join!(noted, self.ensure_sandbox(handle)) };
+        let ((), sandbox) = tokio::select! {
+            begun = begin => begun?,
             reason = &mut over => return Err(reason),
         };
         self.run_unless(&sandbox, run, over).await

@@ -9,7 +9,7 @@ import { shoot } from "./world/shots";
 let ada: Page;
 
 beforeAll(async () => {
-  addRepository("cellar", farmShop({ ticks: 1, pauseMs: 1 }));
+  addRepository("pantry", farmShop({ ticks: 1, pauseMs: 1 }));
   ada = await person("Ada Appleton");
 });
 
@@ -17,7 +17,7 @@ const ended = (page: Page, count: number) => expect.poll(() => page.locator("[da
 
 it("the panel shows the parts of what the model sees", async () => {
   await ada.goto(served.origin);
-  await ada.getByLabel("Repository").selectOption("cellar");
+  await ada.getByLabel("Repository").selectOption("pantry");
   await ada.getByLabel("Prompt").fill("hello");
   await ada.keyboard.press("Control+Enter");
   await ada.waitForURL("**/sessions/*");
@@ -27,7 +27,7 @@ it("the panel shows the parts of what the model sees", async () => {
   await panel.getByText("What the model sees").click();
   await panel.getByRole("cell", { name: "System prompt" }).waitFor();
   await panel.getByText("What sending it costs is not known for this model.").waitFor();
-  await panel.getByText("Next request").scrollIntoViewIfNeeded();
+  await panel.getByRole("cell", { name: "Next request" }).scrollIntoViewIfNeeded();
   await shoot(ada, "session-context");
 });
 

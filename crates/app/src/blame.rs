@@ -3,9 +3,9 @@
 //! After each turn that may have changed files, before another person's prompt joins one, and after a person's own command,
 //! the working tree is *marked*: committed aside by plumbing, over an index of its own, on a hidden reference of the
 //! session's clone that is pushed nowhere. The log says for whose prompts each mark is; `git blame` over the marks says which
-//! of them a line is from. Marks are made beside the work: only a tool call, a snapshot, or another person's command that
-//! would come too early waits, for two seconds at most. The mark of a person's commands rests a moment, so that sandboxes that
-//! begin at the same time have the processor, and whoever waits for it wakes it.
+//! of them a line is from. Marks are made beside the work: only a tool call, a snapshot, or a person's command that would
+//! come too early waits, for two seconds at most. A person's commands are marked when somebody needs it (others are about to
+//! write, the sandbox is about to end, `blame` is asked for), or when they have rested for ten seconds: a start pays for none.
 //!
 //! Git runs inside the sandbox, whose code is hostile: what it says is parsed as such, bounded, and shown to people. Nothing
 //! is decided by it: who approves and who is named on a commit follows from the log alone.
@@ -13,6 +13,7 @@
 mod porcelain;
 
 use crate::exec::Shell;
+use crate::snapshots::Track;
 use crate::workspaces::git_identity;
 use crate::{App, Inner, Result};
 use greenroom_domain::event::MarkedFor;
@@ -32,8 +33,8 @@ use std::time::Duration;
 const MARK_DEADLINE_MS: u64 = 60_000;
 /// What a turn's snapshot, and a tool call that follows, wait for a mark. A model thinks longer than one takes.
 pub(crate) const MARK_PATIENCE: Duration = Duration::from_secs(2);
-/// Of a person's commands.
-const MARK_REST: Duration = Duration::from_secs(1);
+/// Of a person's commands that nobody needs marked: what a crash of the server can leave to whoever is marked next.
+const MARK_REST: Duration = Duration::from_secs(10);
 const BLAME_DEADLINE_MS: u64 = 60_000;
 /// The porcelain form repeats some 50 bytes for each line.
 const BLAME_OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
@@ -112,6 +113,27 @@ impl Work {
     }
 }
 
+/// What is not marked yet, and is not being marked either.
+#[derive(Debug, Default)]
+pub(crate) struct Unmarked {
+    /// People's commands, once for each person, in the order in which their first ended.
+    commands: Vec<Work>,
+    /// A turn runs: its own marks cover what people do meanwhile. Nobody can tell the two apart.
+    turn: Option<TurnId>,
+}
+
+impl Unmarked {
+    /// Whether it is the first since the last mark.
+    fn add(&mut self, work: Work) -> bool {
+        let is_known = self.commands.iter().any(|known| known.of == work.of);
+        if self.turn.is_some() || is_known {
+            return false;
+        }
+        self.commands.push(work);
+        self.commands.len() == 1
+    }
+}
+
 /// The prompts that the turn has been given so far, with their authors.
 #[derive(Debug, Default)]
 pub(crate) struct Asked(Mutex<Vec<(PromptId, Author)>>);
@@ -144,14 +166,24 @@ impl Inner {
         work: &Work,
         begun: Begun,
     ) {
+        let track = self.snapshots.track(session.id());
         let _one = match begun.0 {
             Some(one) => one,
-            None => {
-                let track = self.snapshots.track(session.id());
-                track.mark_wanted.notify_waiters();
-                Arc::clone(&track.marking).lock_owned().await
-            }
+            None => Arc::clone(&track.marking).lock_owned().await,
         };
+        self.mark_commands(session, sandbox, &track).await;
+        self.mark_or_warn(session, sandbox, work).await;
+    }
+
+    /// With `marking` held.
+    async fn mark_commands(&self, session: &SessionHandle, sandbox: &Arc<dyn Sandbox>, track: &Track) {
+        let commands = std::mem::take(&mut track.unmarked().commands);
+        for work in commands {
+            self.mark_or_warn(session, sandbox, &work).await;
+        }
+    }
+
+    async fn mark_or_warn(&self, session: &SessionHandle, sandbox: &Arc<dyn Sandbox>, work: &Work) {
         if let Err(problem) = self.try_mark(session, sandbox, work).await {
             tracing::warn!(session = %session.id(), %problem, "whose work the files are is not marked");
         }
@@ -162,18 +194,34 @@ impl Inner {
         Begun(Arc::clone(&self.snapshots.track(session).marking).try_lock_owned().ok())
     }
 
-    /// What was done is not yet marked, and something may now be done for others: waits, not for long.
-    pub(crate) async fn marked(&self, session: SessionId) {
-        let track = self.snapshots.track(session);
-        track.mark_wanted.notify_waiters();
-        let _late = tokio::time::timeout(MARK_PATIENCE, track.marking.lock()).await;
+    /// Something may now be done for others, or the sandbox ends: what was done before is marked first. Waits, not for long.
+    pub(crate) async fn marked(self: &Arc<Self>, session: &SessionHandle, sandbox: &Arc<dyn Sandbox>) {
+        let track = self.snapshots.track(session.id());
+        let one = Arc::clone(&track.marking).try_lock_owned();
+        if one.is_ok() && track.unmarked().commands.is_empty() {
+            return;
+        }
+        let (app, session, sandbox) = (Arc::clone(self), session.clone(), Arc::clone(sandbox));
+        let marking = self.drain.endings.spawn(async move {
+            let _one = match one {
+                Ok(one) => one,
+                Err(_) => Arc::clone(&track.marking).lock_owned().await,
+            };
+            app.mark_commands(&session, &sandbox, &track).await;
+        });
+        let _late = tokio::time::timeout(MARK_PATIENCE, marking).await;
     }
 
-    /// The same before a person's command, where what others did by theirs rests unmarked.
-    pub(crate) async fn marked_for_others(&self, session: SessionId, person: &Person) {
-        let is_others = self.snapshots.track(session).unmarked().iter().any(|other| *other != person.id);
-        if is_others {
-            self.marked(session).await;
+    /// The same before a person's command, unless what is not marked is all theirs.
+    pub(crate) async fn marked_for_others(self: &Arc<Self>, session: &SessionHandle, person: &Person) {
+        let track = self.snapshots.track(session.id());
+        let is_theirs = |work: &Work| work.authors.iter().all(|author| author.on_behalf_of == person.id);
+        let is_settled = track.marking.try_lock().is_ok() && track.unmarked().commands.iter().all(is_theirs);
+        if is_settled {
+            return;
+        }
+        if let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) {
+            self.marked(session, &sandbox).await;
         }
     }
 
@@ -194,23 +242,30 @@ impl Inner {
         session.record(vec![Event::FilesMarked { commit, of: work.of.clone() }]).await
     }
 
-    /// After a person's command. While a turn runs its own mark covers both: nobody can tell the two apart.
-    pub(crate) fn mark_command(self: &Arc<Self>, session: &SessionHandle, person: &Person) {
-        let Some(sandbox) = self.workspaces.ready_sandbox(session.id()) else { return };
-        let (app, session, work) = (Arc::clone(self), session.clone(), Work::command(person));
-        let (track, person, begun) =
-            (self.snapshots.track(session.id()), person.id, self.begin_mark(session.id()));
-        track.unmarked().push(person);
-        self.drain.endings.spawn(async move {
-            if matches!(session.look(|state| state.running.is_some()).await, Ok(false)) {
-                if begun.0.is_some() {
-                    let _wanted = tokio::time::timeout(MARK_REST, track.mark_wanted.notified()).await;
-                }
-                app.mark(&session, &sandbox, &work, begun).await;
+    /// After a person's command.
+    pub(crate) fn command_ended(self: &Arc<Self>, session: &SessionHandle, person: &Person) {
+        let track = self.snapshots.track(session.id());
+        if !track.unmarked().add(Work::command(person)) {
+            return;
+        }
+        let (app, session) = (Arc::downgrade(self), session.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(MARK_REST).await;
+            let Some(app) = app.upgrade() else { return };
+            // Not what has a sandbox no more: that was marked when it ended.
+            if let Some(sandbox) = app.workspaces.ready_sandbox(session.id()) {
+                app.marked(&session, &sandbox).await;
             }
-            let mut unmarked = track.unmarked();
-            unmarked.iter().position(|other| *other == person).map(|at| unmarked.swap_remove(at));
         });
+    }
+
+    /// From here on, until `turn_is_over`, what is done in the sandbox is marked as the turn's.
+    pub(crate) fn turn_begins(&self, session: SessionId, turn: TurnId) {
+        self.snapshots.track(session).unmarked().turn = Some(turn);
+    }
+
+    pub(crate) fn turn_is_over(&self, session: SessionId, turn: TurnId) {
+        self.snapshots.track(session).unmarked().turn.take_if(|running| *running == turn);
     }
 }
 
@@ -221,10 +276,8 @@ impl App {
         let handle = self.open(caller, Right::View, id).await?;
         check_path(path)?;
         let sandbox = self.sandbox_in_sight(&handle, caller).await?.sandbox();
-        // A mark that is being made is waited for: its lines are somebody's.
-        let track = self.inner.snapshots.track(id);
-        track.mark_wanted.notify_waiters();
-        drop(track.marking.lock().await);
+        // Their lines are somebody's: marks are made, and one that is being made is waited for.
+        self.inner.marked(&handle, &sandbox).await;
         let message = "What is not marked yet".to_owned();
         let env = environment(&handle, message).await?;
         let mut env = env.ok_or_else(|| {

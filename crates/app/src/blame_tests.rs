@@ -264,3 +264,27 @@ fn what_is_no_file_or_too_large_is_said_to_be_so() {
         check_path(path).unwrap();
     }
 }
+
+#[test]
+fn commands_wait_to_be_marked_once_for_each_person_and_not_beside_a_turn() {
+    let person = |n: u128, name: &str| Person {
+        id: PersonId::from_parts(1, n),
+        login: name.to_lowercase().parse().unwrap(),
+        name: name.into(),
+        email: format!("{n}@test.invalid"),
+        role: greenroom_domain::Role::Member,
+    };
+    let (ada, ben) = (Work::command(&person(1, "Ada")), Work::command(&person(2, "Ben")));
+    let mut unmarked = Unmarked::default();
+    assert!(unmarked.add(ada.clone()), "somebody has to see to it");
+    assert!(!unmarked.add(ada.clone()) && !unmarked.add(ben.clone()), "somebody does");
+    assert_eq!(
+        unmarked.commands.iter().map(|work| work.authors[0].name.as_str()).collect::<Vec<_>>(),
+        ["Ada", "Ben"]
+    );
+    unmarked.commands.clear();
+    unmarked.turn = Some(TurnId::from_parts(1, 1));
+    assert!(!unmarked.add(ada.clone()) && unmarked.commands.is_empty(), "the turn's mark covers it");
+    unmarked.turn = None;
+    assert!(unmarked.add(ada));
+}

@@ -42,12 +42,12 @@ impl App {
     /// Runs a command in the session's sandbox in the caller's name. It ends, without an answer, when they may not go on.
     pub async fn exec(&self, caller: &Person, id: SessionId, body: Exec) -> Result<ExecResult> {
         // From before they are asked for: what changes after that is told.
-        let changes = self.inner.rights.changes();
+        let (changes, mut told) = (self.inner.rights.changes(), self.inner.rights.changes());
         let handle = self.open(caller, Right::Prompt, id).await?;
         self.inner.may_begin()?;
         let asking = asking_of(caller);
         let noted = handle.decide(move |state| state.decide_run(&asking));
-        self.inner.marked_for_others(id, caller).await;
+        self.inner.marked_for_others(&handle, caller).await;
         self.inner.person_may_write(&handle);
         let timeout_ms = body.timeout_ms.unwrap_or(EXEC_DEADLINE_MS).min(EXEC_DEADLINE_LIMIT_MS);
         let run = Shell {
@@ -58,11 +58,14 @@ impl App {
         };
         let result = self.inner.run_until(&handle, noted, run, self.loss(caller, id, changes)).await;
         self.inner.person_wrote(&handle);
-        self.inner.mark_command(&handle, caller);
-        match self.refusal(caller, id).await {
-            Some(refusal) => Err(refusal),
-            None => result,
+        self.inner.command_ended(&handle, caller);
+        // The command may have ended by itself before what was told could be looked into.
+        if told.has_concerned(Some(caller.id), Some(id))
+            && let Some(refusal) = self.refusal(caller, id).await
+        {
+            return Err(refusal);
         }
+        result
     }
 
     /// Ends with the refusal when the caller may not run commands there any more.

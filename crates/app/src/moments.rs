@@ -68,6 +68,7 @@ impl Inner {
 
     /// A turn is about to be told finished. Must return at once: what takes longer is spawned.
     pub(crate) fn turn_ends(self: &Arc<Self>, session: &SessionHandle, turn: TurnId, work: Work) {
+        self.turn_is_over(session.id(), turn);
         if !self.snapshots.is_changed(session.id()) {
             return;
         }
@@ -127,6 +128,7 @@ impl Inner {
         if ending == Ending::Deleted || !self.snapshots.is_changed(session.id()) {
             return;
         }
+        self.marked(session, sandbox).await;
         let turn = self.last_turn(session).await;
         let taken = self.snapshot_or_warn(session, sandbox, SnapshotReason::Exit, turn);
         if tokio::time::timeout(EXIT_DEADLINE, taken).await.is_err() {

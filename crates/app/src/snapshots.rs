@@ -13,9 +13,10 @@ pub(crate) use shelf::{Description, Place, Shelf};
 pub(crate) use shelf::{check, read_description, write_description};
 pub(crate) use writes::{ended_turns, unsaved_turn};
 
+use crate::blame::Unmarked;
 use crate::{Inner, Result};
 use greenroom_domain::event::SnapshotReason;
-use greenroom_domain::{ErrorCode, Event, PersonId, Problem, SessionId, SessionState, SnapshotId, TurnId};
+use greenroom_domain::{ErrorCode, Event, Problem, SessionId, SessionState, SnapshotId, TurnId};
 use greenroom_sandbox::{Sandbox, Snapshot, Storage};
 use greenroom_session::SessionHandle;
 use greenroom_wire::SnapshotView;
@@ -49,10 +50,7 @@ pub(crate) struct Track {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Held while it is marked whose work they are.
     pub(crate) marking: Arc<tokio::sync::Mutex<()>>,
-    /// Somebody waits for `marking`: a mark that rests goes on.
-    pub(crate) mark_wanted: tokio::sync::Notify,
-    /// Whose commands are not marked yet, once for each.
-    pub(crate) unmarked: Mutex<Vec<PersonId>>,
+    unmarked: Mutex<Unmarked>,
     /// Turns that have ended and whose snapshot is on its way.
     endings: watch::Sender<usize>,
     noted: Mutex<Noted>,
@@ -69,7 +67,7 @@ struct Noted {
 }
 
 impl Track {
-    pub(crate) fn unmarked(&self) -> MutexGuard<'_, Vec<PersonId>> {
+    pub(crate) fn unmarked(&self) -> MutexGuard<'_, Unmarked> {
         self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,7 +77,6 @@ impl Track {
         Self {
             turn: tokio::sync::Mutex::default(),
             marking: Arc::default(),
-            mark_wanted: tokio::sync::Notify::new(),
             unmarked: Mutex::default(),
             endings: watch::Sender::new(0),
             noted: Mutex::new(noted),

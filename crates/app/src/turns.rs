@@ -171,7 +171,10 @@ impl TurnRunner {
         let begun = Instant::now();
         let (app, meter, asked) = (Arc::clone(&self.app), Arc::clone(&self.meter), Arc::clone(&self.asked));
         let (turn, start) = (self.turn.clone(), self.start());
-        if caught("the runner of a turn", Box::pin(self.run())).await.is_ok() {
+        app.turn_begins(turn.session().id(), turn.turn());
+        let ran = caught("the runner of a turn", Box::pin(self.run())).await;
+        app.turn_is_over(turn.session().id(), turn.turn());
+        if ran.is_ok() {
             return;
         }
         start.commit().await;
@@ -501,7 +504,7 @@ impl Log for Ports {
 impl Hands for Ports {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
         let sandbox = self.app.ensure_sandbox(self.turn.session()).await?;
-        self.app.marked(self.turn.session().id()).await;
+        self.app.marked(self.turn.session(), &sandbox).await;
         self.place(&sandbox).await;
         Ok(sandbox)
     }

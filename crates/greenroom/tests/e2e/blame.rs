@@ -1,7 +1,7 @@
 //! Which prompt made which line, with real sandboxes and two people.
 
 use crate::support::{Model, NO_STEPS, Server, bash, both, until};
-use greenroom_domain::SessionId;
+use greenroom_domain::{Event, SessionId};
 use greenroom_model::testing::Turn;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -99,4 +99,48 @@ fn lines_name_whose_prompts_made_them_over_turns_inserts_commands_and_a_fork() {
 
     let unknown = server.problem(&["session", "blame", &name, "none.txt"]);
     assert_eq!(unknown["code"], "file_unknown", "{unknown}");
+}
+
+#[test]
+fn what_a_person_does_by_hand_is_marked_before_a_turn_a_stop_and_by_itself() {
+    let mut server = Server::start();
+    let model = Model::new(|asked| match asked.step {
+        0 => bash("echo asked >> a.txt"),
+        _ => Turn::text("Done."),
+    });
+    server.use_model(&model);
+    server.add_repository("sample", &[NO_STEPS, ("a.txt", "old\n")]);
+    let ada = server.member("ada");
+    let session = server.create_session("sample", None).expect("a session").id;
+    let name = session.to_string();
+    let by_hand = |server: &Server, line: &str| {
+        let done = server.cli_as(&ada, &["session", "exec", &name, "--", &format!("echo {line} >> a.txt")]);
+        assert!(done.status.success(), "{}", both(&done));
+    };
+    let marks = |server: &Server| {
+        let entries = server.entries(session);
+        entries.iter().filter(|entry| matches!(entry.event, Event::FilesMarked { .. })).count()
+    };
+    by_hand(&server, "one");
+    by_hand(&server, "two");
+    assert_eq!(marks(&server), 0, "nobody needs it yet");
+    server.json_as(&ada, &["session", "prompt", &name, "go", "--detach"]);
+    server.settled(session);
+    by_hand(&server, "three");
+    server.stop();
+    server.restart();
+    server.exec(session, "echo after >> a.txt");
+    let hers = "Member ada by hand";
+    let expected =
+        [("old", "before_session"), ("one", hers), ("two", hers), ("asked", "Member ada"), ("three", hers)];
+    let found = told(&server, session);
+    assert_eq!(
+        found[..5].iter().map(|(text, who)| (text.as_str(), who.as_str())).collect::<Vec<_>>(),
+        expected
+    );
+
+    let before = marks(&server);
+    by_hand(&server, "rested");
+    let rested = until("it has rested", || (marks(&server) > before).then(|| marks(&server)));
+    assert_eq!(rested, before + 1);
 }

@@ -139,8 +139,8 @@ impl Inner {
     }
 
     /// As `run_in_session`, unless `over` ends first, with the reason: then the command and all that it started is ended.
-    /// `noted` is durable before the command begins, whatever comes of it: whoever may have written the files is known. The
-    /// sandbox is on its way meanwhile.
+    /// `noted` is durable before the command begins, whatever comes of it: whoever may have written the files is known. A
+    /// sandbox that has to be made is on its way meanwhile.
     async fn run_until(
         self: &Arc<Self>,
         handle: &SessionHandle,
@@ -149,12 +149,18 @@ impl Inner {
         over: impl Future<Output = Problem>,
     ) -> Result<ExecResult> {
         let mut over = std::pin::pin!(over);
-        let begin = async { tokio::try_join!(noted, self.ensure_sandbox(handle)) };
-        let ((), sandbox) = tokio::select! {
+        let watch = self.start_sandbox(handle);
+        // The session does one thing at a time: what the making asks of it first does not wait for the disk.
+        let noted = async {
+            watch.clone().under_way().await;
+            noted.await
+        };
+        let begin = async { tokio::try_join!(noted, watch.clone().ready()) };
+        let ((), ready) = tokio::select! {
             begun = begin => begun?,
             reason = &mut over => return Err(reason),
         };
-        self.run_unless(&sandbox, run, over).await
+        self.run_unless(&ready.sandbox, run, over).await
     }
 
     pub(crate) async fn run_in(&self, sandbox: &Arc<dyn Sandbox>, run: Shell<'_>) -> Result<ExecResult> {

@@ -1,7 +1,7 @@
 //! Each session's sandbox: taken from the pool or claimed when it is needed, synced once, claimed again when it was
 //! lost, ended when idle. The workspace directory outlives it: a later claim finds the same files.
 //!
-//! A slot is `Starting`, then `Claimed` while newer commits arrive (reads have a reader, everything else waits), then
+//! A slot is `Starting`, then `Making`, then `Claimed` while newer commits arrive (reads have a reader, everything else waits), then
 //! `Ready`. Where nothing has to arrive, `Claimed` is left out.
 
 pub(crate) mod claim;
@@ -61,6 +61,8 @@ pub(crate) struct Ready {
 #[derive(Clone, Debug)]
 enum Slot {
     Starting,
+    /// Its session's state has been read.
+    Making,
     /// Newer commits are on their way into it.
     Claimed {
         reader: Arc<Reader>,
@@ -374,16 +376,22 @@ impl SandboxWatch {
         match self.wait(is_settled).await? {
             Slot::Ready(ready) => Ok(ready),
             Slot::Failed(problem) => Err(problem),
-            Slot::Starting | Slot::Claimed { .. } => unreachable!("waited for another state"),
+            Slot::Starting | Slot::Making | Slot::Claimed { .. } => unreachable!("waited for another state"),
         }
     }
 
+    /// Until the making needs the session itself no more for a while: what is asked of that now delays nothing.
+    pub(crate) async fn under_way(self) {
+        // Whoever waits for the sandbox hears how that ends.
+        let _ended = self.wait(|slot| !matches!(slot, Slot::Starting)).await;
+    }
+
     async fn readable(self) -> Result<Readable> {
-        match self.wait(|slot| !matches!(slot, Slot::Starting)).await? {
+        match self.wait(|slot| !matches!(slot, Slot::Starting | Slot::Making)).await? {
             Slot::Ready(ready) => Ok(Readable::Current(ready)),
             Slot::Claimed { reader } => Ok(Readable::Early(reader)),
             Slot::Failed(problem) => Err(problem),
-            Slot::Starting => unreachable!("waited for another state"),
+            Slot::Starting | Slot::Making => unreachable!("waited for another state"),
         }
     }
 

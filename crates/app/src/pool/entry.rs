@@ -3,7 +3,7 @@
 use super::{Entry, Reservation, Stage, Warm};
 use crate::services::Services;
 use crate::workspaces::problem_of_sandbox;
-use crate::workspaces::sync::{Landing, SyncTo, bring};
+use crate::workspaces::sync::{Landing, SyncTo, bring, furnish};
 use crate::{Inner, Result};
 use greenroom_directory::RepositoryRow;
 use greenroom_domain::{BranchName, ErrorCode, Problem};
@@ -103,6 +103,7 @@ impl Inner {
         let landing = Landing::none(manifest.commit.clone());
         let warm = Warm { sandbox, fence: fence.clone(), manifest: Arc::clone(manifest), landing, services };
         let preparing = Box::pin(async {
+            furnish(&warm.sandbox).await?;
             let warm = self.follow_branch(&warm, making.repository.id, &making.branch).await?;
             warm.services.start_all();
             warm.services.all_settled().await;

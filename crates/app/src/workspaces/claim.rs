@@ -76,6 +76,7 @@ impl Inner {
         begun: &Begun,
     ) -> Result<Ready> {
         let state = handle.state().await?;
+        begun.slot.send_replace(Slot::Making);
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         self.admit_sandbox(origin.author.on_behalf_of, handle.id()).await?;
         // Until the log says which image the session's files stand on.

@@ -1,7 +1,13 @@
-//! Session files made in advance: making one takes four times as long as moving one into place, and a sync of its own.
+//! Session files made in advance: making one takes four times as long as moving one into place, and a sync of its own. The
+//! first few are open too, which takes as long as moving one and writing its first entries.
+//!
+//! An open one is moved with its whole directory, so the file, its journal and its index stay beside each other, and whoever
+//! opens it by its new name finds the same ones. SQLite goes by its open files from then on; by the name it had it only looks
+//! for the directory to sync with a new journal's first sync, and does without where there is none: whoever moves it syncs that.
 
 use crate::log::LogError;
-use crate::sqlite_log::{FILE, from_io, is_session, make_empty};
+use crate::sqlite_log::{FILE, from_io, is_session, make_empty, open_empty};
+use rusqlite::Connection;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -13,13 +19,15 @@ use std::time::Duration;
 const KEPT: usize = 64;
 /// Made before the server starts; the others soon afterwards.
 const FIRST: usize = 8;
+/// Of those kept. Each has three open files and 60 KB of memory.
+const OPEN: usize = 8;
 /// After a session was made, so that its first command does not share the disk with spares.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct Spares {
     root: PathBuf,
-    ready: Mutex<Vec<PathBuf>>,
+    ready: Mutex<Ready>,
     next: AtomicU64,
     is_refilling: AtomicBool,
     /// An empty session file's bytes.
@@ -27,6 +35,18 @@ pub(crate) struct Spares {
     is_closed: AtomicBool,
     /// Held while spares are made in the background.
     filling: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    open: Vec<Spare>,
+    closed: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Spare {
+    path: PathBuf,
+    connection: Connection,
 }
 
 impl Spares {
@@ -51,13 +71,11 @@ impl Spares {
         Ok(spares)
     }
 
-    /// Puts an empty session file where none is. Its new place is durable once `directory`'s parent is synced.
-    pub(crate) fn move_to(&self, directory: &Path) -> Result<(), LogError> {
-        let spare = match self.ready().pop() {
-            Some(spare) => spare,
-            None => self.make()?,
-        };
-        match std::fs::rename(&spare, directory) {
+    /// Puts an empty session file where none is, open for its owner. It is durable there once `directory` and its parent are
+    /// synced.
+    pub(crate) fn move_to(&self, directory: &Path) -> Result<Connection, LogError> {
+        let spare = self.take()?;
+        match std::fs::rename(&spare.path, directory) {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
                 let refused = match is_session(directory) {
                     Ok(false) => None,
@@ -65,14 +83,28 @@ impl Spares {
                     Err(error) => Some(error),
                 };
                 if let Some(error) = refused {
-                    self.ready().push(spare);
+                    self.ready().open.push(spare);
                     return Err(error);
                 }
                 crate::remove_tree(directory)
-                    .and_then(|()| std::fs::rename(&spare, directory))
-                    .map_err(|error| from_io(&error))
+                    .and_then(|()| std::fs::rename(&spare.path, directory))
+                    .map_err(|error| from_io(&error))?;
             }
-            moved => moved.map_err(|error| from_io(&error)),
+            moved => moved.map_err(|error| from_io(&error))?,
+        }
+        Ok(spare.connection)
+    }
+
+    fn take(&self) -> Result<Spare, LogError> {
+        let mut ready = self.ready();
+        if let Some(spare) = ready.open.pop() {
+            return Ok(spare);
+        }
+        let closed = ready.closed.pop();
+        drop(ready);
+        match closed {
+            Some(path) => open(path),
+            None => open(self.make()?),
         }
     }
 
@@ -103,11 +135,20 @@ impl Spares {
 
     /// One more, where there are fewer than these.
     fn add(&self, count: usize) -> bool {
-        if self.ready().len() >= count || self.is_closed.load(Ordering::Acquire) {
+        let mut ready = self.ready();
+        let (open_ones, closed_ones) = (ready.open.len(), ready.closed.len());
+        if self.is_closed.load(Ordering::Acquire) || open_ones + closed_ones >= count && open_ones >= OPEN {
             return false;
         }
-        let Ok(spare) = self.make() else { return false };
-        self.ready().push(spare);
+        let from = (open_ones < OPEN).then(|| ready.closed.pop()).flatten();
+        drop(ready);
+        let Ok(path) = from.map_or_else(|| self.make(), Ok) else { return false };
+        if open_ones >= OPEN {
+            self.ready().closed.push(path);
+            return true;
+        }
+        let Ok(spare) = open(path) else { return false };
+        self.ready().open.push(spare);
         true
     }
 
@@ -126,7 +167,12 @@ impl Spares {
         made.map(|()| path).map_err(|error| from_io(&error))
     }
 
-    fn ready(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+    fn ready(&self) -> std::sync::MutexGuard<'_, Ready> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open(path: PathBuf) -> Result<Spare, LogError> {
+    let connection = open_empty(&path)?;
+    Ok(Spare { path, connection })
 }

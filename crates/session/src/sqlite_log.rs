@@ -47,8 +47,13 @@ impl FileSessions {
     }
 }
 
-fn owned(connection: Connection, epoch: u64) -> Ownership {
-    Ownership { epoch, log: Arc::new(SqliteLog { connection: Arc::new(Mutex::new(connection)) }) }
+fn owned(directory: &Path, connection: Connection, epoch: u64) -> Ownership {
+    let connection = Arc::new(Mutex::new(connection));
+    Ownership { epoch, log: Arc::new(SqliteLog { connection, journal: journal_of(directory) }) }
+}
+
+fn journal_of(directory: &Path) -> PathBuf {
+    directory.join(format!("{FILE}-wal"))
 }
 
 #[async_trait]
@@ -62,15 +67,15 @@ impl SessionDirectory for FileSessions {
         let (root, directory, spares) =
             (self.root.clone(), self.directory(session), Arc::clone(&self.spares));
         let created = blocking(move || {
-            spares.move_to(&directory)?;
+            let connection = spares.move_to(&directory)?;
             let made = crate::blobs::take_in(&root, session, &directory)
-                .and_then(|()| begin_file(&root, &directory, at_ms, events));
+                .and_then(|()| begin_file(&root, &directory, connection, at_ms, events));
             if made.is_err() {
                 // Nobody was told of it; what is left is found to be no session.
                 let _ = crate::remove_tree(&directory);
             }
             let (connection, entries) = made?;
-            Ok((owned(connection, FIRST_EPOCH), entries))
+            Ok((owned(&directory, connection, FIRST_EPOCH), entries))
         });
         let created = created.await;
         Spares::refill(&self.spares);
@@ -86,7 +91,7 @@ impl SessionDirectory for FileSessions {
         blocking(move || {
             let connection = open_file(&directory)?;
             let epoch = raise_epoch(&connection)?;
-            Ok(owned(connection, epoch))
+            Ok(owned(&directory, connection, epoch))
         })
         .await
     }
@@ -111,11 +116,10 @@ impl SessionDirectory for FileSessions {
 fn begin_file(
     root: &Path,
     directory: &Path,
+    mut connection: Connection,
     at_ms: i64,
     events: Vec<Event>,
 ) -> Result<(Connection, Vec<Entry>), LogError> {
-    let mut connection = Connection::open(directory.join(FILE)).map_err(from_sql)?;
-    configure(&connection).map_err(from_sql)?;
     let first = Append {
         epoch: FIRST_EPOCH,
         expected_head: 0,
@@ -127,7 +131,7 @@ fn begin_file(
     // SQLite would sync a new WAL twice, its header first.
     connection.execute_batch("pragma synchronous = off").map_err(from_sql)?;
     let entries = append_all(&mut connection, first)?;
-    let journal = File::open(directory.join(format!("{FILE}-wal")));
+    let journal = File::open(journal_of(directory));
     journal.and_then(|journal| journal.sync_all()).map_err(|error| from_io(&error))?;
     sync_directory(directory)?;
     sync_directory(root)?;
@@ -143,6 +147,15 @@ pub(crate) fn make_empty(directory: &Path) -> Result<(), LogError> {
     connection.execute_batch("pragma synchronous = off; pragma journal_mode = wal").map_err(from_sql)?;
     migrate(&mut connection)?;
     connection.close().map_err(|(_, error)| from_sql(error))
+}
+
+/// What `make_empty` made, open for its first owner, its journal and index beside it.
+pub(crate) fn open_empty(directory: &Path) -> Result<Connection, LogError> {
+    let connection = Connection::open(directory.join(FILE)).map_err(from_sql)?;
+    configure(&connection).map_err(from_sql)?;
+    // Reads the schema, and opens what a first reading opens.
+    has_entries(&connection)?;
+    Ok(connection)
 }
 
 /// Whether a session was made there, not only begun.
@@ -200,6 +213,8 @@ fn raise_epoch(connection: &Connection) -> Result<u64, LogError> {
 #[derive(Clone, Debug)]
 struct SqliteLog {
     connection: Arc<Mutex<Connection>>,
+    /// By the name it has now: it may have been opened under another.
+    journal: PathBuf,
 }
 
 impl SqliteLog {
@@ -270,10 +285,11 @@ impl CommitLog for SqliteLog {
     }
 
     async fn save_checkpoint(&self, epoch: u64, checkpoint: Checkpoint, tidy: Tidy) -> Result<(), LogError> {
+        let journal = self.journal.clone();
         self.with(move |connection| {
             // First: an empty journal's header is then not the next append's to sync.
             if tidy == Tidy::Journal {
-                fold_journal(connection).map_err(from_sql)?;
+                fold_journal(connection, &journal).map_err(from_sql)?;
             }
             write_checkpoint(connection, epoch, &checkpoint)
         })
@@ -338,9 +354,8 @@ fn write_checkpoint(
     transaction.commit().map_err(from_sql)
 }
 
-fn fold_journal(connection: &Connection) -> rusqlite::Result<()> {
-    let path = connection.path().unwrap_or_default();
-    let length = std::fs::metadata(format!("{path}-wal")).map_or(0, |journal| journal.len());
+fn fold_journal(connection: &Connection, journal: &Path) -> rusqlite::Result<()> {
+    let length = std::fs::metadata(journal).map_or(0, |journal| journal.len());
     if length > JOURNAL_KEPT {
         connection.execute_batch("pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
     }

@@ -269,3 +269,35 @@ async fn a_newer_file_is_refused_and_left_as_it_is() {
         .unwrap();
     assert_eq!((version, epoch), (3, 1));
 }
+
+/// The file was open when it was moved into place.
+#[tokio::test]
+async fn a_long_journal_is_folded_into_the_file_beside_which_it_is_and_others_read_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = FileSessions::open(directory.path()).unwrap();
+    let log = log_of(&[0, 6, 0, 6]);
+    let events: Vec<Event> = log.iter().map(|entry| entry.event.clone()).collect();
+    let (owned, mut entries) = files.create(session(), 1, events).await.unwrap();
+    let folder = directory.path().join(session().to_string());
+    let journal = || std::fs::metadata(folder.join("session.db-wal")).unwrap().len();
+    let title = |length: usize| Event::TitleChanged { title: "x".repeat(length), by: None };
+    for length in [64 * 1024, 64 * 1024, 64 * 1024, 64 * 1024, 1] {
+        let append = Append {
+            epoch: owned.epoch,
+            expected_head: entries.len() as u64,
+            at_ms: 1,
+            events: vec![title(length)],
+            durability: Durability::Synced,
+            receipt: None,
+        };
+        entries.extend(owned.log.append(append).await.unwrap());
+        assert_eq!(files.head_seq(session()).await.unwrap(), entries.len() as u64, "another reader sees it");
+    }
+    assert!(journal() > 256 * 1024, "it lies in the session's own directory");
+    let checkpoint = Checkpoint::of(&replayed(Folded::default(), &entries));
+    owned.log.save_checkpoint(owned.epoch, checkpoint, Tidy::Journal).await.unwrap();
+    assert!(journal() < 128 * 1024, "{}", journal());
+    drop(owned);
+    let again = files.acquire(session()).await.unwrap();
+    assert_eq!(again.log.read(0, 100).await.unwrap(), entries);
+}

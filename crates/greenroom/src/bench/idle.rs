@@ -197,8 +197,9 @@ async fn stay(sockets: Vec<Socket>) {
 
 pub(super) async fn until_asleep(process: &Process) -> Result<(), Failure> {
     let asleep = async {
-        // Each open session has its file open.
-        while process.open_files("/session.db")? > 0 {
+        // Each open session has its file open; those made in advance are no session's.
+        let is_open = |path: &str| path.ends_with("/session.db") && !path.contains("/.spare/");
+        while process.open_files(is_open)? > 0 {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok::<_, std::io::Error>(())

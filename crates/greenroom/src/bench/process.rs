@@ -37,11 +37,11 @@ impl Process {
         Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
-    /// Open descriptors whose file ends so.
-    pub(crate) fn open_files(&self, ending: &str) -> Result<usize> {
+    /// Open descriptors of such files, by their names.
+    pub(crate) fn open_files(&self, is_counted: impl Fn(&str) -> bool) -> Result<usize> {
         let links = fs::read_dir(self.directory.join("fd"))?.flatten();
         let paths = links.filter_map(|link| fs::read_link(link.path()).ok());
-        Ok(paths.filter(|path| path.to_string_lossy().ends_with(ending)).count())
+        Ok(paths.filter(|path| is_counted(&path.to_string_lossy())).count())
     }
 }
 
@@ -54,9 +54,9 @@ mod tests {
         let here = Process::new(std::process::id());
         assert!(here.resident().unwrap() > 1 << 20);
         let file = tempfile::Builder::new().suffix(".counted").tempfile().unwrap();
-        assert_eq!(here.open_files(".counted").unwrap(), 1);
+        assert_eq!(here.open_files(|path| path.ends_with(".counted")).unwrap(), 1);
         drop(file);
-        assert_eq!(here.open_files(".counted").unwrap(), 0);
+        assert_eq!(here.open_files(|path| path.ends_with(".counted")).unwrap(), 0);
         let before = here.cpu().unwrap();
         // Until the clock of the process has moved.
         while here.cpu().unwrap() <= before {

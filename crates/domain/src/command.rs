@@ -1,6 +1,6 @@
 //! What clients may ask of a session. Unknown fields are refused.
 
-use crate::{AttachmentRef, Consumer, Effort, PersonId, PromptId, SessionRole, TeamAccess};
+use crate::{Answer, AskId, AttachmentRef, Consumer, Effort, PersonId, PromptId, SessionRole, TeamAccess};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use utoipa::ToSchema;
@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
+/// - Whoever may prompt may answer what the agent asks, stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
 ///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -92,6 +92,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         hold_queue: bool,
     },
+    /// Answer what the agent asked. The first answer counts; a second is refused as `ask_closed`.
+    Answer { ask: AskId, answer: Answer },
     /// Let prompts that a stop held back be answered.
     ReleaseQueue {},
     /// Have the conversation summarised for the model now, as happens by itself when its window is full. Refused while a turn

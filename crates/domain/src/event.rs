@@ -3,7 +3,7 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, Effort, ImageId,
+    Answer, AskId, Asked, Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, Effort, ImageId,
     PersonId, Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SessionRole,
     ShareLinkId, SnapshotId, TeamAccess, TurnId,
 };
@@ -350,6 +350,28 @@ pub enum Event {
         by: PersonId,
         name: String,
     },
+    /// The turn waits for people: the call is not run before they answered, or time is up.
+    AskOpened {
+        turn: TurnId,
+        ask: AskId,
+        call: String,
+        of: Asked,
+        /// From then on nobody is waited for. Milliseconds since 1970-01-01 UTC.
+        expires_at_ms: i64,
+    },
+    /// The first answer, which is the only one.
+    AskAnswered {
+        turn: TurnId,
+        ask: AskId,
+        answer: Answer,
+        by: PersonId,
+        name: String,
+    },
+    /// Nobody answered in time.
+    AskExpired {
+        turn: TurnId,
+        ask: AskId,
+    },
     StopRequested {
         turn: TurnId,
         by: PersonId,
@@ -657,6 +679,9 @@ impl Event {
             | Self::ArtifactPublished { turn, .. }
             | Self::TodoChanged { turn, .. }
             | Self::StartTimeline { turn, .. }
+            | Self::AskOpened { turn, .. }
+            | Self::AskAnswered { turn, .. }
+            | Self::AskExpired { turn, .. }
             | Self::StopRequested { turn, .. }
             | Self::TurnFinished { turn, .. }
             | Self::TurnInterrupted { turn, .. } => Some(*turn),
@@ -674,13 +699,15 @@ impl Event {
         }
     }
 
-    /// Whether people who were away would want to look: somebody asked, was answered, or moved the change on.
+    /// Whether people who were away would want to look: somebody asked, was answered, or moved the change on,
+    /// or the agent waits for them.
     pub fn is_news(&self) -> bool {
         matches!(
             self,
             Self::SessionCreated { .. }
                 | Self::PromptAccepted { .. }
                 | Self::TurnFinished { .. }
+                | Self::AskOpened { .. }
                 | Self::ChangeOpened { .. }
                 | Self::ChangeUpdated { .. }
                 | Self::ChangeApproved { .. }

@@ -96,6 +96,7 @@ typed_id!(SnapshotId, "snp", "snapshot");
 typed_id!(TokenId, "tok", "token");
 typed_id!(ShareLinkId, "lnk", "share link");
 typed_id!(RequestId, "req", "request");
+typed_id!(AskId, "ask", "ask");
 
 #[cfg(test)]
 mod tests {

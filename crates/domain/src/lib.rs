@@ -2,6 +2,7 @@
 //! stable codes. Owns no I/O: no clock, randomness, database, network or environment is reachable from here.
 
 pub mod access;
+pub mod ask;
 pub mod attachment;
 pub mod command;
 pub mod egress;
@@ -11,6 +12,7 @@ pub mod message;
 pub mod model;
 pub mod money;
 pub mod name;
+pub mod permission;
 pub mod person;
 pub mod present;
 pub mod problem;
@@ -21,6 +23,7 @@ pub mod statistics;
 pub mod trace;
 
 pub use access::{Access, Right, SessionRole, ShareKind, TeamAccess};
+pub use ask::{Answer, Asked, Grant, Question, QuestionAnswer};
 pub use attachment::{Attachment, AttachmentRef};
 pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;

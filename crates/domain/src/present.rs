@@ -4,7 +4,7 @@
 //! An event that a client's view of the present depends on, however long ago it was, has a place here.
 
 use crate::event::{Consumer, Entry, Event, SandboxPhase};
-use crate::{PromptId, SnapshotId};
+use crate::{AskId, PromptId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 /// Refused hosts that are remembered.
@@ -36,6 +36,7 @@ enum Place {
     /// Of the model that answers the next turns.
     Choice,
     Stop,
+    Ask(AskId),
     Compaction,
     Todo,
     Sandbox,
@@ -69,6 +70,10 @@ impl Present {
             Event::PromptInserted { prompt, .. } => self.put(Place::Insert(*prompt), entry),
             Event::ModelRequested { .. } => self.put(Place::Model, entry),
             Event::StopRequested { .. } => self.put(Place::Stop, entry),
+            Event::AskOpened { ask, .. } => self.put(Place::Ask(*ask), entry),
+            Event::AskAnswered { ask, .. } | Event::AskExpired { ask, .. } => {
+                self.drop_place(&Place::Ask(*ask));
+            }
             Event::CompactionStarted { .. } => self.put(Place::Compaction, entry),
             Event::ContextCompacted { .. } => self.drop_place(&Place::Compaction),
             Event::TurnFinished { .. } => self.end_turn(),
@@ -137,7 +142,15 @@ impl Present {
             self.drop_prompt(prompt);
         }
         let is_of_turn = |place: &Place| {
-            matches!(place, Place::Turn | Place::Model | Place::Stop | Place::Compaction | Place::Insert(_))
+            matches!(
+                place,
+                Place::Turn
+                    | Place::Model
+                    | Place::Stop
+                    | Place::Compaction
+                    | Place::Insert(_)
+                    | Place::Ask(_)
+            )
         };
         self.standing.retain(|standing| !is_of_turn(&standing.place));
     }

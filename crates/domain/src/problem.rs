@@ -47,6 +47,10 @@ error_codes! {
     LastOwner = "last_owner", 409;
     PromptNotQueued = "prompt_not_queued", 409;
     NotRunning = "not_running", 409;
+    /// It was answered, nobody answered in time, or its turn ended.
+    AskClosed = "ask_closed", 409;
+    /// The agent asked, and nobody answered in time.
+    Unattended = "unattended", 409;
     ChangeNotOpen = "change_not_open", 409;
     ApprovalMissing = "approval_missing", 409;
     MergeConflict = "merge_conflict", 409;

@@ -1,8 +1,11 @@
 //! The session as a pure state machine. `decide` turns a command into events or a refusal; `step` applies one entry and
 //! says what has to happen because of it. The actor in `session` persists between the two.
 
+mod asks;
 mod participants;
 mod queue;
+
+pub use asks::{ASKS_LIMIT, AskEnd, GRANTS_LIMIT, StandingAsk};
 
 use crate::access::{Access, Right, SessionRole};
 use crate::attachment::ATTACHMENTS_LIMIT;
@@ -11,7 +14,7 @@ use crate::event::{Entry, Event, ForkPoint, ImportPoint, SandboxPhase, SnapshotR
 use crate::money::{Budget, Usage};
 use crate::{
     Attachment, Author, BlockId, BranchName, ChangeId, Command, CommitHash, Consumer, Delivery, Effort,
-    ErrorCode, ImageId, ModelChoice, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role,
+    ErrorCode, Grant, ImageId, ModelChoice, PersonId, Problem, PromptId, RepositoryId, RepositoryName, Role,
     SnapshotId, TurnId,
 };
 use serde::{Deserialize, Serialize};
@@ -97,6 +100,10 @@ pub struct RunningTurn {
     pub compaction: Option<Author>,
     /// What it was begun with.
     pub choice: ModelChoice,
+    /// What it asked people, until the calls that it was for are over.
+    pub asks: Vec<StandingAsk>,
+    /// How long it waited for people, in answered and expired asks.
+    pub waited_ms: u64,
 }
 
 /// What `SessionCreated` fixed.
@@ -189,6 +196,8 @@ pub struct SessionState {
     pub workspace: Workspace,
     pub turns: u64,
     pub is_archived: bool,
+    /// What people allowed for as long as the session is, oldest first.
+    pub grants: Vec<Grant>,
     /// Who could not be told of this session, at most one for each consumer.
     pub dead_letters: Vec<DeadLetter>,
 }
@@ -211,6 +220,7 @@ impl SessionState {
             Command::MovePrompt { prompt, before } => self.decide_move(*prompt, *before, asking),
             Command::WithdrawPrompt { prompt } => self.decide_withdraw(*prompt, asking),
             Command::Stop { hold_queue } => self.decide_stop(*hold_queue, asking),
+            Command::Answer { ask, answer } => self.decide_answer(*ask, answer, asking),
             Command::ReleaseQueue {} => Ok(self.decide_release(asking, ids)),
             Command::Compact {} => self.decide_compact(asking, ids),
             Command::Rename { title } => self.decide_rename(title, asking),
@@ -455,6 +465,9 @@ impl SessionState {
             Event::TurnStarted { turn, prompts } => self.step_turn_started(*turn, prompts, entry.at_ms),
             Event::TurnFinished { turn, outcome, .. } => self.step_turn_finished(*turn, outcome),
             Event::StopRequested { turn, .. } => self.step_stop(*turn),
+            Event::AskOpened { .. } | Event::AskAnswered { .. } | Event::AskExpired { .. } => {
+                self.step_ask(entry)
+            }
             Event::SandboxChanged { state, image, commit, problem } => {
                 let is_gone = |problem: &Problem| problem.code == ErrorCode::SnapshotDamaged;
                 match state {
@@ -599,6 +612,8 @@ impl SessionState {
             started_at_ms: at_ms,
             compaction: None,
             choice: self.choice.clone(),
+            asks: vec![],
+            waited_ms: 0,
         });
         vec![Effect::RunTurn { turn }, Effect::PublishSummary]
     }
@@ -654,6 +669,7 @@ impl RunningTurn {
             Event::BlockReset { block } => self.open_blocks.retain(|open| open != block),
             Event::AssistantMessage { content, usage, .. } => {
                 self.open_blocks.clear();
+                self.asks.clear();
                 self.usage += *usage;
                 self.pending_calls = content
                     .iter()
@@ -674,6 +690,7 @@ impl RunningTurn {
                 self.open_calls.push(call.clone());
             }
             Event::ToolFinished { call, .. } => {
+                self.asks.retain(|standing| standing.call != *call);
                 self.pending_calls.retain(|pending| pending != call);
                 self.open_calls.retain(|open| open != call);
             }

@@ -1,6 +1,7 @@
 //! The single writer of a session. One loop: decide, append, apply, then act. Nothing leaves before the append that
 //! justifies it is durable.
 
+mod asks;
 mod given_up;
 
 use crate::checkpoint::{Checkpoint, Folded};
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use asks::{NewAsk, Waiting};
 pub(crate) use given_up::GivenUp;
 
 /// After a stop, the turn has this long to report what it did before the actor ends it.
@@ -58,6 +60,7 @@ pub(crate) struct SessionActor {
     /// What a full disk holds up.
     pub(crate) starved: Starved,
     pub(crate) given_up: GivenUp,
+    pub(crate) waiting: Waiting,
     pub(crate) recent: Recent,
 }
 
@@ -191,6 +194,8 @@ impl SessionActor {
             Message::Commit { turn, events, durability, reply } => {
                 self.commit_turn(turn, events, durability, reply).await
             }
+            Message::Ask { turn, new, reply } => self.open_ask(turn, new, reply).await,
+            Message::AskOverdue { turn, ask } => self.ask_overdue(turn, ask).await,
             Message::TakeInserts { turn, reply } => self.take_inserts(turn, reply).await,
             Message::State { reply } => {
                 let _ = reply.send(self.state.clone());
@@ -470,6 +475,7 @@ impl SessionActor {
         let entries = self.log.append(append).await?;
         self.unsaved += entries.len() as u64;
         let effects = self.apply(entries, durability);
+        self.tell_waiting();
         self.perform(effects);
         if self.unsaved >= CHECKPOINT_ENTRIES {
             self.save_checkpoint(Tidy::No).await;

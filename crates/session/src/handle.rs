@@ -2,6 +2,7 @@
 //! and then get `deadline`; ephemeral text never goes through it. Only a running turn waits for as long as the actor
 //! is there: who asked is told no half-truth, and the log's own deadlines end the actor.
 
+use crate::actor::NewAsk;
 use crate::live::TextOf;
 use crate::log::{CommitLog, LogError, StoredReceipt};
 use crate::message::{Decide, Look, Message};
@@ -10,9 +11,9 @@ use crate::subscription::Subscription;
 use greenroom_domain::event::TurnOutcome;
 use greenroom_domain::money::Usage;
 use greenroom_domain::present::turn_boundary;
-use greenroom_domain::state::QueuedPrompt;
+use greenroom_domain::state::{AskEnd, QueuedPrompt};
 use greenroom_domain::{
-    Asking, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
+    Asked, Asking, BlockId, Command, CommandId, Durability, Entry, ErrorCode, Event, Problem, SessionId,
     SessionState, TurnId,
 };
 use std::sync::Arc;
@@ -217,6 +218,13 @@ impl TurnHandle {
     pub async fn take_inserts(&self) -> Result<Vec<QueuedPrompt>, TurnEnded> {
         let turn = self.turn;
         self.ask(|reply| Message::TakeInserts { turn, reply }).await
+    }
+
+    /// Asks people for what this call needs, once for each call, and waits for their answer, at most for `patience`. Refused
+    /// when the turn has ended.
+    pub async fn ask_people(&self, call: &str, of: Asked, patience: Duration) -> Result<AskEnd, TurnEnded> {
+        let (turn, new) = (self.turn, NewAsk { call: call.to_owned(), of, patience });
+        self.ask(|reply| Message::Ask { turn, new, reply }).await
     }
 
     /// Nobody runs the turn any more and it was not finished: where it is still this session's, it is begun again from

@@ -1,10 +1,11 @@
 //! What a session's actor is asked.
 
+use crate::actor::NewAsk;
 use crate::handle::TurnEnded;
 use crate::log::StoredReceipt;
 use crate::subscription::Feed;
-use greenroom_domain::state::QueuedPrompt;
-use greenroom_domain::{Asking, Command, CommandId, Durability, Event, Problem, SessionState, TurnId};
+use greenroom_domain::state::{AskEnd, QueuedPrompt};
+use greenroom_domain::{AskId, Asking, Command, CommandId, Durability, Event, Problem, SessionState, TurnId};
 use tokio::sync::oneshot;
 
 /// Looks at the state and answers by itself.
@@ -53,6 +54,16 @@ pub(crate) enum Message {
     TakeInserts {
         turn: TurnId,
         reply: oneshot::Sender<Vec<QueuedPrompt>>,
+    },
+    /// Answered when people answered, or their time is up.
+    Ask {
+        turn: TurnId,
+        new: NewAsk,
+        reply: oneshot::Sender<AskEnd>,
+    },
+    AskOverdue {
+        turn: TurnId,
+        ask: AskId,
     },
     State {
         reply: oneshot::Sender<SessionState>,

@@ -291,6 +291,7 @@ impl Core {
             is_unpublished: false,
             starved: Default::default(),
             given_up: Default::default(),
+            waiting: Default::default(),
         };
         tokio::spawn(actor.run());
         Awake { epoch, mailbox, log }

@@ -3,6 +3,7 @@
 
 use crate::ports::Clock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -16,20 +17,21 @@ pub(crate) enum Halted {
 pub(crate) struct Halt {
     cancel: CancellationToken,
     clock: Arc<dyn Clock>,
-    deadline_ms: i64,
+    /// Later with each wait for people.
+    deadline_ms: Arc<AtomicI64>,
 }
 
 impl Halt {
     pub(crate) fn new(cancel: CancellationToken, clock: Arc<dyn Clock>, wall_ms: u64) -> Self {
         let wall_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX);
-        let deadline_ms = clock.now_ms().saturating_add(wall_ms);
+        let deadline_ms = Arc::new(AtomicI64::new(clock.now_ms().saturating_add(wall_ms)));
         Self { cancel, clock, deadline_ms }
     }
 
     pub(crate) fn check(&self) -> Option<Halted> {
         if self.cancel.is_cancelled() {
             Some(Halted::Stopped)
-        } else if self.clock.now_ms() >= self.deadline_ms {
+        } else if self.clock.now_ms() >= self.deadline_ms.load(Ordering::Relaxed) {
             Some(Halted::TimeOver)
         } else {
             None
@@ -38,7 +40,7 @@ impl Halt {
 
     /// Resolves when the turn must end.
     pub(crate) async fn reached(&self) -> Halted {
-        let rest = self.deadline_ms.saturating_sub(self.clock.now_ms());
+        let rest = self.deadline_ms.load(Ordering::Relaxed).saturating_sub(self.clock.now_ms());
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Halted::Stopped,
@@ -52,6 +54,20 @@ impl Halt {
             halted = self.reached() => Err(halted),
             done = work => Ok(done),
         }
+    }
+
+    /// For work in which the turn's time stands still.
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halted> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Halted::Stopped),
+            done = work => Ok(done),
+        }
+    }
+
+    /// The turn's time ends so much later.
+    pub(crate) fn extend(&self, ms: u64) {
+        self.deadline_ms.fetch_add(i64::try_from(ms).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// `None` when `limit` passed first.

@@ -6,6 +6,7 @@ pub mod attachments;
 pub mod context;
 mod conversation;
 mod halt;
+pub mod permissions;
 pub mod ports;
 pub mod prompt;
 pub mod tools;
@@ -13,6 +14,7 @@ pub mod transcript;
 pub mod turn;
 
 pub use attachments::{Material, Said};
+pub use permissions::{Permissions, Unattended};
 pub use ports::{Artifacts, Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
 pub use prompt::{Instructions, Port, Service, Skill};
 pub use transcript::{Speakers, Transcript, transcript};

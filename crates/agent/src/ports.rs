@@ -3,7 +3,8 @@
 use crate::attachments::Said;
 use async_trait::async_trait;
 use greenroom_domain::event::{Durability, Event, StartStage};
-use greenroom_domain::{Attachment, BlockId, BranchName, CommitHash, Problem};
+use greenroom_domain::state::AskEnd;
+use greenroom_domain::{Asked, Attachment, BlockId, BranchName, CommitHash, Problem};
 use greenroom_sandbox::Sandbox;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -43,6 +44,10 @@ pub trait Log: Send + Sync + Debug {
     /// Takes the prompts that wait with `insert` delivery, as what [`crate::Speakers`] gives, and commits
     /// their `PromptInserted`. Must be durable when this returns.
     async fn take_inserts(&self) -> Result<Vec<Said>, TurnEnded>;
+
+    /// Asks people for what a call needs, once for each call whatever comes between, and waits for their answer or the end of
+    /// its time, which the implementer keeps. Durable when it returns.
+    async fn ask_people(&self, call: &str, of: Asked) -> Result<AskEnd, TurnEnded>;
 }
 
 /// The sandbox, which may be on its way, lost, or claimed again.

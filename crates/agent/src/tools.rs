@@ -6,10 +6,12 @@ mod edit;
 mod files;
 mod input;
 mod matching;
+mod needs;
 mod open_change;
 mod output;
 mod patch;
 mod publish;
+pub(crate) mod question;
 mod read;
 mod run;
 mod search;
@@ -19,6 +21,7 @@ mod todo;
 mod write;
 
 pub use files::Files;
+pub(crate) use needs::permission_of;
 pub(crate) use run::{Failure, Ran, ToolContext};
 pub use terminal::Terminals;
 
@@ -60,6 +63,7 @@ pub fn definitions(editing: Editing) -> Vec<ToolDefinition> {
         todo::definition(),
         open_change::definition(),
         publish::definition(),
+        question::definition(),
     ]
 }
 
@@ -77,6 +81,7 @@ pub(crate) enum Call {
     Todo(todo::Input),
     OpenChange(open_change::Input),
     Publish(publish::Input),
+    Question(question::Input),
 }
 
 impl Call {
@@ -93,6 +98,7 @@ impl Call {
             "grep" => input::parse(&search::grep_definition(), input).map(Self::Grep),
             "todo" => input::parse(&todo::definition(), input).map(Self::Todo),
             "open_change" => input::parse(&open_change::definition(), input).map(Self::OpenChange),
+            "question" => input::parse(&question::definition(), input).map(Self::Question),
             "publish" => input::parse(&publish::definition(), input).map(Self::Publish),
             _ => Err(unknown_tool(name)),
         }
@@ -109,7 +115,8 @@ impl Call {
             | Self::Patch(_)
             | Self::Todo(_)
             | Self::OpenChange(_)
-            | Self::Publish(_) => false,
+            | Self::Publish(_)
+            | Self::Question(_) => false,
         }
     }
 
@@ -125,6 +132,7 @@ impl Call {
             Self::Glob(input) => format!("Find `{}`", short(&input.pattern)),
             Self::Grep(input) => format!("Search for `{}`", short(&input.pattern)),
             Self::Todo(_) => "Update the to-do list".to_owned(),
+            Self::Question(input) => question::title(input),
             Self::Publish(input) => format!("Publish {}", short_path(&input.path)),
             Self::OpenChange(input) => format!("Open change “{}”", short(&input.title)),
         }
@@ -142,6 +150,8 @@ impl Call {
             Self::Grep(input) => context.unless_halted(search::grep(input, context)).await,
             Self::Todo(input) => todo::run(input, context),
             Self::Publish(input) => context.unless_halted(publish::run(input, context)).await,
+            // Answered before it would run: see `turn::admission`.
+            Self::Question(_) => Err(Failure::words("The question was not put to anybody.")),
             Self::OpenChange(input) => context.unless_halted(open_change::run(input, context)).await,
         }
     }

@@ -4,9 +4,9 @@
 use crate::attachments::{Material, Said, Shown};
 use crate::conversation::{Conversation, Cut};
 use greenroom_domain::event::{Entry, Event, ToolOutcome, TurnOutcome};
-use greenroom_domain::message::Message;
+use greenroom_domain::message::{Content, Message, ToolCall};
 use greenroom_domain::{Attachment, Author, PersonId, PromptId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The messages that the next model request begins with. A log that ends in the middle of a turn is fine: calls without
 /// a result become results that say so. `material`: what was loaded of the files on its prompts.
@@ -18,6 +18,8 @@ pub fn transcript<'a>(entries: impl Iterator<Item = &'a Entry>, material: &Mater
 #[derive(Clone, Debug, Default)]
 pub struct Transcript {
     pub(crate) conversation: Conversation,
+    /// Calls of the last answer that were not begun, where one of them waits for people.
+    pub(crate) resumed: Vec<ToolCall>,
 }
 
 impl Transcript {
@@ -27,13 +29,13 @@ impl Transcript {
         for entry in entries {
             reader.read(&entry.event);
         }
-        Self { conversation: reader.conversation }
+        Self { conversation: reader.conversation, resumed: reader.waiting.resumed() }
     }
 }
 
 impl From<Vec<Message>> for Transcript {
     fn from(messages: Vec<Message>) -> Self {
-        Self { conversation: Conversation::from_history(messages) }
+        Self { conversation: Conversation::from_history(messages), resumed: vec![] }
     }
 }
 
@@ -87,6 +89,42 @@ struct Reader<'m> {
     prompts: HashMap<PromptId, Asked>,
     /// How the last turn ended, told with the next prompt.
     note: Option<String>,
+    waiting: Waiting,
+}
+
+/// Calls of the newest answer that were not begun.
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: Vec<ToolCall>,
+    /// For which people were asked.
+    asked: HashSet<String>,
+}
+
+impl Waiting {
+    fn read(&mut self, event: &Event) {
+        match event {
+            Event::AssistantMessage { content, .. } => {
+                let calls = content.iter().filter_map(|part| match part {
+                    Content::ToolCall(call) => Some(call.clone()),
+                    Content::Text { .. } | Content::Thinking { .. } => None,
+                });
+                *self = Self { calls: calls.collect(), asked: HashSet::new() };
+            }
+            Event::AskOpened { call, .. } => drop(self.asked.insert(call.clone())),
+            Event::ToolStarted { call, .. } | Event::ToolFinished { call, .. } => {
+                self.calls.retain(|waiting| waiting.id != *call);
+            }
+            Event::ModelRequested { .. } | Event::TurnStarted { .. } | Event::TurnFinished { .. } => {
+                *self = Self::default();
+            }
+            _ => {}
+        }
+    }
+
+    fn resumed(self) -> Vec<ToolCall> {
+        let is_asked = self.calls.iter().any(|call| self.asked.contains(&call.id));
+        if is_asked { self.calls } else { vec![] }
+    }
 }
 
 struct Asked {
@@ -103,10 +141,12 @@ impl<'m> Reader<'m> {
             speakers: Speakers::default(),
             prompts: HashMap::new(),
             note: None,
+            waiting: Waiting::default(),
         }
     }
 
     fn read(&mut self, event: &Event) {
+        self.waiting.read(event);
         match event {
             Event::PromptAccepted { prompt, author, text, attachments, .. } => {
                 let asked = Asked { author: author.clone(), text: text.clone(), files: attachments.clone() };

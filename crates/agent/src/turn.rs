@@ -4,6 +4,7 @@
 //! results and the intent of the next model request are one synced commit, before the request leaves. Only the text of open
 //! blocks is buffered, and superseded by the answer; viewers have it as it comes, and its entries once they are synced.
 
+mod admission;
 mod blocks;
 mod budget;
 mod calls;
@@ -13,6 +14,7 @@ mod room;
 use crate::context;
 use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
+use crate::permissions::Permissions;
 use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
 use crate::tools::{self, Editing, Files, Terminals};
@@ -51,6 +53,7 @@ pub struct TurnContext {
     pub terminals: Arc<Terminals>,
     /// The same for every turn of a session: they are part of the stable prefix.
     pub instructions: Instructions,
+    pub permissions: Permissions,
     /// The prompt that starts the turn included.
     pub history: Transcript,
     /// Nothing is asked but a summary of the history.
@@ -107,6 +110,10 @@ struct Turn {
     halt: Halt,
     started_ms: i64,
     used: Used,
+    /// For people.
+    waited_ms: u64,
+    /// Calls of the last answer that wait for people since before a restart, and those beside them.
+    resumed: Vec<ToolCall>,
     /// Events that wait for the next commit.
     pending: Vec<Event>,
     requests: u64,
@@ -131,8 +138,9 @@ enum Next {
 
 impl Turn {
     fn new(id: TurnId, mut context: TurnContext) -> Self {
-        let mut conversation = std::mem::take(&mut context.history).conversation;
-        let tools = tools::definitions(Editing::of(&*context.provider));
+        let Transcript { mut conversation, resumed } = std::mem::take(&mut context.history);
+        let mut tools = tools::definitions(Editing::of(&*context.provider));
+        tools.retain(|tool| !context.permissions.is_hidden(tools::permission_of(&tool.name)));
         let fixed_tokens = context::fixed_tokens(&tools, &context.instructions);
         conversation.begins_with(fixed_tokens);
         let wall_ms = context.budget.wall_ms.saturating_sub(context.used.wall_ms);
@@ -146,8 +154,11 @@ impl Turn {
             halt: Halt::new(context.cancel.clone(), context.clock.clone(), wall_ms),
             started_ms: context.clock.now_ms(),
             used: context.used,
+            waited_ms: 0,
+            // Then the next request is not the turn's first.
+            requests: u64::from(!resumed.is_empty()),
+            resumed,
             pending: Vec::new(),
-            requests: 0,
             streak: Streak::default(),
             repeats: calls::Repeats::default(),
             unacknowledged: Vec::new(),
@@ -156,6 +167,12 @@ impl Turn {
     }
 
     async fn steps(&mut self) -> Result<TurnOutcome, TurnEnded> {
+        let resumed = std::mem::take(&mut self.resumed);
+        if !resumed.is_empty()
+            && let Next::End(outcome) = self.run_calls(resumed, false).await?
+        {
+            return Ok(outcome);
+        }
         loop {
             if let Some(outcome) = self.limit_reached() {
                 return Ok(outcome);
@@ -239,7 +256,8 @@ impl Turn {
 
     fn wall_ms(&self) -> u64 {
         let elapsed = self.context.clock.now_ms().saturating_sub(self.started_ms);
-        self.context.used.wall_ms + u64::try_from(elapsed).unwrap_or(0)
+        let elapsed = u64::try_from(elapsed).unwrap_or(0).saturating_sub(self.waited_ms);
+        self.context.used.wall_ms + elapsed
     }
 
     /// Commits what is pending; nothing pending, nothing done.

@@ -282,6 +282,9 @@ impl UseCases for App {
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>> {
         App::queue(self, caller, id).await
     }
+    async fn session_asks(&self, caller: &Person, id: SessionId) -> Result<Vec<AskView>> {
+        App::asks(self, caller, id).await
+    }
     async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView> {
         App::session_outbox(self, caller, id).await
     }

@@ -14,7 +14,7 @@ use greenroom_domain::{
 };
 use greenroom_telemetry::Gauges;
 use greenroom_wire::{
-    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, Blame, BuildFrame,
+    AddModel, AddPerson, AddRepository, AddSecret, ApproveChange, ArtifactView, AskView, Blame, BuildFrame,
     ChangeView, ClientKind, ContextView, CreateSession, CreateShareLink, CreateToken, Draft, DraftAnswer,
     EgressView, EntryPage, Exec, ExecResult, ExportedImage, FileDiffView, ForkSession, HookCreated,
     ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
@@ -163,6 +163,7 @@ pub trait UseCases: Send + Sync + 'static {
     /// `url` of the ports is not known there: the route fills it in.
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment>;
     async fn session_queue(&self, caller: &Person, id: SessionId) -> Result<Vec<QueuedPromptView>>;
+    async fn session_asks(&self, caller: &Person, id: SessionId) -> Result<Vec<AskView>>;
     async fn search(
         &self,
         caller: &Person,

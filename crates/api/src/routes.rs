@@ -1,6 +1,7 @@
 //! The table of routes under `/api/v1`, in groups by what is around them.
 
 mod archive;
+mod asks;
 mod attachments;
 mod changes;
 mod exec;
@@ -84,6 +85,7 @@ fn plain() -> Routes {
         .routes(routes!(previews::open))
         .routes(routes!(sessions::submit))
         .routes(routes!(queue::list))
+        .routes(routes!(asks::list))
         .routes(routes!(session_outbox::show))
         .routes(routes!(share::people))
         .routes(routes!(share::list, share::create))

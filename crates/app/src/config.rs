@@ -55,6 +55,8 @@ pub struct AppConfig {
     /// Bytes that the data directory's disk and the volume must have free for the server to be ready.
     pub ready_free_bytes: u64,
     pub image_history: crate::ImageHistory,
+    /// What the agent may do without asking, and what becomes of what it asks.
+    pub asks: crate::AskSettings,
     /// What goes by itself, and when.
     pub retention: RetentionSettings,
     /// Registries that recipes may name for a base, beside the well-known ones.

@@ -3,6 +3,7 @@
 
 mod access;
 mod archive;
+mod asks;
 mod attachments;
 mod blame;
 mod changes;
@@ -54,9 +55,11 @@ mod warm;
 mod workspaces;
 
 pub use archive::{ARCHIVE_BYTES, ExportedSession};
+pub use asks::AskSettings;
 pub use attachments::{AttachmentLimits, BlobFile, Upload};
 pub use config::{AppConfig, Ports};
 pub use frames::{FrameKind, SharedFrame, written_text};
+pub use greenroom_agent::Unattended;
 pub use greenroom_directory::Archived;
 pub use greenroom_forge::GitService;
 pub use greenroom_session::{TextOf, Written, brings};

@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
-pub(crate) use directory::status_of;
+pub(crate) use directory::{open_asks, status_of};
 
 /// An attempt that takes longer has failed.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(60);

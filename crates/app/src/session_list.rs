@@ -251,6 +251,7 @@ mod tests {
             model: None,
             effort: None,
             queued_prompts: 0,
+            open_asks: 0,
             usage: Usage::default(),
             change: None,
             forked_from: None,

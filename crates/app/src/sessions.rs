@@ -403,6 +403,7 @@ impl Inner {
             model: state.choice.model.clone(),
             effort: state.choice.effort,
             queued_prompts: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
+            open_asks: crate::outbox::open_asks(&state),
             usage: state.usage,
             change: state
                 .change
@@ -463,6 +464,7 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         // As is the effort.
         effort: None,
         queued_prompts: row.queued_prompts,
+        open_asks: row.open_asks,
         usage: row.usage,
         change: row.change.map(|(id, number, is_merged)| change_ref(id, number, is_merged)),
         // Lists do without: whoever opens the session is told.

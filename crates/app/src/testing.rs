@@ -182,6 +182,7 @@ impl Clock for TestClock {
 struct Brain {
     models: ModelSettings,
     fixed: Option<Arc<dyn Provider>>,
+    asks: crate::AskSettings,
 }
 
 pub(crate) struct World {
@@ -204,7 +205,7 @@ impl World {
 
     pub(crate) async fn start_with_models(models: ModelSettings) -> Self {
         let telemetry = greenroom_telemetry::Telemetry::default();
-        let brain = Brain { models, fixed: None };
+        let brain = Brain { models, ..Brain::default() };
         Self::start_in(tempfile::tempdir().unwrap(), Bounds::without_pool(), telemetry, brain).await
     }
 
@@ -218,6 +219,16 @@ impl World {
         Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), brain).await
     }
 
+    pub(crate) async fn start_asking(
+        bounds: Bounds,
+        model: Arc<dyn Provider>,
+        asks: crate::AskSettings,
+    ) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let brain = Brain { fixed: Some(model), asks, ..Brain::default() };
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), brain).await
+    }
+
     /// The next process over the same data, after this one has stopped in order.
     pub(crate) async fn restart(self) -> Self {
         self.app.shutdown().await;
@@ -226,6 +237,16 @@ impl World {
 
     /// The next process over the same data; this one ends where it is.
     pub(crate) async fn crash(self) -> Self {
+        self.crash_into(Brain::default()).await
+    }
+
+    /// The same, and this model answers in it.
+    pub(crate) async fn crash_asking(self, model: Arc<dyn Provider>) -> Self {
+        let asks = self.inner().config.asks.clone();
+        self.crash_into(Brain { fixed: Some(model), asks, ..Brain::default() }).await
+    }
+
+    async fn crash_into(self, brain: Brain) -> Self {
         let Self { app, data, mut bounds, clock, .. } = self;
         bounds.began_ms = bounds.began_ms.map(|_| clock.now_ms());
         let ended = app.downgrade();
@@ -238,7 +259,7 @@ impl World {
             true
         })
         .await;
-        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), Brain::default()).await
+        Self::start_in(data, bounds, greenroom_telemetry::Telemetry::default(), brain).await
     }
 
     async fn start_in(
@@ -270,6 +291,7 @@ impl World {
                 deadline: Duration::from_millis(100),
             },
             snapshots_kept: 4,
+            asks: brain.asks,
             attachments: AttachmentLimits { file: 1000, session: 3000 },
             archive_bytes: 1 << 20,
             image_schedule: None,

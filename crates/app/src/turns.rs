@@ -18,9 +18,10 @@ use greenroom_agent::{
 use greenroom_domain::access::unknown_session;
 use greenroom_domain::event::{StartStage, TurnOutcome};
 use greenroom_domain::money::Usage;
-use greenroom_domain::state::QueuedPrompt;
+use greenroom_domain::permission::Rule;
+use greenroom_domain::state::{AskEnd, QueuedPrompt};
 use greenroom_domain::{
-    Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, Problem,
+    Asked as AskedPeople, Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, Problem,
     RequestId, SessionId, SessionState,
 };
 use greenroom_forge::OpenChange;
@@ -106,6 +107,8 @@ impl Effects for TurnEffects {
 #[derive(Debug)]
 pub(crate) struct Memory {
     instructions: Instructions,
+    /// Of the repository.
+    rules: Vec<Rule>,
     seen: Seen,
 }
 
@@ -235,7 +238,9 @@ impl TurnRunner {
         running.map_or_else(Used::default, |running| Used {
             usage: running.usage,
             tool_calls: running.tool_calls,
-            wall_ms: u64::try_from(self.app.now_ms() - running.started_at_ms).unwrap_or(0),
+            wall_ms: u64::try_from(self.app.now_ms() - running.started_at_ms)
+                .unwrap_or(0)
+                .saturating_sub(running.waited_until(self.app.now_ms())),
         })
     }
 
@@ -291,6 +296,7 @@ impl TurnRunner {
             files: Arc::clone(&memory.seen.files),
             terminals: Arc::clone(&memory.seen.terminals),
             instructions: memory.instructions.clone(),
+            permissions: app.permissions(&self.state, &memory.rules),
             history,
             is_compaction: self.is_compaction(),
             budget,
@@ -316,9 +322,12 @@ impl TurnRunner {
         if let Some(memory) = self.app.memories.get(session) {
             return Ok(memory);
         }
-        let instructions = self.app.instructions_of(&self.state).await?;
+        let (instructions, (rules, remark)) =
+            tokio::try_join!(self.app.instructions_of(&self.state), self.app.repository_rules(&self.state))?;
+        let mut instructions = instructions;
+        instructions.notes.extend(remark);
         let seen = self.app.memories.seen(session);
-        Ok(self.app.memories.keep(session, Memory { instructions, seen }))
+        Ok(self.app.memories.keep(session, Memory { instructions, rules, seen }))
     }
 }
 
@@ -498,6 +507,11 @@ impl Log for Ports {
         };
         Ok(inserted.iter().map(present).collect())
     }
+
+    async fn ask_people(&self, call: &str, of: AskedPeople) -> Result<AskEnd, TurnEnded> {
+        let patience = self.app.config.asks.patience;
+        self.turn.ask_people(call, of, patience).await.map_err(|ended| TurnEnded::new(ended.to_string()))
+    }
 }
 
 #[async_trait]
@@ -671,7 +685,7 @@ mod tests {
         let inner = world.inner();
         let instructions = Instructions { agents_md: Some("text".into()), ..Instructions::default() };
         let seen = inner.memories.seen(session);
-        inner.memories.keep(session, Memory { instructions, seen });
+        inner.memories.keep(session, Memory { instructions, rules: vec![], seen });
         inner.memories.files(session).synced(&[], &["Something was restored.".into()]);
         let effects = TurnEffects { app: Arc::downgrade(inner), outbox: Arc::clone(&inner.outbox) };
         effects.rests(session, 1);

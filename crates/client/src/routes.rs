@@ -283,6 +283,10 @@ impl Client {
         self.get(&["sessions", &id.to_string(), "queue"]).await
     }
 
+    pub async fn session_asks(&self, id: SessionId) -> Result<Vec<AskView>, Error> {
+        self.get(&["sessions", &id.to_string(), "asks"]).await
+    }
+
     pub async fn session_outbox(&self, id: SessionId) -> Result<OutboxView, Error> {
         self.get(&["sessions", &id.to_string(), "outbox"]).await
     }

@@ -42,6 +42,8 @@ pub struct SessionRow {
     pub team_access: TeamAccess,
     pub participants: Vec<(PersonId, SessionRole)>,
     pub is_archived: bool,
+    /// What waits for people.
+    pub open_asks: u32,
 }
 
 /// Which sessions a list has.
@@ -77,7 +79,7 @@ pub(crate) const SEEN: &str =
     "(?1 IS NULL OR sessions.team_access <> 'none' OR instr(sessions.participants, ?1) > 0)";
 
 const PUT: &str =
-    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
         model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
@@ -85,7 +87,7 @@ const PUT: &str =
         change_is_merged = excluded.change_is_merged, head_seq = excluded.head_seq,
         updated_at_ms = excluded.updated_at_ms, news_seq = excluded.news_seq,
         team_access = excluded.team_access, participants = excluded.participants,
-        is_archived = excluded.is_archived
+        is_archived = excluded.is_archived, open_asks = excluded.open_asks
     WHERE excluded.head_seq >= sessions.head_seq";
 
 /// Adds or replaces, but an older `head_seq` never overwrites a newer one: summaries may arrive late or twice.
@@ -111,7 +113,8 @@ pub(crate) fn insert_session(db: &Transaction<'_>, row: &SessionRow) -> Result<(
         signed(row.news_seq),
         as_word(row.team_access)?,
         as_json(&row.participants)?,
-        row.is_archived
+        row.is_archived,
+        row.open_asks
     ])?;
     Ok(())
 }
@@ -209,6 +212,7 @@ pub(crate) fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         team_access: word(row, "team_access")?,
         participants: json(row, "participants")?,
         is_archived: row.get("is_archived")?,
+        open_asks: row.get("open_asks")?,
     })
 }
 

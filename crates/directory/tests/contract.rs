@@ -100,6 +100,7 @@ fn session(n: u128, of: &RepositoryRow) -> SessionRow {
         team_access: TeamAccess::View,
         participants: vec![(PersonId::from_parts(1, 1), SessionRole::Owner)],
         is_archived: false,
+        open_asks: 3,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Frames of a session as text for a terminal: pure, so that `run`, `session follow` and the demo show the same and a
 //! recorded list of frames can be tested. Keeps only what is still open: blocks of text, running calls, a timeline.
 
+pub(crate) mod asks;
 mod card;
 pub(crate) mod diff;
 mod summary;

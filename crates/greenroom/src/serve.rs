@@ -67,6 +67,9 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         return Err(Problem::new(ErrorCode::SettingsInvalid, message)
             .hint("Layers lie on the volume, beside workspaces and snapshots: give them a part of it."));
     }
+    if let Err(reason) = greenroom_domain::permission::check(&settings.asks.rules) {
+        return Err(Problem::new(ErrorCode::SettingsInvalid, format!("permissions: {reason}")));
+    }
     Ok(Options {
         data: settings.data,
         listen: settings.listen,
@@ -84,6 +87,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
         hibernation: settings.hibernation,
         retries: settings.retries,
         snapshots_kept: settings.snapshots_kept as usize,
+        asks: settings.asks,
         attachments: settings.attachments,
         archive_bytes: settings.archive_bytes,
         image_schedule: schedule(settings.image_schedule_minutes),

@@ -13,7 +13,7 @@ use crate::connection::data_dir;
 use crate::scheduled::BackupSchedule;
 use clap::Args;
 use greenroom_api::{PreviewDomain, RateLimits, TrustedProxies};
-use greenroom_app::{AttachmentLimits, PoolLimits, RetryPolicy};
+use greenroom_app::{AskSettings, AttachmentLimits, PoolLimits, RetryPolicy};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_sandboxd::MAX_BLANKS;
@@ -72,6 +72,7 @@ pub(crate) struct Settings {
     pub(crate) models_catalog: Option<PathBuf>,
     pub(crate) models_fallback: Vec<String>,
     pub(crate) models_small: Option<String>,
+    pub(crate) asks: AskSettings,
 }
 
 /// Flags of `greenroom serve`.
@@ -152,6 +153,7 @@ impl Settings {
             models_catalog: layer.models.catalog,
             models_fallback: layer.models.fallback.unwrap_or_default(),
             models_small: layer.models.small,
+            asks: layer.asks.complete(layer.permissions.unwrap_or_default()).expect(all),
         }
     }
 }
@@ -230,7 +232,7 @@ mod tests {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\ndelivery_seconds = 13\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
             image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[models]\ncatalog = '/models.toml'\nfallback = ['backup', 'local']\nsmall = 'fast'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
-            [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n";
+            [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n[asks]\nwait_minutes = 3\nunattended = 'end_turn'\n[[permissions]]\npermission = 'bash'\npattern = 'git push *'\naction = 'ask'\n[[permissions]]\npermission = 'publish'\naction = 'deny'\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
             ("GREENROOM_PUBLIC_ORIGIN", "https://code.example"),
@@ -276,6 +278,9 @@ mod tests {
             ("GREENROOM_BUDGET_COST_USD", "1.5"),
             ("GREENROOM_BUDGET_WALL_MINUTES", "2"),
             ("GREENROOM_BUDGET_TOOL_CALLS", "7"),
+            ("GREENROOM_ASKS_WAIT_MINUTES", "3"),
+            ("GREENROOM_ASKS_UNATTENDED", "end_turn"),
+            ("GREENROOM_PERMISSIONS", "ask bash git push *;deny publish"),
         ]);
         let none = Layer::default;
         let by_file = Settings::resolve("/data".into(), none(), none(), file(text).unwrap());
@@ -289,6 +294,8 @@ mod tests {
         assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
         assert_eq!(by_file.hibernation, Hibernation { idle: Duration::from_secs(9), most_awake: 11 });
         assert_eq!(by_file.retries.deadline, Duration::from_secs(13));
+        assert_eq!(by_file.asks.patience, Duration::from_secs(180));
+        assert_eq!((by_file.asks.rules[0].pattern.as_str(), by_file.asks.rules.len()), ("git push *", 2));
     }
 
     #[test]
@@ -312,6 +319,13 @@ mod tests {
         assert!(env(&[("GREENROOM_OTLP_ENDPOINT", "http://a:b@127.0.0.1")]).is_err());
         assert!(env(&[("GREENROOM_VOLUME_GIB", "1")]).is_err());
         assert!(env(&[("GREENROOM_TRUSTED_PROXIES", "proxy.example")]).is_err());
+        assert!(env(&[("GREENROOM_ASKS_WAIT_MINUTES", "10081")]).is_err());
+        assert!(env(&[("GREENROOM_ASKS_UNATTENDED", "shrug")]).is_err());
+        for rule in ["never bash", "ask", "ask bash *;", ""] {
+            assert!(env(&[("GREENROOM_PERMISSIONS", rule)]).is_err(), "{rule:?}");
+        }
+        let problem = file("[[permissions]]\npermission = 'bash'\naction = 'maybe'\n").unwrap_err();
+        assert!(problem.message.contains("line 3"), "{}", problem.message);
         let problem = file("volume_gib = 5000\n").unwrap_err();
         assert!(problem.message.contains("expected 2 to 1024 GiB"), "{}", problem.message);
     }

@@ -3,6 +3,7 @@
 
 mod account;
 mod archive;
+mod asks;
 mod blame;
 pub(crate) mod change;
 mod context;

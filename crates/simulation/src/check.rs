@@ -5,7 +5,7 @@ use crate::server::Server;
 use crate::world::Shared;
 use greenroom_domain::event::{ToolOutcome, TurnOutcome};
 use greenroom_domain::message::Content;
-use greenroom_domain::{Command, Entry, Event, PromptId, SessionId, SessionState, TurnId};
+use greenroom_domain::{Answer, Command, Entry, Event, PromptId, SessionId, SessionState, TurnId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
@@ -18,6 +18,7 @@ pub(crate) fn everything(shared: &Shared) {
         queue(shared, &log, &report);
         turns(&log, &report);
         tools(&log, &runs, &report);
+        asks(&log, &report);
         answers(shared, *session, &log, &report);
         views(shared, *session, &log, &report);
     }
@@ -198,6 +199,39 @@ fn tools(log: &[Entry], runs: &BTreeMap<String, u64>, report: &dyn Fn(String)) {
     }
     for call in open {
         report(format!("call {call} never ended"));
+    }
+}
+
+/// A call asks once, is answered once, and runs only when it was allowed.
+fn asks(log: &[Entry], report: &dyn Fn(String)) {
+    let mut calls = BTreeMap::new();
+    let mut open = BTreeSet::new();
+    let mut refused = BTreeSet::new();
+    for entry in log {
+        match &entry.event {
+            Event::AskOpened { ask, call, .. } => {
+                open.insert(*ask);
+                refused.insert(call.clone());
+                if calls.values().any(|known| known == call) || calls.insert(*ask, call.clone()).is_some() {
+                    report(format!("call {call} asked twice"));
+                }
+            }
+            Event::AskAnswered { ask, answer, .. } => {
+                if !open.remove(ask) {
+                    report(format!("{ask} was answered, and is not open"));
+                }
+                if let (Answer::Once {} | Answer::Always {}, Some(call)) = (answer, calls.get(ask)) {
+                    refused.remove(call);
+                }
+            }
+            Event::AskExpired { ask, .. } if !open.remove(ask) => {
+                report(format!("{ask} ended, and is not open"));
+            }
+            Event::ToolFinished { call, outcome: ToolOutcome::Succeeded, .. } if refused.contains(call) => {
+                report(format!("call {call} ran without the leave that it asked for"));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::server::Server;
 use crate::world::Shared;
 use greenroom_domain::{
-    Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId, Role,
+    Answer, AskId, Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId, Role,
     SessionId, SessionState, Via,
 };
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
@@ -121,7 +121,8 @@ fn command(shared: &Shared, person: &Person, session: SessionId, deed: u64) -> O
             Command::SetDelivery { prompt: waiting(dice, person, session)?, delivery }
         }
         84..87 => Command::Rename { title: text() },
-        87..91 => Command::ReleaseQueue {},
+        87..90 => Command::ReleaseQueue {},
+        90..95 => Command::Answer { ask: asked(dice, person, session)?, answer: answer(dice) },
         _ => Command::Stop { hold_queue: dice.chance(30) },
     })
 }
@@ -131,6 +132,21 @@ fn waiting(dice: &Dice, person: &Person, session: SessionId) -> Option<PromptId>
     let known = person.known();
     let queue = &known.views.get(&session)?.state.queue;
     dice.pick(queue).map(|queued| queued.prompt)
+}
+
+/// What somebody sees open; it may be closed by now.
+fn asked(dice: &Dice, person: &Person, session: SessionId) -> Option<AskId> {
+    let known = person.known();
+    let open: Vec<AskId> = known.views.get(&session)?.state.open_asks().map(|open| open.ask).collect();
+    dice.pick(&open).copied()
+}
+
+fn answer(dice: &Dice) -> Answer {
+    match dice.range(0, 3) {
+        0 => Answer::Once {},
+        1 => Answer::Always {},
+        _ => Answer::Deny { feedback: None },
+    }
 }
 
 /// Gives the command and keeps the answer, if there is one.

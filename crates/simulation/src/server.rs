@@ -7,9 +7,13 @@ use crate::hands::{self, TurnHands};
 use crate::world::Shared;
 use async_trait::async_trait;
 use greenroom_agent::ports::{Log, TurnEnded};
-use greenroom_agent::{Instructions, Material, Said, Speakers, Transcript, TurnContext, Used};
+use greenroom_agent::{
+    Instructions, Material, Permissions, Said, Speakers, Transcript, TurnContext, Used,
+};
 use greenroom_domain::event::StartStage;
-use greenroom_domain::{BlockId, Durability, Entry, Event, SessionId, SessionState};
+use greenroom_domain::permission::{Action, Rule};
+use greenroom_domain::state::AskEnd;
+use greenroom_domain::{Asked, BlockId, Durability, Entry, Event, SessionId, SessionState};
 use greenroom_sandbox::fake::FakeProvider;
 use greenroom_session::{Clock, Effects, Hibernation, Registry, Summary, TurnHandle};
 use std::collections::BTreeMap;
@@ -17,6 +21,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long people are waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The world's time goes on from life to life.
 #[derive(Debug)]
@@ -147,6 +154,7 @@ async fn work(
         files: Arc::default(),
         terminals: Arc::default(),
         instructions: Instructions::default(),
+        permissions: permissions(&state),
         history: Transcript::of(entries.iter(), &material),
         is_compaction: running.is_some_and(|running| running.prompts.is_empty()),
         budget: origin.budget,
@@ -163,6 +171,12 @@ async fn work(
         }
         Err(_) => turn.give_up().await,
     }
+}
+
+/// One command in ten needs leave.
+fn permissions(state: &SessionState) -> Permissions {
+    let rule = Rule { permission: "bash".into(), pattern: "echo command-*7".into(), action: Action::Ask };
+    Permissions { installation: vec![rule], grants: state.grants.clone(), ..Permissions::default() }
 }
 
 #[derive(Debug)]
@@ -196,5 +210,10 @@ impl Log for TurnLog {
         let inserted = self.turn.take_inserts().await.map_err(|ended| TurnEnded::new(ended.to_string()))?;
         let mut speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(inserted.iter().map(|prompt| speakers.say(&prompt.author, &prompt.text).into()).collect())
+    }
+
+    async fn ask_people(&self, call: &str, of: Asked) -> Result<AskEnd, TurnEnded> {
+        let end = self.turn.ask_people(call, of, PATIENCE).await;
+        end.map_err(|ended| TurnEnded::new(ended.to_string()))
     }
 }

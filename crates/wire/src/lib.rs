@@ -1,6 +1,7 @@
 //! The published contract: bodies of requests and answers, and the frames of a session's stream. Events and commands
 //! are those of `domain`. Shared by the server and the Rust client; the OpenAPI document is made from these types.
 
+pub mod asks;
 pub mod blame;
 pub mod body;
 pub mod context;
@@ -15,6 +16,7 @@ pub mod search;
 pub mod share;
 pub mod view;
 
+pub use asks::*;
 pub use blame::*;
 pub use body::*;
 pub use context::*;

@@ -304,6 +304,9 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Effort>,
     pub queued_prompts: u32,
+    /// What the agent asked people and waits for.
+    #[serde(default)]
+    pub open_asks: u32,
     pub usage: Usage,
     pub change: Option<ChangeRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

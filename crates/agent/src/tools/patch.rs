@@ -53,6 +53,19 @@ pub(super) fn title(input: &Input) -> String {
     }
 }
 
+/// All that it would touch; none where it cannot be read.
+pub(super) fn named_paths(input: &Input) -> Vec<String> {
+    let changes = parse::parse(&input.patch).unwrap_or_default();
+    let paths = changes.into_iter().flat_map(|change| {
+        let to = match change.action {
+            Action::Update { to, .. } => to,
+            Action::Add { .. } | Action::Delete => None,
+        };
+        std::iter::once(change.path).chain(to)
+    });
+    paths.collect()
+}
+
 /// What one part of the patch comes to, before anything is written.
 struct Planned {
     path: String,

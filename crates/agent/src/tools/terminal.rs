@@ -79,6 +79,11 @@ pub(super) fn title(input: &Input) -> String {
     }
 }
 
+/// What would be run or typed.
+pub(super) fn typed(input: &Input) -> Option<&str> {
+    input.command.as_deref().or(input.input.as_deref())
+}
+
 /// The open ones of a session. Kept by the caller as long as the session's sandboxes are remembered; what it drops ends.
 #[derive(Debug, Default)]
 pub struct Terminals {

@@ -40,14 +40,14 @@ impl Repeats {
     }
 }
 
-struct Planned {
-    id: String,
-    name: String,
-    title: String,
-    plan: Plan,
+pub(super) struct Planned {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) plan: Plan,
 }
 
-enum Plan {
+pub(super) enum Plan {
     Run(Call),
     /// Answered without running; the words are for the model.
     Answer(ToolOutcome, String),
@@ -76,7 +76,10 @@ impl Turn {
             if let Some(end) = &end {
                 queue.iter_mut().for_each(|planned| planned.call_off(end));
             }
-            let group = next_group(&mut queue);
+            let mut group = next_group(&mut queue);
+            if end.is_none() {
+                end = self.admit(&mut group).await?;
+            }
             let problem = self.run_group(group).await?;
             end = end.or(problem.map(failed));
         }
@@ -289,7 +292,7 @@ impl Planned {
         }
     }
 
-    fn call_off(&mut self, end: &TurnOutcome) {
+    pub(super) fn call_off(&mut self, end: &TurnOutcome) {
         if let Plan::Run(_) = self.plan {
             self.plan = match end {
                 TurnOutcome::Failed { problem } | TurnOutcome::BudgetReached { problem } => {

@@ -9,13 +9,14 @@ pub use sandbox::{Behaviour, FakeSandbox, OpenTerminal};
 use async_trait::async_trait;
 use greenroom_agent::tools::{Files, Terminals};
 use greenroom_agent::{
-    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Reading, SystemClock, Transcript,
+    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Permissions, Reading, SystemClock, Transcript,
     TurnContext, TurnEnded, Used, run,
 };
 use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};
 use greenroom_domain::money::{Budget, Usage};
-use greenroom_domain::{Attachment, BlockId, ErrorCode, Problem, TurnId};
+use greenroom_domain::state::AskEnd;
+use greenroom_domain::{Asked, Attachment, BlockId, ErrorCode, Problem, TurnId};
 use greenroom_model::{Delta, Error, Provider, ProviderStream, Request, Response, StreamEvent};
 use greenroom_sandbox::Sandbox;
 use serde_json::{Value, json};
@@ -177,6 +178,12 @@ pub struct MemoryLog {
     pub outputs: Mutex<Vec<(String, u64, Vec<u8>)>>,
     pub marks: Mutex<Vec<StartStage>>,
     pub inserts: Mutex<VecDeque<Vec<String>>>,
+    /// What people were asked.
+    pub asked: Mutex<Vec<(String, Asked)>>,
+    /// How each ask in turn ends; without one, nobody ever answers.
+    pub ends: Mutex<VecDeque<AskEnd>>,
+    /// How long people take to answer.
+    pub thinking: Mutex<Duration>,
     /// Commits after this many are fenced.
     pub fenced_after: AtomicU64,
     next_block: AtomicU64,
@@ -191,6 +198,9 @@ impl Default for MemoryLog {
             outputs: Mutex::default(),
             marks: Mutex::default(),
             inserts: Mutex::default(),
+            asked: Mutex::default(),
+            ends: Mutex::default(),
+            thinking: Mutex::default(),
             fenced_after: AtomicU64::new(u64::MAX),
             next_block: AtomicU64::default(),
             changed: watch::Sender::new(0),
@@ -231,6 +241,18 @@ impl Log for MemoryLog {
     async fn take_inserts(&self) -> Result<Vec<greenroom_agent::Said>, TurnEnded> {
         let texts = self.inserts.lock().unwrap().pop_front().unwrap_or_default();
         Ok(texts.into_iter().map(Into::into).collect())
+    }
+
+    async fn ask_people(&self, call: &str, of: Asked) -> Result<AskEnd, TurnEnded> {
+        self.asked.lock().unwrap().push((call.to_owned(), of));
+        self.changed.send_modify(|count| *count += 1);
+        let thinking = *self.thinking.lock().unwrap();
+        tokio::time::sleep(thinking).await;
+        let end = self.ends.lock().unwrap().pop_front();
+        match end {
+            Some(end) => Ok(end),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -366,6 +388,7 @@ pub struct Stand {
     pub budget: Budget,
     pub history: Transcript,
     pub fallbacks: Vec<Arc<Model>>,
+    pub permissions: Permissions,
 }
 
 impl Stand {
@@ -389,6 +412,7 @@ impl Stand {
             budget: Budget::default(),
             history: vec![Message::user("Do it.")].into(),
             fallbacks: vec![],
+            permissions: Permissions::default(),
         }
     }
 
@@ -408,6 +432,7 @@ impl Stand {
             files: self.files.clone(),
             terminals: self.terminals.clone(),
             instructions: Instructions::default(),
+            permissions: self.permissions.clone(),
             history: self.history.clone(),
             is_compaction: false,
             budget: self.budget,

@@ -155,6 +155,7 @@ fn session_view(id: SessionId) -> SessionView {
         model: None,
         effort: None,
         queued_prompts: 0,
+        open_asks: 0,
         usage: greenroom_domain::money::Usage::default(),
         change: None,
         forked_from: None,

@@ -85,7 +85,12 @@ pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
         team_access: state.access.team,
         participants: state.access.participants.iter().map(|of| (of.person, of.role())).collect(),
         is_archived: state.is_archived,
+        open_asks: open_asks(state),
     })
+}
+
+pub(crate) fn open_asks(state: &SessionState) -> u32 {
+    u32::try_from(state.open_asks().count()).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn status_of(state: &SessionState) -> SessionStatus {

@@ -57,6 +57,7 @@ fn row(head_seq: u64) -> SessionRow {
         team_access: Default::default(),
         participants: vec![],
         is_archived: false,
+        open_asks: 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::arguments::Effort;
 use super::sharing::{People, Share};
 use clap::{Args, Subcommand};
-use greenroom_domain::{BranchName, CommandId, PromptId, RepositoryName, SessionId, TurnId};
+use greenroom_domain::{AskId, BranchName, CommandId, PromptId, RepositoryName, SessionId, TurnId};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -108,6 +108,19 @@ pub(crate) enum Session {
         /// Hold back the prompts that wait, until `session queue release`
         #[arg(long)]
         hold: bool,
+    },
+    /// Show what the agent asks people and waits for
+    Asks { session: SessionId },
+    /// Answer what the agent asks; the first answer counts
+    #[command(after_help = ANSWER_HELP)]
+    Answer {
+        session: SessionId,
+        /// Which ask [default: the only one that is open]
+        #[arg(long, value_name = "ASK")]
+        ask: Option<AskId>,
+        /// For each question an option's label or number, or words; for leave: once, always, or deny and why
+        #[arg(required = true, value_name = "ANSWER")]
+        words: Vec<String>,
     },
     /// Show what the model sees of a session, part by part, and what its next request costs
     Context { session: SessionId },
@@ -228,6 +241,15 @@ pub(crate) enum Queue {
     /// Let the prompts that a stop held back be answered
     Release { session: SessionId },
 }
+
+const ANSWER_HELP: &str = "\
+Whoever may prompt may answer. Several options of one question are written with commas between.
+
+Examples:
+  greenroom session answer ses_… 2
+  greenroom session answer ses_… blue \"because it is calm\"
+  greenroom session answer ses_… always
+  greenroom session answer ses_… deny use the staging database";
 
 const QUEUE_HELP: &str = "\
 A prompt's words are its author's alone. Its author, or an admin, may move and withdraw it and choose when it is \

@@ -184,7 +184,7 @@ pub(crate) fn note(event: &Event) -> Option<String> {
             paint(DIM, format!("The {} was told after all.", consumer.as_str()))
         }
         Event::StopRequested { name, .. } => paint(WARN, format!("{} asked to stop.", one_line(name, 60))),
-        _ => return None,
+        other => return super::asks::note(other),
     })
 }
 

@@ -1,9 +1,11 @@
 //! One source of settings: flags, environment, file or defaults, each with only what it says.
 
-use super::values::{Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, VolumeGib};
+use super::values::{
+    Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, RuleSetting, VolumeGib, Wait,
+};
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::{PreviewDomain, RateLimits};
-use greenroom_app::{AttachmentLimits, PoolLimits, RetryPolicy};
+use greenroom_app::{AskSettings, AttachmentLimits, PoolLimits, RetryPolicy, Unattended};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
 use greenroom_image::RegistryHost;
@@ -104,6 +106,11 @@ pub(crate) struct Layer {
     pub(crate) models: ModelsLayer,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
+    #[command(flatten)]
+    pub(crate) asks: AsksLayer,
+    /// Rules of what the agent may do, the last that matches counts: `ACTION PERMISSION [PATTERN]`, such as `ask bash git push *`; in the file `[[permissions]]` with `permission`, `pattern`, `action`. Without any everything is allowed; see docs/permissions.md
+    #[arg(long, value_name = "RULE;…", value_delimiter = ';')]
+    pub(crate) permissions: Option<Vec<RuleSetting>>,
 }
 
 fn mib(bytes: u64) -> Option<NonZeroU32> {
@@ -219,6 +226,58 @@ pub(crate) struct BudgetLayer {
     tool_calls: Option<u64>,
 }
 
+/// What becomes of what the agent asks people.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AsksLayer {
+    /// Minutes that a turn waits for people to answer a question or to give leave, at most a week; 0 waits for nobody
+    #[arg(id = "asks_wait_minutes", long = "asks-wait-minutes", value_name = "MINUTES")]
+    wait_minutes: Option<Wait>,
+    /// What a turn does when nobody answered in time: the model goes on with its best assumption and without what it had no leave for, or the turn ends as failed
+    #[arg(id = "asks_unattended", long = "asks-unattended", value_name = "WHAT")]
+    unattended: Option<WhenUnattended>,
+}
+
+impl AsksLayer {
+    fn of(settings: &AskSettings) -> Self {
+        let unattended = match settings.unattended {
+            Unattended::GoOn => WhenUnattended::GoOn,
+            Unattended::EndTurn => WhenUnattended::EndTurn,
+        };
+        let minutes = u32::try_from(settings.patience.as_secs() / 60).ok();
+        Self {
+            wait_minutes: minutes.and_then(|minutes| Wait::try_from(minutes).ok()),
+            unattended: Some(unattended),
+        }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        Self {
+            wait_minutes: self.wait_minutes.or(other.wait_minutes),
+            unattended: self.unattended.or(other.unattended),
+        }
+    }
+
+    pub(crate) fn complete(&self, rules: Vec<RuleSetting>) -> Option<AskSettings> {
+        Some(AskSettings {
+            patience: self.wait_minutes?.duration(),
+            unattended: match self.unattended? {
+                WhenUnattended::GoOn => Unattended::GoOn,
+                WhenUnattended::EndTurn => Unattended::EndTurn,
+            },
+            rules: rules.into_iter().map(|rule| rule.0).collect(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum WhenUnattended {
+    GoOn,
+    EndTurn,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogFormat {
@@ -273,6 +332,8 @@ impl Layer {
                 wall_minutes: u32::try_from(wall_ms / 60_000).ok().and_then(NonZeroU32::new),
                 tool_calls: Some(tool_calls),
             },
+            asks: AsksLayer::of(&AskSettings::default()),
+            permissions: None,
         }
     }
 
@@ -343,6 +404,8 @@ impl Layer {
                 wall_minutes: budget.wall_minutes.or(others.wall_minutes),
                 tool_calls: budget.tool_calls.or(others.tool_calls),
             },
+            asks: self.asks.or(&other.asks),
+            permissions: self.permissions.or(other.permissions),
         }
     }
 }
@@ -424,7 +487,7 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "pool", "rate", "backup", "retention", "models", "budget"]
+        let table = ["log", "pool", "rate", "backup", "retention", "models", "budget", "asks"]
             .into_iter()
             .find(|table| id.starts_with(&format!("{table}_")));
         Setting {

@@ -1,12 +1,14 @@
 //! Values of settings that are more than a number or a word: read from text, refused with a reason.
 
 use greenroom_client::Address;
+use greenroom_domain::permission::{self, Action, Rule};
 use greenroom_sandboxd::MAX_BLANKS;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 use url::Url;
 
 /// Directives of `tracing_subscriber::EnvFilter`, checked.
@@ -156,6 +158,73 @@ impl FromStr for VolumeGib {
     fn from_str(text: &str) -> Result<Self, String> {
         let gib: u32 = text.parse().map_err(|_| format!("{text:?} is not a whole number of GiB"))?;
         Self::try_from(gib).map_err(str::to_owned)
+    }
+}
+
+/// Minutes, at most a week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub(crate) struct Wait(u32);
+
+impl Wait {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.0))
+    }
+}
+
+impl TryFrom<u32> for Wait {
+    type Error = &'static str;
+    fn try_from(minutes: u32) -> Result<Self, &'static str> {
+        if minutes <= 7 * 24 * 60 { Ok(Self(minutes)) } else { Err("expected 0 to 10080 minutes") }
+    }
+}
+
+impl From<Wait> for u32 {
+    fn from(wait: Wait) -> Self {
+        wait.0
+    }
+}
+
+impl FromStr for Wait {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let minutes: u32 = text.parse().map_err(|_| format!("{text:?} is not a whole number of minutes"))?;
+        Self::try_from(minutes).map_err(str::to_owned)
+    }
+}
+
+/// As text `ACTION PERMISSION [PATTERN]`, in the file a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Rule", into = "Rule")]
+pub(crate) struct RuleSetting(pub(crate) Rule);
+
+impl TryFrom<Rule> for RuleSetting {
+    type Error = String;
+    fn try_from(rule: Rule) -> Result<Self, String> {
+        permission::check(std::slice::from_ref(&rule))?;
+        Ok(Self(rule))
+    }
+}
+
+impl From<RuleSetting> for Rule {
+    fn from(rule: RuleSetting) -> Self {
+        rule.0
+    }
+}
+
+impl FromStr for RuleSetting {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.trim().splitn(3, ' ');
+        let action = match words.next() {
+            Some("allow") => Action::Allow,
+            Some("ask") => Action::Ask,
+            Some("deny") => Action::Deny,
+            _ => return Err(format!("{text:?} does not begin with allow, ask or deny")),
+        };
+        let permission = words.next().unwrap_or_default().to_owned();
+        let pattern = words.next().unwrap_or("*").to_owned();
+        Self::try_from(Rule { permission, pattern, action })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, archive, blame, context, files, fork, now_ms, outbox, queue, run, search, sharing};
+use super::{Desk, archive, asks, blame, context, files, fork, now_ms, outbox, queue, run, search, sharing};
 use crate::cli::Session;
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
@@ -38,6 +38,8 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::Share(verb) => sharing::share(desk, verb).await,
         Session::Join { link } => sharing::join(desk, &link).await,
         Session::Stop { session, hold } => stop(desk, session, hold).await,
+        Session::Asks { session } => asks::list(desk, session).await,
+        Session::Answer { session, ask, words } => asks::answer(desk, session, ask, &words).await,
         Session::Context { session } => context::perform(desk, session).await,
         Session::Compact { session } => {
             let said = "The conversation is being summarised; `session follow` shows it.";
@@ -98,7 +100,7 @@ fn table(sessions: &[SessionView]) -> String {
         vec![
             session.id.to_string(),
             session.repository.to_string(),
-            status(session.status).to_owned(),
+            status(session).to_owned(),
             one_line(&session.created_by_name, 24),
             ago(session.updated_at_ms, now),
             one_line(&session.title, 60),
@@ -130,7 +132,7 @@ fn list_text(frame: &SessionsFrame) -> String {
             "{}  {}  {}  {}\n",
             session.id,
             session.repository,
-            status(session.status),
+            status(session),
             one_line(&session.title, 60)
         ),
         SessionsFrame::Removed { session } => format!("{session}  is gone\n"),
@@ -140,8 +142,9 @@ fn list_text(frame: &SessionsFrame) -> String {
     }
 }
 
-fn status(status: SessionStatus) -> &'static str {
-    match status {
+fn status(session: &SessionView) -> &'static str {
+    match session.status {
+        _ if session.open_asks > 0 => "waiting",
         SessionStatus::Idle => "idle",
         SessionStatus::Running => "running",
         SessionStatus::Failed => "failed",
@@ -162,12 +165,13 @@ fn describe(desk: &Desk, session: &SessionView) -> String {
         0 => String::new(),
         waiting => format!(", {waiting} prompts wait"),
     };
+    let asks = if session.open_asks == 0 { "" } else { ", waits for people: see `session asks`" };
     let lines = [
         ("Session", session.id.to_string()),
         ("Page", desk.page(&format!("/sessions/{}", session.id))),
         ("Repository", session.repository.to_string()),
         ("Branch", session.branch.to_string()),
-        ("Status", format!("{}{waiting}", status(session.status))),
+        ("Status", format!("{}{waiting}{asks}", status(session))),
         ("Started by", one_line(&session.created_by_name, 60)),
         ("Model", model(session)),
         ("Used", used(&session.usage)),

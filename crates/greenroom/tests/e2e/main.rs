@@ -6,6 +6,7 @@
 )]
 
 mod archive;
+mod asks;
 mod backup;
 mod bad_input;
 mod blame;

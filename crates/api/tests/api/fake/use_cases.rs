@@ -237,6 +237,9 @@ impl UseCases for Fake {
     async fn session_queue(&self, _: &Person, _: SessionId) -> Result<Vec<QueuedPromptView>> {
         Ok(vec![])
     }
+    async fn session_asks(&self, _: &Person, _: SessionId) -> Result<Vec<AskView>> {
+        Ok(vec![])
+    }
     async fn session_outbox(&self, _: &Person, _: SessionId) -> Result<OutboxView> {
         Ok(OutboxView { head_seq: 0, consumers: vec![] })
     }

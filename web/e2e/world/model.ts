@@ -1,7 +1,7 @@
 /**
  * A model's server of this machine, in the protocol of Chat Completions. It answers a prompt with its own words, one that
  * says "run: COMMAND" with that command first, and one that says "slowly" with a step every few milliseconds until
- * somebody stops it. A prompt that says "fail" it refuses.
+ * somebody stops it. A prompt that says "fail" it refuses, and one that says "ask" it answers with a question.
  */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -59,8 +59,12 @@ function answer({ prompt, isDone }: Asked, response: ServerResponse): void {
   response.writeHead(200, { "Content-Type": "text/event-stream" });
   const command = /run: (.*)/.exec(prompt)?.[1];
   if (command && !isDone) {
-    const call = { index: 0, id: "call_1", type: "function", function: { name: "bash", arguments: JSON.stringify({ command }) } };
+    const call = { index: 0, id: nextCall(), type: "function", function: { name: "bash", arguments: JSON.stringify({ command }) } };
     send(response, { delta: { tool_calls: [call] }, finish_reason: null });
+    return end(response, "tool_calls");
+  }
+  if (prompt.includes("ask") && !isDone) {
+    send(response, { delta: { tool_calls: [{ index: 0, id: nextCall(), type: "function", function: { name: "question", arguments: JSON.stringify(QUESTION) } }] }, finish_reason: null });
     return end(response, "tool_calls");
   }
   if (!prompt.includes("slowly")) {
@@ -74,6 +78,26 @@ function answer({ prompt, isDone }: Asked, response: ServerResponse): void {
   }, STEP_MS);
   response.on("close", () => clearInterval(steps));
 }
+
+let calls = 0;
+/** No two calls of a session have the same. */
+const nextCall = () => `call_${++calls}`;
+
+const QUESTION = {
+  questions: [
+    {
+      header: "Database",
+      text: "Where should the orders be kept? The tests need one that they can throw away.",
+      options: [
+        { label: "SQLite in a file", description: "Nothing to install; one writer at a time." },
+        { label: "PostgreSQL", description: "As in production; a service of the environment." },
+        { label: "In memory" },
+      ],
+      takes_text: true,
+    },
+    { header: "Checks", text: "What should run before the change is opened?", options: [{ label: "Tests" }, { label: "Linter" }], is_multiple: true },
+  ],
+};
 
 const USAGE = { prompt_tokens: 1200, completion_tokens: 34 };
 

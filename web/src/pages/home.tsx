@@ -19,7 +19,7 @@ import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
 import { Found, SearchBox } from "../ui/search";
 import { NewsDot } from "../ui/news-dot";
-import { StatusText } from "../ui/status";
+import { standingOf, StatusText } from "../ui/status";
 
 export function HomePage() {
   useTitle("");
@@ -216,7 +216,7 @@ function SessionRow({ session }: { session: SessionView }) {
             <span className="truncate">{firstLine(session.title)}</span>
           </span>
           <span className="mt-0.5 flex flex-wrap items-center gap-x-2 text-[13px] text-ink-3">
-            <StatusText status={session.status} />
+            <StatusText status={standingOf(session)} />
             <span>{session.repository}</span>
             <span>{session.created_by_name}</span>
             <Ago atMs={session.updated_at_ms} />

@@ -8,6 +8,7 @@ import { changeQuery, sessionDiffQuery } from "../api/queries";
 import { FileDiffs } from "../diff/diff";
 import type { SessionTab } from "../router";
 import type { ConnectionState } from "../session/connection";
+import { AnsweringProvider } from "../session/ask";
 import { Origins } from "../session/blame";
 import { Composer } from "../session/composer";
 import { Conversation } from "../session/conversation";
@@ -62,13 +63,15 @@ function Session({ id }: { id: string }) {
       <DeadLetters store={store} state={state} />
       <div className="flex min-h-0 flex-1">
         <Tabs.Content value="conversation" forceMount={isWide || undefined} tabIndex={-1} className="flex min-w-0 flex-1 flex-col outline-none data-[state=inactive]:hidden xl:data-[state=inactive]:flex">
-          <Conversation
-            state={state}
-            outgoing={outgoing}
-            onSeen={store.seen}
-            isLoadingEarlier={isLoadingEarlier}
-            loadEarlier={() => store.loadEarlier()}
-          />
+          <AnsweringProvider store={store}>
+            <Conversation
+              state={state}
+              outgoing={outgoing}
+              onSeen={store.seen}
+              isLoadingEarlier={isLoadingEarlier}
+              loadEarlier={() => store.loadEarlier()}
+            />
+          </AnsweringProvider>
           <LiveLine state={state} presence={presence} readers={readers} />
           <Composer store={store} state={state} />
         </Tabs.Content>

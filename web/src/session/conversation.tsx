@@ -6,6 +6,7 @@ import { ImportedFrom } from "./archive";
 import { ForkedFrom } from "./fork";
 import { ItemView } from "./items";
 import { NewMark } from "./live";
+import { askKey } from "./reduce";
 import { announcement, forkRefusal, phaseText } from "./say";
 import type { Item, SessionState } from "./state";
 import type { Outgoing } from "./store";
@@ -92,7 +93,8 @@ function Items({ state, box, isLoadingEarlier, loadEarlier }: Omit<Props, "outgo
       )}
       {state.order.slice(hidden).map((key, index) => {
         const item = state.items.get(key);
-        if (!item) return null;
+        // A question is shown by what was asked and answered, not as a call too.
+        if (!item || (item.kind === "tool" && item.name === "question" && state.items.has(askKey(item.call)))) return null;
         return (
           <div key={key} className={`first:*:mt-0 ${index < far ? "far" : ""}`}>
             {key === state.newFrom && <NewMark />}
@@ -165,7 +167,8 @@ function WorkingLine({ state }: { state: SessionState }) {
   const last = state.items.get(state.order.at(-1) ?? "");
   const isShownAlready = last?.kind === "tool" || ((last?.kind === "text" || last?.kind === "thinking") && !last.isDone && last.body.text !== "");
   const isStopping = state.turns.get(state.running)?.isStopping === true;
-  if (isShownAlready && !isStopping) return null;
+  const isAsking = last?.kind === "ask" && last.end === null;
+  if ((isShownAlready || isAsking) && !isStopping) return null;
   const phase = state.sandbox && state.sandbox.phase !== "ready" ? phaseText(state.sandbox.phase) : null;
   return (
     <p className="mt-4 flex items-center gap-2 text-ink-3" data-testid="working">

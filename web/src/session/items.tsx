@@ -5,6 +5,7 @@ import { count, duration, microseconds, SANDBOX_STARTS, STAGE_NAMES, timelineRow
 import { Ago, Avatar, ProblemBox, useSeconds } from "../ui/basics";
 import { Icon, type IconName } from "../ui/icon";
 import { Markdown } from "../ui/markdown";
+import { AskCard } from "./ask";
 import { ArtifactView, AttachedView } from "./files";
 import { ForkButton } from "./fork";
 import { compactionReasonText, keptText, outcomeText, syncedText } from "./say";
@@ -13,6 +14,8 @@ import { ToolCard } from "./tool-card";
 
 export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: Item; turn?: Turn; noFork?: string | null }) {
   switch (item.kind) {
+    case "ask":
+      return <AskCard item={item} />;
     case "prompt":
       return <PromptView item={item} turn={turn} />;
     case "text":

@@ -6,7 +6,7 @@ import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/typ
 import { Draft } from "./reduce-draft";
 import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
 import { choiceText, CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
-import { type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
+import { type AskItem, type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
 import { addUsage, subtractUsage } from "./usage";
 
 export function reduce(state: SessionState, frame: Frame): SessionState {
@@ -54,18 +54,19 @@ function applyFrame(draft: Draft, frame: Frame): void {
   }
 }
 
-/** The present of a session without its past: what stands of it is folded as it was told, and only its prompts are shown. */
+/** The present of a session without its past: what stands of it is folded as it was told, and only its prompts and open asks are shown. */
 export function opened(opening: Opening): SessionState {
   const draft = new Draft(initialState());
   for (const entry of opening.standing) takeEntry(draft, entry);
   const { now } = draft;
-  const order = now.order.filter((key) => now.items.get(key)?.kind === "prompt");
+  const isKept = (key: string) => ["prompt", "ask"].includes(now.items.get(key)?.kind ?? "");
+  const order = now.order.filter(isKept);
   return {
     ...now,
     headSeq: opening.from_seq - 1,
     firstSeq: opening.from_seq,
     order,
-    items: new Map([...now.items].filter(([, item]) => item.kind === "prompt")),
+    items: new Map([...now.items].filter(([key]) => isKept(key))),
     usage: opening.usage,
     settled: opening.queue,
     prompters: new Map(opening.prompters.map((author) => [author.on_behalf_of, author.name])),
@@ -127,7 +128,7 @@ function takeEntry(draft: Draft, entry: Entry): void {
 }
 
 /** As the server counts what is news. */
-const NEWS: ReadonlySet<string> = new Set(["session_created", "prompt_accepted", "turn_finished", "change_opened", "change_updated", "change_approved", "change_merged"]);
+const NEWS: ReadonlySet<string> = new Set(["session_created", "prompt_accepted", "turn_finished", "ask_opened", "change_opened", "change_updated", "change_approved", "change_merged"]);
 
 function without<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<K, V> {
   return new Map([...map].filter(([other]) => other !== key));
@@ -313,12 +314,19 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       return draft.put(notice(base, "info", `${event.name} has ${CONSUMER_NAMES[event.consumer]} told again.`));
     case "dead_letter_settled":
       return draft.set({ deadLetters: without(draft.now.deadLetters, event.consumer) });
+    case "ask_opened":
+      return draft.put({ ...base, key: askKey(event.call), turn: event.turn, kind: "ask", ask: event.ask, call: event.call, of: event.of, expiresAtMs: event.expires_at_ms, end: null });
+    case "ask_answered":
+      return endAsks(draft, (item) => item.ask === event.ask, { kind: "answered", answer: event.answer, name: event.name });
+    case "ask_expired":
+      return endAsks(draft, (item) => item.ask === event.ask, { kind: "expired" });
     case "stop_requested":
       draft.changeTurn(event.turn, { isStopping: true });
       return draft.put(notice(base, "info", `${event.name} asked to stop.`));
     case "turn_interrupted":
       return draft.put(notice(base, "warn", interruptedText(event.open_calls.length)));
     case "turn_finished":
+      endAsks(draft, () => true, { kind: "ended" });
       return finishTurn(draft, event, base);
     default:
       return unknownEvent(event);
@@ -335,6 +343,14 @@ function takePrompt(draft: Draft, id: string, turn: string, wasInserted: boolean
   const prompters = new Map(draft.now.prompters).set(prompt.author.on_behalf_of, prompt.author.name);
   draft.set({ queue: draft.now.queue.filter((queued) => queued !== id), prompters });
   draft.put({ kind: "prompt", key: `p:${id}`, atMs: prompt.atMs, turn, prompt, session: draft.now.id, wasInserted });
+}
+
+/** One ask for a call. */
+export const askKey = (call: string) => `a:${call}`;
+
+/** Those of the running turn that are open. */
+function endAsks(draft: Draft, isMeant: (item: AskItem) => boolean, end: AskItem["end"]): void {
+  for (const item of draft.now.items.values()) if (item.kind === "ask" && item.end === null && isMeant(item)) draft.put({ ...item, end });
 }
 
 function holdQueue(draft: Draft, isHeld: boolean): void {

@@ -167,6 +167,8 @@ export function announcement(state: SessionState): string {
   const last = state.items.get(state.order.at(-1) ?? "");
   if (state.running === null) return last?.kind === "turn_end" ? `Turn finished: ${outcomeText(last.outcome)}` : "";
   switch (last?.kind) {
+    case "ask":
+      return last.end === null ? "The agent asks and waits for an answer" : "The agent is working";
     case "tool":
       return `${last.name} ${toolStateText(last)}`;
     case "text":

@@ -1,5 +1,7 @@
 /** What the page knows of a session, folded from its frames by `reduce`. Immutable to readers. */
 import type {
+  Answer,
+  Asked,
   Attachment,
   Author,
   ChangeStatus,
@@ -129,7 +131,17 @@ export interface TurnEndItem extends ItemBase {
   usage: Usage;
   durationMs: number;
 }
-export type Item = PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | CompactionItem | TurnEndItem;
+/** The turn waits for people, or did. */
+export interface AskItem extends ItemBase {
+  kind: "ask";
+  ask: string;
+  call: string;
+  of: Asked;
+  expiresAtMs: number;
+  /** `null`: it is open. */
+  end: { kind: "answered"; answer: Answer; name: string } | { kind: "expired" } | { kind: "ended" } | null;
+}
+export type Item = AskItem | PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | CompactionItem | TurnEndItem;
 
 /** A copy of the session's files. */
 export interface Snapshot {

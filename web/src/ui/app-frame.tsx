@@ -11,7 +11,7 @@ import { AccountMenu } from "./account-menu";
 import { Ago } from "./basics";
 import { Icon, type IconName, Mark } from "./icon";
 import { NewsDot } from "./news-dot";
-import { StatusMark } from "./status";
+import { standingOf, StatusMark } from "./status";
 
 const LINKS: { to: "/" | "/changes" | "/repositories"; label: string; icon: IconName }[] = [
   { to: "/", label: "Sessions", icon: "chat" },
@@ -88,8 +88,8 @@ function SidebarSession({ session }: { session: SessionView }) {
   return (
     <li>
       <Link to="/sessions/$id" params={{ id: session.id }} className="flex gap-2 rounded-[10px] px-2.5 py-2 hover:bg-side-active/60" activeProps={{ className: "bg-side-active" }}>
-        <span className={`mt-[3px] ${session.status === "running" ? "text-lamp" : session.status === "failed" ? "text-[#ffb1a4]" : "text-side-ink-2"}`}>
-          <StatusMark status={session.status} />
+        <span className={`mt-[3px] ${session.open_asks || session.status === "running" ? "text-lamp" : session.status === "failed" ? "text-[#ffb1a4]" : "text-side-ink-2"}`}>
+          <StatusMark status={standingOf(session)} />
         </span>
         <span className="min-w-0 flex-1">
           <span className="flex items-center gap-1.5 leading-snug">

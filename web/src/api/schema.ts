@@ -856,6 +856,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/asks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what a session's agent asks people
+         * @description The oldest first; what was answered, or not answered in time, is not among them. The command `answer` answers one.
+         */
+        get: operations["session_asks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/attachments": {
         parameters: {
             query?: never;
@@ -1515,6 +1535,21 @@ export interface components {
             /** @description 8 to 8192 printable characters. Stored encrypted; never given back. */
             value: string;
         };
+        Answer: {
+            answers: components["schemas"]["QuestionAnswer"][];
+            /** @enum {string} */
+            kind: "chosen";
+        } | {
+            /** @enum {string} */
+            kind: "once";
+        } | {
+            /** @enum {string} */
+            kind: "always";
+        } | {
+            feedback?: string | null;
+            /** @enum {string} */
+            kind: "deny";
+        };
         ApprovalView: {
             /** Format: int64 */
             at_ms: number;
@@ -1541,6 +1576,36 @@ export interface components {
             seq: number;
             title: string;
             turn: components["schemas"]["TurnId"];
+        };
+        /** @description Id of a ask */
+        AskId: string;
+        /** @description To be answered with the command `answer`, by whoever may prompt. */
+        AskView: {
+            ask: components["schemas"]["AskId"];
+            /**
+             * Format: int64
+             * @description From then on the turn goes on without an answer.
+             */
+            expires_at_ms: number;
+            of: components["schemas"]["Asked"];
+            /** Format: int64 */
+            opened_at_ms: number;
+        };
+        /** @description What the turn waits for. */
+        Asked: {
+            /** @enum {string} */
+            kind: "questions";
+            questions: components["schemas"]["Question"][];
+        } | {
+            /** @description What `always` allows for the rest of the session. Empty: it cannot be allowed in general. */
+            grants: components["schemas"]["Grant"][];
+            /** @enum {string} */
+            kind: "permission";
+            /** @description Of the rules, for example `bash`. */
+            permission: string;
+            /** @description What of the call the rules want people to judge: commands, paths. */
+            subjects: string[];
+            title: string;
         };
         /** @description A stored file. Type and size are those of its content, whatever its name says. */
         Attachment: {
@@ -1744,7 +1809,7 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
+         *     - Whoever may prompt may answer what the agent asks, stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
          *       tried again.
          *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
          *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -1781,6 +1846,11 @@ export interface components {
             hold_queue?: boolean;
             /** @enum {string} */
             type: "stop";
+        } | {
+            answer: components["schemas"]["Answer"];
+            ask: components["schemas"]["AskId"];
+            /** @enum {string} */
+            type: "answer";
         } | {
             /** @enum {string} */
             type: "release_queue";
@@ -2112,7 +2182,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_effort_unknown" | "model_without_tools" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_out_of_credit" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "ask_closed" | "unattended" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_effort_unknown" | "model_without_tools" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_out_of_credit" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -2469,6 +2539,31 @@ export interface components {
             /** @enum {string} */
             type: "change_merged";
         } | {
+            ask: components["schemas"]["AskId"];
+            call: string;
+            /**
+             * Format: int64
+             * @description From then on nobody is waited for. Milliseconds since 1970-01-01 UTC.
+             */
+            expires_at_ms: number;
+            of: components["schemas"]["Asked"];
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "ask_opened";
+        } | {
+            answer: components["schemas"]["Answer"];
+            ask: components["schemas"]["AskId"];
+            by: components["schemas"]["PersonId"];
+            name: string;
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "ask_answered";
+        } | {
+            ask: components["schemas"]["AskId"];
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "ask_expired";
+        } | {
             by: components["schemas"]["PersonId"];
             name: string;
             turn: components["schemas"]["TurnId"];
@@ -2730,6 +2825,11 @@ export interface components {
          * @enum {string}
          */
         FrameCompression: "deflate_raw";
+        /** @description A permission for what matches a pattern (`*`: anything, `?`: one character), where rules would ask for it. */
+        Grant: {
+            pattern: string;
+            permission: string;
+        };
         Health: {
             /** @description As `/readyz` says it: false while the server drains, or cannot work. */
             is_ready: boolean;
@@ -3071,6 +3171,32 @@ export interface components {
         };
         /** @description Id of a prompt */
         PromptId: string;
+        /** @description 1 to 4 questions make an ask. */
+        Question: {
+            /** @description At most 40 characters. */
+            header: string;
+            /** @description Several options may be chosen. */
+            is_multiple?: boolean;
+            /** @description At most 8, with different labels. */
+            options?: components["schemas"]["QuestionOption"][];
+            /** @description An answer in one's own words is taken too. */
+            takes_text?: boolean;
+            /** @description At most 2,000 characters. */
+            text: string;
+        };
+        /** @description At least an option or a text. */
+        QuestionAnswer: {
+            /** @description Labels of options. */
+            chosen?: string[];
+            /** @description At most 4,000 characters. */
+            text?: string | null;
+        };
+        QuestionOption: {
+            /** @description At most 500 characters. */
+            description?: string | null;
+            /** @description At most 120 characters. */
+            label: string;
+        };
         QueuedPromptView: {
             author: components["schemas"]["Author"];
             delivery: components["schemas"]["Delivery"];
@@ -3425,6 +3551,11 @@ export interface components {
              * @description The last entry that is news: who has read less has something to look at.
              */
             news_seq: number;
+            /**
+             * Format: int32
+             * @description What the agent asked people and waits for.
+             */
+            open_asks?: number;
             /** Format: int32 */
             queued_prompts: number;
             repository: components["schemas"]["RepositoryName"];
@@ -9021,6 +9152,100 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ArtifactView"][];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    session_asks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AskView"][];
                 };
             };
             /** @description `invalid_request` */

@@ -71,8 +71,8 @@ impl Permissions {
     /// Whether every use of it is denied.
     pub(crate) fn is_hidden(&self, permission: &str) -> bool {
         self.sources().into_iter().any(|rules| {
-            let last = of(rules, permission)
-                .find(|rule| rule.action != Action::Deny || is_anything(&rule.pattern));
+            let last =
+                of(rules, permission).find(|rule| rule.action != Action::Deny || is_anything(&rule.pattern));
             last.is_some_and(|rule| rule.action == Action::Deny)
         })
     }
@@ -100,7 +100,9 @@ impl Permissions {
             action,
             subjects: unique(subjects.map(|text| text.chars().take(SUBJECT_LIMIT_CHARS).collect())),
             grants: match action {
-                Action::Ask => unique(grants.unwrap_or_default().into_iter()).into_iter().map(grant).collect(),
+                Action::Ask => {
+                    unique(grants.unwrap_or_default().into_iter()).into_iter().map(grant).collect()
+                }
                 Action::Allow | Action::Deny => vec![],
             },
         }
@@ -138,7 +140,8 @@ impl Permissions {
         let names = [&command.text, &command.bare];
         let of_source = |rules: &[Rule]| {
             let whole = names.map(|text| last(rules, permission, |pattern| matches(pattern, text)).action);
-            let known = command.known.as_deref().map_or(Action::Allow, |known| unknown_end(rules, permission, known));
+            let known =
+                command.known.as_deref().map_or(Action::Allow, |known| unknown_end(rules, permission, known));
             whole.into_iter().chain([known]).max().unwrap_or_default()
         };
         self.sources().map(of_source).into_iter().max().unwrap_or_default()

@@ -10,9 +10,7 @@ use greenroom_domain::money::Usage;
 use greenroom_domain::permission::{Action, Rule};
 use greenroom_domain::person::Via;
 use greenroom_domain::state::AskEnd;
-use greenroom_domain::{
-    Answer, AskId, Asked, Author, ErrorCode, PersonId, PromptId, QuestionAnswer,
-};
+use greenroom_domain::{Answer, AskId, Asked, Author, ErrorCode, PersonId, PromptId, QuestionAnswer};
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::*;
@@ -56,7 +54,9 @@ async fn a_question_is_answered_and_the_model_goes_on_with_the_answer() {
     assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);
     assert_eq!(stand.told()[0].text, "Ada answered.\n- Colour: red\n- Why: It is warm.");
     let asked = stand.log.asked.lock().unwrap().clone();
-    assert!(matches!(&asked[..], [(call, Asked::Questions { questions })] if call == "c1" && questions.len() == 2));
+    assert!(
+        matches!(&asked[..], [(call, Asked::Questions { questions })] if call == "c1" && questions.len() == 2)
+    );
     // The call has begun only when it is answered: what waits is no run that a restart would cut off.
     let names = stand.log.names();
     let at = |wanted: &str| names.iter().position(|name| name == wanted).unwrap();
@@ -78,7 +78,10 @@ async fn where_an_installation_says_so_nobodys_answer_ends_the_turn() {
     stand.permissions.unattended = Unattended::EndTurn;
     ends(&stand, vec![AskEnd::Expired]);
     let outcome = stand.run().await.outcome;
-    assert!(matches!(&outcome, TurnOutcome::Failed { problem } if problem.code == ErrorCode::Unattended), "{outcome:?}");
+    assert!(
+        matches!(&outcome, TurnOutcome::Failed { problem } if problem.code == ErrorCode::Unattended),
+        "{outcome:?}"
+    );
     assert_eq!(stand.log.results().len(), 2, "every call has a result");
     assert_eq!(ran(&stand), Vec::<String>::new());
 }
@@ -174,7 +177,10 @@ async fn a_tool_whose_every_use_is_denied_is_not_offered() {
     let stand = stand(vec![calls(vec![bash("c1", "ls")]), say("Done.")], rules);
     stand.run().await;
     let offered: Vec<String> = stand.requests()[0].tools.iter().map(|tool| tool.name.clone()).collect();
-    assert!(!offered.iter().any(|name| ["bash", "terminal", "question"].contains(&name.as_str())), "{offered:?}");
+    assert!(
+        !offered.iter().any(|name| ["bash", "terminal", "question"].contains(&name.as_str())),
+        "{offered:?}"
+    );
     assert!(offered.contains(&"read".to_owned()));
     assert!(stand.told()[0].text.contains("deny `ls`"), "what calls it all the same is refused");
 }
@@ -189,14 +195,16 @@ fn waiting(first: Content, others: &[Content], then: Vec<Event>) -> Transcript {
         email: "ada@example.org".into(),
     };
     let Content::ToolCall(asking) = first.clone() else { panic!("a call") };
-    let of = Asked::Permission {
-        permission: "bash".into(),
-        title: "t".into(),
-        subjects: vec![],
-        grants: vec![],
-    };
+    let of =
+        Asked::Permission { permission: "bash".into(), title: "t".into(), subjects: vec![], grants: vec![] };
     let mut events = vec![
-        Event::PromptAccepted { prompt, author, text: "Do it.".into(), delivery: Delivery::Queue, attachments: vec![] },
+        Event::PromptAccepted {
+            prompt,
+            author,
+            text: "Do it.".into(),
+            delivery: Delivery::Queue,
+            attachments: vec![],
+        },
         Event::TurnStarted { turn, prompts: vec![prompt] },
         Event::ModelRequested { turn, model: "m".into(), attempt: 1 },
         Event::AssistantMessage {
@@ -234,7 +242,8 @@ async fn after_a_restart_the_turn_waits_on_and_runs_what_waited() {
 
 #[tokio::test(start_paused = true)]
 async fn what_had_begun_before_a_restart_is_not_run_again() {
-    let begun = Event::ToolStarted { turn: turn_id(), call: "c1".into(), name: "bash".into(), title: "t".into() };
+    let begun =
+        Event::ToolStarted { turn: turn_id(), call: "c1".into(), name: "bash".into(), title: "t".into() };
     let mut stand = stand(vec![say("Done.")], vec![rule("bash", "make", Action::Ask)]);
     stand.history = waiting(bash("c1", "make"), &[], vec![begun]);
     assert_eq!(stand.run().await.outcome, TurnOutcome::Completed);

@@ -86,8 +86,9 @@ impl Inner {
             Err(reason) => {
                 let everything = || "*".to_owned();
                 let asks = Rule { permission: everything(), pattern: everything(), action: Action::Ask };
-                let remark =
-                    format!("{RULES_FILE} cannot be used, so every call asks people until it is repaired: {reason}");
+                let remark = format!(
+                    "{RULES_FILE} cannot be used, so every call asks people until it is repaired: {reason}"
+                );
                 (vec![asks], Some(remark))
             }
         })

@@ -21,8 +21,8 @@ use greenroom_domain::money::Usage;
 use greenroom_domain::permission::Rule;
 use greenroom_domain::state::{AskEnd, QueuedPrompt};
 use greenroom_domain::{
-    Asked as AskedPeople, Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode, Event, Problem,
-    RequestId, SessionId, SessionState,
+    Asked as AskedPeople, Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode,
+    Event, Problem, RequestId, SessionId, SessionState,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;

@@ -173,8 +173,11 @@ impl Question {
             let is_known = self.options.iter().any(|option| option.label == *label);
             if !is_known || answer.chosen[..index].contains(label) {
                 let shown: String = label.chars().take(LABEL_LIMIT).collect();
-                return Err(invalid(format!("“{}” has no option {shown:?}, or it is named twice.", self.header))
-                    .hint("Name options by their label."));
+                return Err(invalid(format!(
+                    "“{}” has no option {shown:?}, or it is named twice.",
+                    self.header
+                ))
+                .hint("Name options by their label."));
             }
         }
         match answer.chosen.len() {

@@ -3,9 +3,9 @@
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
-    Answer, AskId, Asked, Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery, DenyReason, Effort, ImageId,
-    PersonId, Problem, PromptId, RepositoryId, RepositoryName, RequestId, SessionId, SessionRole,
-    ShareLinkId, SnapshotId, TeamAccess, TurnId,
+    Answer, AskId, Asked, Attachment, Author, BlockId, BranchName, ChangeId, CommitHash, Delivery,
+    DenyReason, Effort, ImageId, PersonId, Problem, PromptId, RepositoryId, RepositoryName, RequestId,
+    SessionId, SessionRole, ShareLinkId, SnapshotId, TeamAccess, TurnId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

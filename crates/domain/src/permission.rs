@@ -40,9 +40,7 @@ pub fn check(rules: &[Rule]) -> Result<(), String> {
     }
     let is_name = |text: &str| !text.trim().is_empty() && text.len() <= PATTERN_LIMIT;
     match rules.iter().position(|rule| !is_name(&rule.permission) || !is_name(&rule.pattern)) {
-        Some(at) => {
-            Err(format!("Rule {}: permission and pattern have 1 to {PATTERN_LIMIT} bytes.", at + 1))
-        }
+        Some(at) => Err(format!("Rule {}: permission and pattern have 1 to {PATTERN_LIMIT} bytes.", at + 1)),
         None => Ok(()),
     }
 }
@@ -116,7 +114,14 @@ mod tests {
             ("[x]", "[x]"),
             ("é?", "éö"),
         ];
-        let no = [("git *", "gitk"), ("git push", "git push origin"), ("?", ""), ("a*b", "ac"), ("[x]", "x"), ("", "x")];
+        let no = [
+            ("git *", "gitk"),
+            ("git push", "git push origin"),
+            ("?", ""),
+            ("a*b", "ac"),
+            ("[x]", "x"),
+            ("", "x"),
+        ];
         for (pattern, text) in yes {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
@@ -137,7 +142,8 @@ mod tests {
 
     #[test]
     fn rules_have_bounds() {
-        let rule = |pattern: &str| Rule { permission: "bash".into(), pattern: pattern.into(), action: Action::Ask };
+        let rule =
+            |pattern: &str| Rule { permission: "bash".into(), pattern: pattern.into(), action: Action::Ask };
         assert_eq!(check(&vec![rule("*"); RULES_LIMIT]), Ok(()));
         assert!(check(&vec![rule("*"); RULES_LIMIT + 1]).is_err());
         assert!(check(&[rule("*"), rule("")]).unwrap_err().contains("Rule 2"));

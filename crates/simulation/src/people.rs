@@ -4,8 +4,8 @@ use crate::dice::Dice;
 use crate::server::Server;
 use crate::world::Shared;
 use greenroom_domain::{
-    Answer, AskId, Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId, PromptId, Role,
-    SessionId, SessionState, Via,
+    Answer, AskId, Asking, Author, BlockId, Command, CommandId, Delivery, Entry, ErrorCode, Event, PersonId,
+    PromptId, Role, SessionId, SessionState, Via,
 };
 use greenroom_session::{Live, SessionHandle, StoredReceipt, Subscription};
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,9 +7,7 @@ use crate::hands::{self, TurnHands};
 use crate::world::Shared;
 use async_trait::async_trait;
 use greenroom_agent::ports::{Log, TurnEnded};
-use greenroom_agent::{
-    Instructions, Material, Permissions, Said, Speakers, Transcript, TurnContext, Used,
-};
+use greenroom_agent::{Instructions, Material, Permissions, Said, Speakers, Transcript, TurnContext, Used};
 use greenroom_domain::event::StartStage;
 use greenroom_domain::permission::{Action, Rule};
 use greenroom_domain::state::AskEnd;

@@ -53,7 +53,8 @@ pub(super) fn parts(line: &str) -> Vec<Part> {
     let joined = joined_lines(line);
     // In quotes and here documents a backslash before a line's end can be itself: both readings count.
     let is_plain = joined == line || !line.contains(['\'', '<']);
-    let read = if is_plain { reader.read(&joined, 0) } else { reader.read(&joined, 0).and(reader.read(line, 0)) };
+    let read =
+        if is_plain { reader.read(&joined, 0) } else { reader.read(&joined, 0).and(reader.read(line, 0)) };
     match read {
         Some(()) if reader.parts.is_empty() => vec![Part::Opaque(line.trim().to_owned())],
         Some(()) => reader.parts,
@@ -209,7 +210,9 @@ fn unquoted(source: &str) -> Word {
             '$' | '`' => return uncertain(text, rest),
             '*' | '?' | '[' if !is_quoted => return uncertain(text, rest),
             '~' if !is_quoted && text.is_empty() => return uncertain(text, rest),
-            '{' if !is_quoted && (after.contains(',') || after.contains("..")) => return uncertain(text, rest),
+            '{' if !is_quoted && (after.contains(',') || after.contains("..")) => {
+                return uncertain(text, rest);
+            }
             '<' | '>' if !is_quoted => return uncertain(text, rest),
             other => {
                 text.push(other);

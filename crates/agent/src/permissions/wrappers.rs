@@ -38,11 +38,7 @@ const WRAPPERS: &[Wrapper] = &[
     Wrapper { names: &["timeout"], valued: &["-k", "-s", "--kill-after", "--signal"], operands: 1 },
     Wrapper { names: &["flock", "chroot", "taskset", "chrt"], valued: &["-w", "-E"], operands: 1 },
     Wrapper { names: &["strace", "ltrace"], valued: &["-e", "-o", "-p", "-s", "-u", "-P"], operands: 0 },
-    Wrapper {
-        names: &["env"],
-        valued: &["-u", "-C", "--unset", "--chdir"],
-        operands: 0,
-    },
+    Wrapper { names: &["env"], valued: &["-u", "-C", "--unset", "--chdir"], operands: 0 },
     Wrapper {
         names: &["xargs"],
         valued: &["-I", "-n", "-P", "-L", "-d", "-a", "-s", "-E", "--max-args", "--max-procs", "--arg-file"],
@@ -53,9 +49,34 @@ const WRAPPERS: &[Wrapper] = &[
 const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "rbash", "fish", "su"];
 /// Their second word says what they do.
 const WITH_SUBCOMMANDS: &[&str] = &[
-    "git", "cargo", "npm", "pnpm", "yarn", "bun", "go", "docker", "podman", "kubectl", "pip", "uv", "poetry",
-    "make", "just", "gradle", "mvn", "dotnet", "bundle", "rails", "composer", "apt", "apt-get", "brew", "gh",
-    "terraform", "helm", "systemctl",
+    "git",
+    "cargo",
+    "npm",
+    "pnpm",
+    "yarn",
+    "bun",
+    "go",
+    "docker",
+    "podman",
+    "kubectl",
+    "pip",
+    "uv",
+    "poetry",
+    "make",
+    "just",
+    "gradle",
+    "mvn",
+    "dotnet",
+    "bundle",
+    "rails",
+    "composer",
+    "apt",
+    "apt-get",
+    "brew",
+    "gh",
+    "terraform",
+    "helm",
+    "systemctl",
 ];
 /// Their third word says more.
 const SUBCOMMANDS_OF_TWO: &[&str] = &["run", "compose", "exec", "remote", "stash", "pr", "x"];
@@ -90,7 +111,9 @@ impl Wrapper {
                 rest = after;
                 continue;
             }
-            if matches!(name, "env") && (text == "-S" || text.starts_with("--split-string") || text.starts_with("-S")) {
+            if matches!(name, "env")
+                && (text == "-S" || text.starts_with("--split-string") || text.starts_with("-S"))
+            {
                 return vec![Inside::Opaque];
             }
             // `command -v x` only says where it is.
@@ -195,7 +218,9 @@ pub(super) fn grant(words: &[Word], is_certain: bool) -> Option<String> {
     let program = &words.first()?.text;
     let is_plain = |word: &&Word| {
         let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
-        word.is_certain() && word.text.starts_with(|c: char| c.is_ascii_alphabetic()) && word.text.chars().all(is_letter)
+        word.is_certain()
+            && word.text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.text.chars().all(is_letter)
     };
     if WITH_SUBCOMMANDS.contains(&program.as_str())
         && let Some(second) = words.get(1).filter(is_plain)

@@ -9,8 +9,8 @@ pub use sandbox::{Behaviour, FakeSandbox, OpenTerminal};
 use async_trait::async_trait;
 use greenroom_agent::tools::{Files, Terminals};
 use greenroom_agent::{
-    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Permissions, Reading, SystemClock, Transcript,
-    TurnContext, TurnEnded, Used, run,
+    Artifacts, Changes, Finished, Hands, Instructions, Log, OpenedChange, Permissions, Reading, SystemClock,
+    Transcript, TurnContext, TurnEnded, Used, run,
 };
 use greenroom_domain::event::{Durability, Event, StartStage, ToolOutcome};
 use greenroom_domain::message::{Content, Message, RawItems, StopReason, ToolCall, ToolResult};

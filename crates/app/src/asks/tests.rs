@@ -31,7 +31,8 @@ impl Provider for OneCall {
     async fn warm(&self) {}
 
     async fn stream(&self, request: Request) -> std::result::Result<ProviderStream, greenroom_model::Error> {
-        let results = request.messages.iter().filter(|message| matches!(message, Message::ToolResults { .. }));
+        let results =
+            request.messages.iter().filter(|message| matches!(message, Message::ToolResults { .. }));
         let prompts = request.messages.iter().filter(|message| matches!(message, Message::User { .. }));
         let (content, stop_reason) = if results.count() >= prompts.count() {
             (Content::Text { text: "Done.".into() }, StopReason::EndTurn)
@@ -148,11 +149,21 @@ async fn a_question_is_answered_by_the_first_who_may_and_the_list_shows_that_it_
     assert_eq!(unknown.code, ErrorCode::SessionUnknown);
     stage.give(&admin, "w", Command::SetTeamAccess { access: TeamAccess::Contribute }).await.unwrap();
 
-    assert_eq!(refused(stage.answer(&ada, "c", ask.ask, chosen("green")).await.unwrap()), ErrorCode::InvalidRequest);
+    assert_eq!(
+        refused(stage.answer(&ada, "c", ask.ask, chosen("green")).await.unwrap()),
+        ErrorCode::InvalidRequest
+    );
     let taken = stage.answer(&ada, "d", ask.ask, chosen("blue")).await.unwrap();
     assert_eq!(taken.problem, None);
-    assert_eq!(stage.answer(&ada, "d", ask.ask, chosen("blue")).await.unwrap().seq, taken.seq, "the same key");
-    assert_eq!(refused(stage.answer(&admin, "e", ask.ask, chosen("red")).await.unwrap()), ErrorCode::AskClosed);
+    assert_eq!(
+        stage.answer(&ada, "d", ask.ask, chosen("blue")).await.unwrap().seq,
+        taken.seq,
+        "the same key"
+    );
+    assert_eq!(
+        refused(stage.answer(&admin, "e", ask.ask, chosen("red")).await.unwrap()),
+        ErrorCode::AskClosed
+    );
     assert_eq!(stage.ended().await, TurnOutcome::Completed);
     assert_eq!(stage.results().await, [(ToolOutcome::Succeeded, "ada answered.\n- Colour: blue".to_owned())]);
     until("the list shows it no more", async || stage.listed().await == 0).await;
@@ -171,7 +182,10 @@ async fn an_open_question_outlives_the_server_and_the_answer_counts() {
     let admin = stage.world.admin.clone();
     stage.answer(&admin, "a", after.ask, chosen("red")).await.unwrap();
     assert_eq!(stage.ended().await, TurnOutcome::Completed);
-    assert_eq!(stage.results().await, [(ToolOutcome::Succeeded, "Admin answered.\n- Colour: red".to_owned())]);
+    assert_eq!(
+        stage.results().await,
+        [(ToolOutcome::Succeeded, "Admin answered.\n- Colour: red".to_owned())]
+    );
 }
 
 #[tokio::test]
@@ -187,7 +201,10 @@ async fn nobody_answers_in_time_and_the_turn_goes_on_or_ends_as_the_installation
     let stage = Stage::with(question(), ends).await;
     stage.give(&stage.world.admin.clone(), "p", prompt()).await.unwrap();
     let outcome = stage.ended().await;
-    assert!(matches!(&outcome, TurnOutcome::Failed { problem } if problem.code == ErrorCode::Unattended), "{outcome:?}");
+    assert!(
+        matches!(&outcome, TurnOutcome::Failed { problem } if problem.code == ErrorCode::Unattended),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
@@ -198,7 +215,10 @@ async fn a_stop_ends_a_turn_that_waits() {
     let ask = stage.asked().await;
     stage.give(&admin, "s", Command::Stop { hold_queue: false }).await.unwrap();
     assert_eq!(stage.ended().await, TurnOutcome::Stopped);
-    assert_eq!(refused(stage.answer(&admin, "a", ask.ask, chosen("red")).await.unwrap()), ErrorCode::AskClosed);
+    assert_eq!(
+        refused(stage.answer(&admin, "a", ask.ask, chosen("red")).await.unwrap()),
+        ErrorCode::AskClosed
+    );
 }
 
 #[tokio::test]
@@ -244,7 +264,8 @@ async fn a_repository_makes_the_rules_stricter_and_a_file_that_cannot_be_used_ma
     let (outcome, text) = stage.results().await.remove(0);
     assert!(outcome == ToolOutcome::Failed && text.contains("deny `make x`"), "{text}");
 
-    for bad in ["[[permissions]]\npermission = \"bash\"\naction = \"perhaps\"\n", "allow = true\n", "\u{0}["] {
+    for bad in ["[[permissions]]\npermission = \"bash\"\naction = \"perhaps\"\n", "allow = true\n", "\u{0}["]
+    {
         commit(&stage.world, &state, bad);
         let (rules, remark) = inner.repository_rules(&state).await.unwrap();
         assert_eq!((rules[0].permission.as_str(), rules[0].action), ("*", Action::Ask), "{bad}");

@@ -24,7 +24,11 @@ pub struct StandingAsk {
 /// What became of an ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AskEnd {
-    Answered { answer: Answer, by: PersonId, name: String },
+    Answered {
+        answer: Answer,
+        by: PersonId,
+        name: String,
+    },
     /// Nobody answered in time.
     Expired,
 }
@@ -32,7 +36,8 @@ pub enum AskEnd {
 impl SessionState {
     /// Those that wait for people, oldest first.
     pub fn open_asks(&self) -> impl Iterator<Item = &StandingAsk> {
-        let asks = self.running.iter().filter(|running| !running.is_stopping).flat_map(|running| &running.asks);
+        let asks =
+            self.running.iter().filter(|running| !running.is_stopping).flat_map(|running| &running.asks);
         asks.filter(|standing| standing.end.is_none())
     }
 
@@ -120,7 +125,8 @@ impl super::RunningTurn {
     /// How long it has waited for people until now, in all.
     pub fn waited_until(&self, now_ms: i64) -> u64 {
         let open = self.asks.iter().filter(|standing| standing.end.is_none());
-        let open_ms = open.map(|standing| u64::try_from(now_ms - standing.opened_at_ms).unwrap_or(0)).sum::<u64>();
+        let open_ms =
+            open.map(|standing| u64::try_from(now_ms - standing.opened_at_ms).unwrap_or(0)).sum::<u64>();
         self.waited_ms + open_ms
     }
 

@@ -196,7 +196,8 @@ fn an_answer_that_does_not_fit_is_refused_and_the_ask_stays_open() {
     let mut open = question("Free");
     (open.is_multiple, open.takes_text) = (true, true);
     let text = |text: &str| QuestionAnswer { chosen: vec![], text: Some(text.into()) };
-    let both = |first: QuestionAnswer, second: QuestionAnswer| Answer::Chosen { answers: vec![first, second] };
+    let both =
+        |first: QuestionAnswer, second: QuestionAnswer| Answer::Chosen { answers: vec![first, second] };
     let red = || QuestionAnswer { chosen: vec!["red".into()], text: None };
     let several =
         |labels: &[&str]| QuestionAnswer { chosen: labels.iter().map(|l| (*l).into()).collect(), text: None };

@@ -9,7 +9,8 @@ const LINE_CHARS: usize = 160;
 pub(super) fn note(event: &Event) -> Option<String> {
     Some(match event {
         Event::AskOpened { ask, of, .. } => {
-            let how = paint(DIM, format!("Answer: greenroom session answer <session> --ask {ask} {}", usage(of)));
+            let how =
+                paint(DIM, format!("Answer: greenroom session answer <session> --ask {ask} {}", usage(of)));
             format!("{}\n{how}", asked(of))
         }
         Event::AskAnswered { answer, name, .. } => answered(answer, &one_line(name, 60)),
@@ -23,12 +24,14 @@ pub(crate) fn asked(of: &Asked) -> String {
     match of {
         Asked::Questions { questions } => questions.iter().map(question).collect::<Vec<_>>().join("\n"),
         Asked::Permission { permission, title, subjects, grants } => {
-            let mut text = paint(WARN, format!("Asks for leave ({permission}): {}", one_line(title, LINE_CHARS)));
+            let mut text =
+                paint(WARN, format!("Asks for leave ({permission}): {}", one_line(title, LINE_CHARS)));
             for subject in subjects {
                 text.push_str(&format!("\n  {}", one_line(subject, LINE_CHARS)));
             }
             if !grants.is_empty() {
-                let patterns: Vec<_> = grants.iter().map(|grant| one_line(&grant.pattern, LINE_CHARS)).collect();
+                let patterns: Vec<_> =
+                    grants.iter().map(|grant| one_line(&grant.pattern, LINE_CHARS)).collect();
                 let always = format!("\n  `always` allows for this session: {}", patterns.join(", "));
                 text.push_str(&paint(DIM, always));
             }
@@ -76,7 +79,8 @@ fn answered(answer: &Answer, name: &str) -> String {
         Answer::Once {} => paint(GOOD, format!("{name} allowed it once.")),
         Answer::Always {} => paint(GOOD, format!("{name} allowed it for this session.")),
         Answer::Deny { feedback } => {
-            let words = feedback.as_deref().map_or(String::new(), |said| format!(" {}", one_line(said, LINE_CHARS)));
+            let words =
+                feedback.as_deref().map_or(String::new(), |said| format!(" {}", one_line(said, LINE_CHARS)));
             paint(WARN, format!("{name} denied it.{words}"))
         }
     }

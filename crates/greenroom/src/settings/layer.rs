@@ -1,8 +1,6 @@
 //! One source of settings: flags, environment, file or defaults, each with only what it says.
 
-use super::values::{
-    Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, RuleSetting, VolumeGib, Wait,
-};
+use super::values::{Blanks, CollectorUrl, Dollars, LogFilter, Origin, Proxy, RuleSetting, VolumeGib, Wait};
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::{PreviewDomain, RateLimits};
 use greenroom_app::{AskSettings, AttachmentLimits, PoolLimits, RetryPolicy, Unattended};

@@ -40,7 +40,10 @@ pub(super) async fn answer(
 }
 
 fn nothing_open(session: SessionId) -> Failure {
-    Failure::usage("Nothing waits for people in this session.", format!("See `greenroom session asks {session}`."))
+    Failure::usage(
+        "Nothing waits for people in this session.",
+        format!("See `greenroom session asks {session}`."),
+    )
 }
 
 /// The one that is named, or the only one. `None`: it is not open.
@@ -60,14 +63,16 @@ fn answer_of(of: &Asked, words: &[String]) -> Result<Answer, Failure> {
     match of {
         Asked::Questions { questions } => {
             if questions.len() != words.len() {
-                let message = format!("{} question(s) are asked, and each takes one argument.", questions.len());
+                let message =
+                    format!("{} question(s) are asked, and each takes one argument.", questions.len());
                 return Err(Failure::usage(message, "Quote an answer of several words."));
             }
             let answers = questions.iter().zip(words).map(|(question, said)| one_answer(question, said));
             Ok(Answer::Chosen { answers: answers.collect::<Result<_, _>>()? })
         }
         Asked::Permission { .. } => {
-            let (first, rest) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+            let (first, rest) =
+                words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
             match (first, rest) {
                 ("once", []) => Ok(Answer::Once {}),
                 ("always", []) => Ok(Answer::Always {}),
@@ -89,7 +94,8 @@ fn one_answer(question: &Question, said: &str) -> Result<QuestionAnswer, Failure
     let option = |name: &str| -> Option<String> {
         let name = name.trim();
         let by_label = question.options.iter().find(|option| option.label.eq_ignore_ascii_case(name));
-        let by_number = || name.parse::<usize>().ok().and_then(|number| question.options.get(number.checked_sub(1)?));
+        let by_number =
+            || name.parse::<usize>().ok().and_then(|number| question.options.get(number.checked_sub(1)?));
         by_label.or_else(by_number).map(|option| option.label.clone())
     };
     if let Some(label) = option(said) {
@@ -140,7 +146,9 @@ mod tests {
         assert_eq!(said(question(false, false), &["2"]).unwrap(), chosen(&["Blue"], None));
         assert_eq!(said(question(true, false), &["red, 2"]).unwrap(), chosen(&["Red", "Blue"], None));
         assert_eq!(said(question(false, true), &["green"]).unwrap(), chosen(&[], Some("green")));
-        for (multiple, words) in [(false, vec!["green"]), (false, vec!["red,blue"]), (true, vec!["3"]), (false, vec![])] {
+        for (multiple, words) in
+            [(false, vec!["green"]), (false, vec!["red,blue"]), (true, vec!["3"]), (false, vec![])]
+        {
             assert!(said(question(multiple, false), &words).is_err(), "{words:?}");
         }
     }
@@ -153,7 +161,8 @@ mod tests {
             subjects: vec![],
             grants: vec![],
         };
-        let give = |words: &[&str]| answer_of(&of, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let give =
+            |words: &[&str]| answer_of(&of, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(give(&["once"]).unwrap(), Answer::Once {});
         assert_eq!(give(&["always"]).unwrap(), Answer::Always {});
         assert_eq!(give(&["deny"]).unwrap(), Answer::Deny { feedback: None });

@@ -54,7 +54,9 @@ fn a_question_outlives_a_killed_server_and_leave_is_asked_and_kept() {
     let id: SessionId = session.parse().unwrap();
 
     let open = asked(&server, &session);
-    until("the list says that it waits", || server.cli(&["session", "list"]).contains("waiting").then_some(()));
+    until("the list says that it waits", || {
+        server.cli(&["session", "list"]).contains("waiting").then_some(())
+    });
     assert!(server.cli(&["session", "asks", &session]).contains("1. red: It is warm."));
     server.kill();
     server.restart();
@@ -63,7 +65,10 @@ fn a_question_outlives_a_killed_server_and_leave_is_asked_and_kept() {
     assert_eq!(wrong["code"], "invalid_request");
     server.cli(&["session", "answer", &session, "2", "It is calm."]);
     let told = results(&server, id);
-    assert!(told.len() == 1 && told[0].ends_with(" answered.\n- Colour: blue\n- Why: It is calm."), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].ends_with(" answered.\n- Colour: blue\n- Why: It is calm."),
+        "{told:?}"
+    );
     let ask = open["ask"].as_str().unwrap();
     let late = server.problem(&["session", "answer", &session, "--ask", ask, "red", "late"]);
     assert_eq!(late["code"], "ask_closed");

@@ -27,7 +27,12 @@ pub(crate) struct Waiting(Vec<(AskId, oneshot::Sender<AskEnd>)>);
 
 impl SessionActor {
     /// The same call again is told what became of its ask, or goes on waiting: so it is after a restart.
-    pub(super) async fn open_ask(&mut self, turn: TurnId, new: NewAsk, reply: oneshot::Sender<AskEnd>) -> Flow {
+    pub(super) async fn open_ask(
+        &mut self,
+        turn: TurnId,
+        new: NewAsk,
+        reply: oneshot::Sender<AskEnd>,
+    ) -> Flow {
         if self.state.running.as_ref().is_none_or(|running| running.turn != turn) {
             return Flow::Continue;
         }

@@ -95,7 +95,7 @@ pub struct Description {
 pub fn describe(transcript: &Transcript, instructions: &Instructions, editing: Editing) -> Description {
     let mut conversation = transcript.conversation.clone();
     conversation.settle();
-    let fixed = fixed_parts(&tools::definitions(editing), instructions);
+    let fixed = fixed_parts(&tools::offered(editing, instructions), instructions);
     conversation.begins_with(fixed.iter().map(|part| part.tokens).sum());
     let mut parts = fixed;
     parts.extend(parts_of(&conversation));

@@ -15,7 +15,10 @@ pub mod turn;
 
 pub use attachments::{Material, Said};
 pub use permissions::{Permissions, Unattended};
-pub use ports::{Artifacts, Changes, Clock, Hands, Log, OpenedChange, Reading, SystemClock, TurnEnded};
+pub use ports::{
+    Artifacts, Changes, ChildReport, Children, Clock, Hands, Log, NoChildren, OpenedChange, Reading, Spawn, SystemClock,
+    TurnEnded, WaitFor,
+};
 pub use prompt::{Instructions, Port, Service, Skill};
 pub use transcript::{Speakers, Transcript, transcript};
 pub use turn::{Finished, TurnContext, Used, run};

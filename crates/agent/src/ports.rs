@@ -2,9 +2,13 @@
 
 use crate::attachments::Said;
 use async_trait::async_trait;
+use greenroom_domain::children::no_such_child;
 use greenroom_domain::event::{Durability, Event, StartStage};
+use greenroom_domain::money::Usage;
 use greenroom_domain::state::AskEnd;
-use greenroom_domain::{Asked, Attachment, BlockId, BranchName, CommitHash, Problem};
+use greenroom_domain::{
+    Asked, Attachment, BlockId, BranchName, ChildOutcome, CommitHash, Delivery, Problem, SessionId,
+};
 use greenroom_sandbox::Sandbox;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -106,6 +110,110 @@ pub trait Artifacts: Send + Sync + Debug {
 
     /// Durable when it returns. `name` is a file's name as the model gave it.
     async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<Attachment, Problem>;
+}
+
+/// What a session that is to be begun is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// `None`: the session's own repository.
+    pub repository: Option<String>,
+    pub prompt: String,
+    pub title: Option<String>,
+    pub base_branch: Option<String>,
+    pub model: Option<String>,
+    /// Percent of what is left of the turn's budget.
+    pub share: Option<u64>,
+    pub notify: bool,
+}
+
+/// A session that this one began, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildReport {
+    pub session: SessionId,
+    pub repository: String,
+    pub title: String,
+    /// How it ended; `None`: it is at work.
+    pub outcome: Option<ChildOutcome>,
+    /// Why it was not completed.
+    pub problem: Option<Problem>,
+    /// The number of its change.
+    pub change: Option<u64>,
+    /// Its last answer, as a whole.
+    pub words: String,
+    pub usage: Usage,
+}
+
+/// Which of several sessions are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    Any,
+    All,
+}
+
+/// The sessions that this one began.
+#[async_trait]
+pub trait Children: Send + Sync + Debug {
+    /// Begins one. What a call began is not begun again. The answer is for the model.
+    async fn spawn(&self, call: &str, spawn: Spawn) -> Result<String, Problem>;
+
+    /// All of them, oldest first, or the named ones in their order.
+    async fn reports(&self, of: &[SessionId]) -> Result<Vec<ChildReport>, Problem>;
+
+    /// The repositories that one may work in.
+    async fn repositories(&self) -> Result<Vec<String>, Problem>;
+
+    /// A prompt to one. What a call sent is not sent again.
+    async fn message(
+        &self,
+        call: &str,
+        session: SessionId,
+        text: &str,
+        delivery: Delivery,
+    ) -> Result<(), Problem>;
+
+    /// Stops the turns of one and of those that it began, and holds back what waits there.
+    async fn cancel(&self, call: &str, session: SessionId) -> Result<(), Problem>;
+
+    /// Returns when they are at rest; of none named, all that are at work are meant. The caller keeps the deadline.
+    async fn rest(&self, of: &[SessionId], until: WaitFor) -> Result<(), Problem>;
+
+    /// Tokens and millionths of a dollar of the running turn's budget that they have, or had, as far as is known here.
+    fn promised(&self) -> (u64, u64);
+}
+
+/// For a host in which no session begins others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoChildren;
+
+#[async_trait]
+impl Children for NoChildren {
+    async fn spawn(&self, _call: &str, _spawn: Spawn) -> Result<String, Problem> {
+        Err(no_such_child())
+    }
+
+    async fn reports(&self, _of: &[SessionId]) -> Result<Vec<ChildReport>, Problem> {
+        Ok(vec![])
+    }
+
+    async fn repositories(&self) -> Result<Vec<String>, Problem> {
+        Ok(vec![])
+    }
+
+    async fn message(&self, _: &str, _: SessionId, _: &str, _: Delivery) -> Result<(), Problem> {
+        Err(no_such_child())
+    }
+
+    async fn cancel(&self, _call: &str, _session: SessionId) -> Result<(), Problem> {
+        Err(no_such_child())
+    }
+
+    async fn rest(&self, _of: &[SessionId], _until: WaitFor) -> Result<(), Problem> {
+        Err(no_such_child())
+    }
+
+    fn promised(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// Time, passed in: the loop reads no other clock.

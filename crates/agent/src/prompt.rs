@@ -5,6 +5,7 @@ use crate::context::PartKind;
 use std::fmt::Write as _;
 
 const SYSTEM: &str = include_str!("prompt/system.md");
+const SESSIONS: &str = include_str!("prompt/sessions.md");
 const AGENTS_LIMIT_BYTES: usize = 64 * 1024;
 const SKILLS_LIMIT: usize = 100;
 const NOTES_LIMIT: usize = 20;
@@ -24,6 +25,8 @@ pub struct Instructions {
     pub services: Vec<Service>,
     /// Ports on 127.0.0.1 that the recipe names.
     pub ports: Vec<Port>,
+    /// The session may begin others.
+    pub can_spawn: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,9 @@ pub fn system(instructions: &Instructions) -> String {
 pub(crate) fn parts(instructions: &Instructions) -> Vec<Piece> {
     let piece = |kind, text| Piece { kind, text };
     let mut pieces = vec![piece(PartKind::System, SYSTEM.trim_end().to_owned())];
+    if instructions.can_spawn {
+        pieces.push(piece(PartKind::System, format!("\n\n{}", SESSIONS.trim_end())));
+    }
     let agents_md = instructions.agents_md.as_deref().map(str::trim).filter(|text| !text.is_empty());
     if let Some(agents_md) = agents_md {
         let text = format!("\n\n# The repository's guidance (AGENTS.md)\n{}", bounded(agents_md));

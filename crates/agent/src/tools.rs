@@ -15,6 +15,7 @@ pub(crate) mod question;
 mod read;
 mod run;
 mod search;
+mod sessions;
 mod terminal;
 mod text;
 mod todo;
@@ -25,6 +26,7 @@ pub(crate) use needs::permission_of;
 pub(crate) use run::{Failure, Ran, ToolContext};
 pub use terminal::Terminals;
 
+use crate::prompt::Instructions;
 use greenroom_model::{Provider, ToolDefinition};
 use serde_json::Value;
 
@@ -67,6 +69,19 @@ pub fn definitions(editing: Editing) -> Vec<ToolDefinition> {
     ]
 }
 
+/// The tools of a session under these instructions, in the order they are sent.
+pub fn offered(editing: Editing, instructions: &Instructions) -> Vec<ToolDefinition> {
+    let mut tools = definitions(editing);
+    if instructions.can_spawn {
+        tools.extend(sessions::definitions());
+    }
+    tools
+}
+
+pub(crate) fn is_of_sessions(name: &str) -> bool {
+    sessions::NAMES.contains(&name)
+}
+
 /// A call with its input understood.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
@@ -82,6 +97,7 @@ pub(crate) enum Call {
     OpenChange(open_change::Input),
     Publish(publish::Input),
     Question(question::Input),
+    Sessions(sessions::Call),
 }
 
 impl Call {
@@ -100,6 +116,7 @@ impl Call {
             "open_change" => input::parse(&open_change::definition(), input).map(Self::OpenChange),
             "question" => input::parse(&question::definition(), input).map(Self::Question),
             "publish" => input::parse(&publish::definition(), input).map(Self::Publish),
+            name if is_of_sessions(name) => sessions::Call::parse(name, input).map(Self::Sessions),
             _ => Err(unknown_tool(name)),
         }
     }
@@ -109,6 +126,7 @@ impl Call {
         match self {
             Self::Read(_) | Self::Glob(_) | Self::Grep(_) => true,
             Self::Bash(input) => input.read_only.unwrap_or(false),
+            Self::Sessions(call) => call.is_read_only(),
             Self::Terminal(_)
             | Self::Write(_)
             | Self::Edit(_)
@@ -134,6 +152,7 @@ impl Call {
             Self::Todo(_) => "Update the to-do list".to_owned(),
             Self::Question(input) => question::title(input),
             Self::Publish(input) => format!("Publish {}", short_path(&input.path)),
+            Self::Sessions(call) => call.title(),
             Self::OpenChange(input) => format!("Open change “{}”", short(&input.title)),
         }
     }
@@ -152,12 +171,13 @@ impl Call {
             Self::Publish(input) => context.unless_halted(publish::run(input, context)).await,
             // Answered before it would run: see `turn::admission`.
             Self::Question(_) => Err(Failure::words("The question was not put to anybody.")),
+            Self::Sessions(call) => context.unless_halted(call.run(context)).await,
             Self::OpenChange(input) => context.unless_halted(open_change::run(input, context)).await,
         }
     }
 }
 
-fn unknown_tool(name: &str) -> String {
+pub(crate) fn unknown_tool(name: &str) -> String {
     let names: Vec<String> = definitions(Editing::Replace).into_iter().map(|tool| tool.name).collect();
     format!("There is no tool named {:?}. Use one of: {}.", short(name), names.join(", "))
 }
@@ -203,7 +223,8 @@ mod tests {
 
     #[test]
     fn every_schema_says_what_its_parser_accepts() {
-        for tool in definitions(Editing::Replace).into_iter().chain([patch::definition()]) {
+        let tools = definitions(Editing::Replace).into_iter().chain([patch::definition()]);
+        for tool in tools.chain(sessions::definitions()) {
             let full = sample(&tool.input_schema);
             assert!(
                 Call::parse(&tool.name, &full).is_ok(),

@@ -15,7 +15,7 @@ use crate::context;
 use crate::conversation::Conversation;
 use crate::halt::{Halt, Halted};
 use crate::permissions::Permissions;
-use crate::ports::{Artifacts, Changes, Clock, Hands, Log, TurnEnded};
+use crate::ports::{Artifacts, Changes, Children, Clock, Hands, Log, TurnEnded};
 use crate::prompt::{self, Instructions};
 use crate::tools::{self, Editing, Files, Terminals};
 use crate::transcript::Transcript;
@@ -47,6 +47,7 @@ pub struct TurnContext {
     pub hands: Arc<dyn Hands>,
     pub changes: Arc<dyn Changes>,
     pub artifacts: Arc<dyn Artifacts>,
+    pub children: Arc<dyn Children>,
     pub clock: Arc<dyn Clock>,
     /// One per session, kept as long as the session is in memory.
     pub files: Arc<Files>,
@@ -139,7 +140,7 @@ enum Next {
 impl Turn {
     fn new(id: TurnId, mut context: TurnContext) -> Self {
         let Transcript { mut conversation, resumed } = std::mem::take(&mut context.history);
-        let mut tools = tools::definitions(Editing::of(&*context.provider));
+        let mut tools = tools::offered(Editing::of(&*context.provider), &context.instructions);
         tools.retain(|tool| !context.permissions.is_hidden(tools::permission_of(&tool.name)));
         let fixed_tokens = context::fixed_tokens(&tools, &context.instructions);
         conversation.begins_with(fixed_tokens);
@@ -241,8 +242,14 @@ impl Turn {
         if let Some(halted) = self.halt.check() {
             return Some(self.halted(halted));
         }
-        let problem = budget::spent(&self.context.budget, &self.used)?;
+        let problem = budget::spent(&self.own_budget(), &self.used)?;
         Some(TurnOutcome::BudgetReached { problem })
+    }
+
+    /// Without what the turn gave to sessions that it began.
+    fn own_budget(&self) -> Budget {
+        let (tokens, cost) = self.context.children.promised();
+        self.context.budget.less(tokens, cost)
     }
 
     fn halted(&self, halted: Halted) -> TurnOutcome {

@@ -288,6 +288,9 @@ impl UseCases for App {
     async fn session_outbox(&self, caller: &Person, id: SessionId) -> Result<OutboxView> {
         App::session_outbox(self, caller, id).await
     }
+    async fn session_tree(&self, caller: &Person, id: SessionId) -> Result<SessionTree> {
+        App::session_tree(self, caller, id).await
+    }
     async fn session_environment(&self, caller: &Person, id: SessionId) -> Result<SessionEnvironment> {
         App::session_environment(self, caller, id).await
     }

@@ -20,7 +20,7 @@ use greenroom_wire::{
     ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
     PersonAdded, Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt,
     RepositoryView, RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople,
-    SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView,
+    SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView,
     SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -158,6 +158,7 @@ pub trait UseCases: Send + Sync + 'static {
         body: ForkSession,
     ) -> Result<SessionView>;
     async fn session(&self, caller: &Person, id: SessionId) -> Result<SessionView>;
+    async fn session_tree(&self, caller: &Person, id: SessionId) -> Result<SessionTree>;
     /// `session_unknown` or `not_allowed` without it. Asked again and again by what is open: wakes no session that sleeps.
     async fn require_right(&self, caller: &Person, id: SessionId, right: Right) -> Result<()>;
     /// `url` of the ports is not known there: the route fills it in.

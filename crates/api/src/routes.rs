@@ -81,6 +81,7 @@ fn plain() -> Routes {
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::show, sessions::delete))
         .routes(routes!(sessions::fork))
+        .routes(routes!(sessions::tree))
         .routes(routes!(sessions::environment))
         .routes(routes!(previews::open))
         .routes(routes!(sessions::submit))

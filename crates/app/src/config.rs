@@ -3,7 +3,7 @@
 use crate::{PoolLimits, SandboxPolicies, Trust};
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::Directory;
-use greenroom_domain::RetentionSettings;
+use greenroom_domain::{RetentionSettings, SpawnLimits};
 use greenroom_domain::money::Budget;
 use greenroom_forge::Forge;
 use greenroom_model::Provider;
@@ -57,6 +57,8 @@ pub struct AppConfig {
     pub image_history: crate::ImageHistory,
     /// What the agent may do without asking, and what becomes of what it asks.
     pub asks: crate::AskSettings,
+    /// Sessions that agents may begin.
+    pub spawn: SpawnLimits,
     /// What goes by itself, and when.
     pub retention: RetentionSettings,
     /// Registries that recipes may name for a base, beside the well-known ones.

@@ -195,6 +195,7 @@ impl Inner {
             image: state.workspace.image.or(origin.image),
             forked_from: Some(point),
             imported_from: origin.imported_from.clone(),
+            parent: None,
             // What was said in private stays so.
             team_access: state.access.team,
         })

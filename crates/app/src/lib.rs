@@ -7,6 +7,7 @@ mod asks;
 mod attachments;
 mod blame;
 mod changes;
+mod children;
 mod config;
 mod context;
 mod disk;
@@ -142,6 +143,7 @@ pub(crate) struct Inner {
     pub(crate) rooms: rooms::Rooms,
     pub(crate) own: own::OwnNews,
     pub(crate) rights: Rights,
+    pub(crate) families: children::Families,
     pub(crate) drain: drain::Drain,
     findings: readiness::Findings,
     pub(crate) quotas: quotas::QuotaBook,
@@ -184,6 +186,7 @@ impl App {
             memories: turns::Memories::default(),
             unerased: sessions::Unerased::default(),
             rights: Rights::default(),
+            families: children::Families::default(),
             list_changes: session_list::ListChanges::default(),
             rooms: rooms::Rooms::default(),
             own: own::OwnNews::default(),

@@ -97,6 +97,9 @@ impl Outbox {
         if exports && state.running.is_none() && state.last_turn.is_some() {
             self.put(Consumer::Collector, summary.session, letter(Consumer::Collector, None));
         }
+        if crate::children::is_owed(state) {
+            self.put(Consumer::Family, summary.session, letter(Consumer::Family, None));
+        }
         self.put(Consumer::Directory, summary.session, letter(Consumer::Directory, Some(Box::new(row))));
     }
 
@@ -233,12 +236,12 @@ fn most_at_once(consumer: Consumer) -> usize {
         Consumer::Directory => 16,
         // Each reads a log.
         Consumer::Collector => 2,
-        Consumer::Forge => 4,
+        Consumer::Forge | Consumer::Family => 4,
     }
 }
 
 impl Inner {
-    async fn attempt(&self, consumer: Consumer, session: SessionId, letter: Letter) -> Result<()> {
+    async fn attempt(self: &Arc<Self>, consumer: Consumer, session: SessionId, letter: Letter) -> Result<()> {
         let attempt = async {
             #[cfg(test)]
             self.outbox.panic_if_due();
@@ -246,6 +249,7 @@ impl Inner {
                 Consumer::Directory => self.tell_directory(session, &letter).await,
                 Consumer::Collector => self.tell_collector(session, &letter).await,
                 Consumer::Forge => self.hear_forge(session).await,
+                Consumer::Family => self.tell_family(session).await,
             }
         };
         let attempt = tokio::time::timeout(ATTEMPT_DEADLINE, attempt);

@@ -255,6 +255,7 @@ mod tests {
             usage: Usage::default(),
             change: None,
             forked_from: None,
+            parent: None,
             imported_from: None,
             head_seq,
             news_seq: head_seq,

@@ -247,9 +247,15 @@ impl App {
     /// Ends the sandbox and removes the log and everything that belongs to it.
     pub async fn delete_session(&self, caller: &Person, id: SessionId) -> Result<()> {
         let handle = self.open(caller, Right::Manage, id).await?;
+        handle.look(|state| state.require_children_settled()).await??;
+        let parent = handle.look(SessionState::parent_session).await?;
         self.inner.end_sandbox(&handle, Ending::Deleted, DELETED).await;
         self.inner.part_with(id).await?;
-        self.inner.erase(id).await
+        self.inner.erase(id).await?;
+        if let Some(parent) = parent {
+            self.inner.tell_deleted(parent, id).await;
+        }
+        Ok(())
     }
 }
 
@@ -317,7 +323,7 @@ impl Inner {
         self.discard_files(id);
     }
 
-    async fn first_events(
+    pub(crate) async fn first_events(
         &self,
         caller: &Person,
         session: SessionId,
@@ -347,6 +353,7 @@ impl Inner {
             image,
             forked_from: None,
             imported_from: None,
+            parent: None,
             team_access: body.team_access,
         };
         let mut events = vec![created];
@@ -364,7 +371,7 @@ impl Inner {
         Ok(events)
     }
 
-    async fn known_branch(
+    pub(crate) async fn known_branch(
         &self,
         repository: greenroom_domain::RepositoryId,
         name: &str,
@@ -418,6 +425,7 @@ impl Inner {
             team_access: state.access.team,
             my_rights: state.access.rights(caller.id, caller.role),
             is_archived: state.is_archived,
+            parent: state.parent_session(),
         })
     }
 }
@@ -477,6 +485,7 @@ pub(crate) fn view_of_row(row: SessionRow) -> SessionView {
         team_access: row.team_access,
         my_rights: vec![],
         is_archived: row.is_archived,
+        parent: row.parent,
     }
 }
 

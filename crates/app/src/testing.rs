@@ -13,7 +13,7 @@ use greenroom_directory::{Directory, ImageRow, ImageState, RepositoryRow};
 use greenroom_domain::money::Budget;
 use greenroom_domain::{
     CommandId, Entry, ErrorCode, ImageId, Person, RepositoryId, RepositoryName, RetentionSettings, Role,
-    SessionId,
+    SessionId, SpawnLimits,
 };
 use greenroom_forge::LocalForge;
 use greenroom_model::Provider;
@@ -142,6 +142,7 @@ pub(crate) struct Bounds {
     pub(crate) pool: PoolLimits,
     pub(crate) max_sandboxes: usize,
     pub(crate) retention: RetentionSettings,
+    pub(crate) spawn: SpawnLimits,
     /// Where the clock stands until it is set on; `None`: it is the machine's.
     pub(crate) began_ms: Option<i64>,
 }
@@ -149,7 +150,8 @@ pub(crate) struct Bounds {
 impl Bounds {
     pub(crate) fn pool(floor: usize, cap: usize, most: usize) -> Self {
         let retention = RetentionSettings::default();
-        Self { pool: PoolLimits { floor, cap, most }, max_sandboxes: 16, retention, began_ms: None }
+        let spawn = SpawnLimits::default();
+        Self { pool: PoolLimits { floor, cap, most }, max_sandboxes: 16, retention, spawn, began_ms: None }
     }
 
     pub(crate) fn without_pool() -> Self {
@@ -298,6 +300,7 @@ impl World {
             ready_free_bytes: 0,
             image_history: ImageHistory::default(),
             retention: bounds.retention,
+            spawn: bounds.spawn,
             image_registries: Vec::new(),
             public_url: "http://127.0.0.1".into(),
             runtime_version: RUNTIME.into(),

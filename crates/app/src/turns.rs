@@ -2,6 +2,7 @@
 
 use crate::attachments::{Placed, files_of};
 use crate::blame::Asked;
+use crate::children::ChildSessions;
 use crate::exec::Shell;
 use crate::outbox::Outbox;
 use crate::quotas::Spending;
@@ -22,7 +23,7 @@ use greenroom_domain::permission::Rule;
 use greenroom_domain::state::{AskEnd, QueuedPrompt};
 use greenroom_domain::{
     Asked as AskedPeople, Attachment, Author, BlockId, ChangeId, CommitHash, Durability, Entry, ErrorCode,
-    Event, Problem, RequestId, SessionId, SessionState,
+    Event, Problem, RequestId, SessionId, SessionState, Via,
 };
 use greenroom_forge::OpenChange;
 use greenroom_sandbox::Sandbox;
@@ -79,6 +80,7 @@ impl Effects for TurnEffects {
     fn publish(&self, summary: Summary) {
         let Some(app) = self.app.upgrade() else { return };
         self.outbox.publish(&summary, app.telemetry.exports());
+        app.families.tell(&summary.state);
     }
 
     fn rests(&self, session: SessionId, head_seq: u64) {
@@ -271,6 +273,11 @@ impl TurnRunner {
             app.directory.put_cost(self.turn.turn(), person, began_ms, spent).await?;
         }
         let budget = app.bounded_budget(origin.budget, person, spent).await?;
+        let budget = match author.via {
+            Via::Parent => self.state.granted(budget),
+            _ => budget,
+        };
+        let children = ChildSessions::new(app, &self.turn, &author, budget, &self.state);
         let spending = Spending::new(self.turn.turn(), person, began_ms, spent);
         let ports = Arc::new(Ports {
             app: Arc::clone(app),
@@ -292,6 +299,7 @@ impl TurnRunner {
             hands: Arc::clone(&ports) as Arc<dyn Hands>,
             changes: Arc::clone(&ports) as Arc<dyn Changes>,
             artifacts: ports,
+            children: Arc::new(children),
             clock: Arc::new(greenroom_agent::SystemClock::new()),
             files: Arc::clone(&memory.seen.files),
             terminals: Arc::clone(&memory.seen.terminals),
@@ -356,6 +364,7 @@ impl Inner {
     async fn instructions_of(&self, state: &SessionState) -> Result<Instructions> {
         let origin = state.origin.as_ref().ok_or_else(unknown_session)?;
         let (mut services, mut ports) = (vec![], vec![]);
+        let can_spawn = state.depth() < self.config.spawn.depth;
         let manifest = match state.workspace.image.or(origin.image) {
             Some(image) => self.manifest_if_known(image).await?,
             None => None,
@@ -374,7 +383,7 @@ impl Inner {
                 Some(head) => {
                     greenroom_image::instructions::read(self.forge.as_ref(), origin.repository, &head).await?
                 }
-                None => return Ok(Instructions::default()),
+                None => return Ok(Instructions { can_spawn, ..Instructions::default() }),
             },
         };
         let skill = |skill: greenroom_image::instructions::Skill| Skill {
@@ -383,7 +392,7 @@ impl Inner {
             path: skill.path,
         };
         let skills = found.skills.into_iter().map(skill).collect();
-        Ok(Instructions { agents_md: found.agents_md, skills, notes: found.notes, services, ports })
+        Ok(Instructions { agents_md: found.agents_md, skills, notes: found.notes, services, ports, can_spawn })
     }
 }
 

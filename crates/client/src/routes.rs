@@ -275,6 +275,10 @@ impl Client {
         self.answer(request.header(CONTENT_LENGTH, bytes).body(body)).await
     }
 
+    pub async fn session_tree(&self, id: SessionId) -> Result<SessionTree, Error> {
+        self.get(&["sessions", &id.to_string(), "tree"]).await
+    }
+
     pub async fn session_environment(&self, id: SessionId) -> Result<SessionEnvironment, Error> {
         self.get(&["sessions", &id.to_string(), "environment"]).await
     }

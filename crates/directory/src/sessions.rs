@@ -44,6 +44,8 @@ pub struct SessionRow {
     pub is_archived: bool,
     /// What waits for people.
     pub open_asks: u32,
+    /// The session whose agent began it.
+    pub parent: Option<SessionId>,
 }
 
 /// Which sessions a list has.
@@ -79,7 +81,7 @@ pub(crate) const SEEN: &str =
     "(?1 IS NULL OR sessions.team_access <> 'none' OR instr(sessions.participants, ?1) > 0)";
 
 const PUT: &str =
-    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         repository_name = excluded.repository_name, title = excluded.title, status = excluded.status,
         model = excluded.model, queued_prompts = excluded.queued_prompts, usage = excluded.usage,
@@ -114,7 +116,8 @@ pub(crate) fn insert_session(db: &Transaction<'_>, row: &SessionRow) -> Result<(
         as_word(row.team_access)?,
         as_json(&row.participants)?,
         row.is_archived,
-        row.open_asks
+        row.open_asks,
+        row.parent.map(|parent| parent.to_string())
     ])?;
     Ok(())
 }
@@ -151,6 +154,17 @@ impl Directory {
             all(db.prepare(&sql)?, parameters, read_session)
         })
         .await
+    }
+
+    /// Those that the onlooker may see of the sessions that these began, oldest first.
+    pub async fn children_of(&self, onlooker: Onlooker, parents: Vec<SessionId>) -> Result<Vec<SessionRow>> {
+        let parents: Vec<String> = parents.iter().map(ToString::to_string).collect();
+        let parents = as_json(&parents)?;
+        let sql = format!(
+            "SELECT * FROM sessions WHERE {SEEN} AND parent IN (SELECT value FROM json_each(?2))
+            ORDER BY created_at_ms, id"
+        );
+        self.read(move |db| all(db.prepare(&sql)?, params![onlooker.parameter(), parents], read_session)).await
     }
 
     /// For the start of the server: sessions in the middle of a turn, or with prompts that wait for one.
@@ -213,6 +227,7 @@ pub(crate) fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         participants: json(row, "participants")?,
         is_archived: row.get("is_archived")?,
         open_asks: row.get("open_asks")?,
+        parent: maybe_parsed(row, "parent")?,
     })
 }
 

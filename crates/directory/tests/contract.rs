@@ -101,6 +101,7 @@ fn session(n: u128, of: &RepositoryRow) -> SessionRow {
         participants: vec![(PersonId::from_parts(1, 1), SessionRole::Owner)],
         is_archived: false,
         open_asks: 3,
+        parent: None,
     }
 }
 

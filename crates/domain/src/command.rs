@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may answer what the agent asks, stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
+/// - Whoever may prompt may answer what the agent asks, stop the turn, stop or release its children, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
 ///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -114,6 +114,10 @@ pub enum Command {
     Archive {},
     /// Show it in lists again.
     Unarchive {},
+    /// Stop the turns of all sessions that its agent began and that are at work, and of theirs; what waits there is held back.
+    StopChildren {},
+    /// Let the sessions that its agent began, and that are at work, go on whatever becomes of this one.
+    ReleaseChildren {},
     /// Try again to tell one who could not be told of this session.
     RetryDeadLetter { consumer: Consumer },
     /// Give a person of the installation a role in the session, or another one. What links gave them is over.

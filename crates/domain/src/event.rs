@@ -1,5 +1,6 @@
 //! The closed set of entries of a session's log. Everything a client shows, and everything a restart needs, is here.
 
+use crate::children::{ChildEnd, ChildRequest, ParentPoint};
 use crate::message::{Content, RawItems, StopReason};
 use crate::money::{Budget, Usage};
 use crate::{
@@ -54,6 +55,9 @@ pub enum Event {
         /// The file it was made from, when its conversation was had in another session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         imported_from: Option<ImportPoint>,
+        /// The session whose agent began it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<ParentPoint>,
         /// What everyone of the installation may do in it.
         #[serde(default, skip_serializing_if = "TeamAccess::is_default")]
         team_access: TeamAccess,
@@ -388,6 +392,40 @@ pub enum Event {
         turn: TurnId,
         open_calls: Vec<String>,
     },
+    /// The intent to begin another session: durable before that one is made, and enough to make it after a restart.
+    ChildSpawned {
+        turn: TurnId,
+        call: String,
+        child: SessionId,
+        request: ChildRequest,
+    },
+    /// A child was sent a message, and is at work again.
+    ChildMessaged {
+        turn: TurnId,
+        call: String,
+        child: SessionId,
+        /// Its last turn of whose end was told before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<TurnId>,
+    },
+    /// A child came to rest.
+    ChildEnded {
+        child: SessionId,
+        end: ChildEnd,
+        /// It is a prompt here, which comes with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        notifies: bool,
+    },
+    /// Somebody has all children stopped that are at work, and theirs.
+    ChildrenStopRequested {
+        by: PersonId,
+        name: String,
+    },
+    /// The children that are at work go on, whatever becomes of this session.
+    ChildrenReleased {
+        by: PersonId,
+        name: String,
+    },
     /// Hidden from lists, and its sandbox is let go; everything stays readable.
     SessionArchived {
         /// `None`: the installation itself, by its settings for retention.
@@ -440,16 +478,19 @@ pub enum Consumer {
     Collector,
     /// The forge, whose word on the session's change is brought into its log.
     Forge,
+    /// The sessions above and below it: children that are still to be made or stopped, and the parent of one that ended.
+    Family,
 }
 
 impl Consumer {
-    pub const ALL: [Self; 3] = [Self::Directory, Self::Collector, Self::Forge];
+    pub const ALL: [Self; 4] = [Self::Directory, Self::Collector, Self::Forge, Self::Family];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Directory => "directory",
             Self::Collector => "collector",
             Self::Forge => "forge",
+            Self::Family => "family",
         }
     }
 }
@@ -683,6 +724,8 @@ impl Event {
             | Self::AskAnswered { turn, .. }
             | Self::AskExpired { turn, .. }
             | Self::StopRequested { turn, .. }
+            | Self::ChildSpawned { turn, .. }
+            | Self::ChildMessaged { turn, .. }
             | Self::TurnFinished { turn, .. }
             | Self::TurnInterrupted { turn, .. } => Some(*turn),
             _ => None,

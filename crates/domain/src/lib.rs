@@ -4,6 +4,7 @@
 pub mod access;
 pub mod ask;
 pub mod attachment;
+pub mod children;
 pub mod command;
 pub mod egress;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod trace;
 pub use access::{Access, Right, SessionRole, ShareKind, TeamAccess};
 pub use ask::{Answer, Asked, Grant, Question, QuestionAnswer};
 pub use attachment::{Attachment, AttachmentRef};
+pub use children::{ChildEnd, ChildOutcome, ChildRequest, ParentPoint, SpawnLimits};
 pub use command::{Command, CommandId, Delivery};
 pub use egress::DenyReason;
 pub use event::{Consumer, Durability, Entry, Event};

@@ -56,6 +56,25 @@ pub struct Budget {
     pub tool_calls: u64,
 }
 
+impl Budget {
+    /// Without these tokens and this cost.
+    pub fn less(self, tokens: u64, cost_microusd: u64) -> Self {
+        Self {
+            tokens: self.tokens.saturating_sub(tokens),
+            cost_microusd: self.cost_microusd.saturating_sub(cost_microusd),
+            ..self
+        }
+    }
+
+    /// So many percent of the tokens and the cost; time and calls are not shared, they pass side by side.
+    pub fn share(self, percent: u64) -> Self {
+        let part = |whole: u64| {
+            u64::try_from(u128::from(whole) * u128::from(percent.min(100)) / 100).unwrap_or(whole)
+        };
+        Self { tokens: part(self.tokens), cost_microusd: part(self.cost_microusd), ..self }
+    }
+}
+
 impl Default for Budget {
     /// Five million tokens, five dollars, one hour, 400 tool calls: far over an ordinary change, far under a bad bill.
     fn default() -> Self {

@@ -34,6 +34,8 @@ impl Person {
 pub enum Via {
     Person,
     Parent,
+    /// A session that this one began has ended.
+    Child,
     Review,
     Webhook,
 }

@@ -9,6 +9,7 @@ pub use asks::{ASKS_LIMIT, AskEnd, GRANTS_LIMIT, StandingAsk};
 
 use crate::access::{Access, Right, SessionRole};
 use crate::attachment::ATTACHMENTS_LIMIT;
+use crate::children::{Child, ParentPoint};
 use crate::command::{PROMPT_LIMIT, QUEUE_LIMIT, TITLE_LIMIT};
 use crate::event::{Entry, Event, ForkPoint, ImportPoint, SandboxPhase, SnapshotReason, TurnOutcome};
 use crate::money::{Budget, Usage};
@@ -118,6 +119,7 @@ pub struct Origin {
     pub image: Option<ImageId>,
     pub forked_from: Option<ForkPoint>,
     pub imported_from: Option<ImportPoint>,
+    pub parent: Option<ParentPoint>,
     pub created_at_ms: i64,
 }
 
@@ -200,6 +202,8 @@ pub struct SessionState {
     pub grants: Vec<Grant>,
     /// Who could not be told of this session, at most one for each consumer.
     pub dead_letters: Vec<DeadLetter>,
+    /// Sessions that its agent began, oldest first.
+    pub children: Vec<Child>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -229,6 +233,8 @@ impl SessionState {
             }
             Command::Archive {} => self.decide_archive(asking),
             Command::Unarchive {} => Ok(self.unarchived(asking)),
+            Command::StopChildren {} => Ok(self.decide_stop_children(&asking.author)),
+            Command::ReleaseChildren {} => Ok(self.decide_release_children(&asking.author)),
             Command::RetryDeadLetter { consumer } => Ok(self.decide_retry(*consumer, asking)),
             Command::SetParticipant { person, role } => self.decide_participant(*person, *role, asking),
             Command::RemoveParticipant { person } => self.decide_removal(*person, asking),
@@ -341,6 +347,7 @@ impl SessionState {
             return Err(Problem::new(ErrorCode::SessionBusy, format!("{what} in this session."))
                 .hint("Stop the turn and withdraw what waits, then archive it."));
         }
+        self.require_children_settled()?;
         let (by, name) = (Some(asking.author.on_behalf_of), asking.author.name.clone());
         Ok((!self.is_archived).then_some(Event::SessionArchived { by, name }).into_iter().collect())
     }
@@ -369,13 +376,14 @@ impl SessionState {
     pub fn interruption(&self) -> Vec<Event> {
         let Some(running) = &self.running else { return vec![] };
         let resets = running.open_blocks.iter().map(|block| Event::BlockReset { block: *block });
-        let unknown = running.open_calls.iter().map(|call| Event::ToolFinished {
-            turn: running.turn,
-            call: call.clone(),
-            outcome: crate::event::ToolOutcome::Unknown,
-            text: crate::event::OUTCOME_UNKNOWN.to_owned(),
-            display: None,
-            duration_ms: 0,
+        let unknown = running.open_calls.iter().map(|call| {
+            // What it was to do is in the log, and is done after the restart.
+            let (outcome, text) = match self.child_of_call(running.turn, call) {
+                Some(child) => (crate::event::ToolOutcome::Succeeded, child.begun_in_words()),
+                None => (crate::event::ToolOutcome::Unknown, crate::event::OUTCOME_UNKNOWN.to_owned()),
+            };
+            let (turn, call) = (running.turn, call.clone());
+            Event::ToolFinished { turn, call, outcome, text, display: None, duration_ms: 0 }
         });
         let interrupted =
             Event::TurnInterrupted { turn: running.turn, open_calls: running.open_calls.clone() };
@@ -409,6 +417,7 @@ impl SessionState {
                 image,
                 forked_from,
                 imported_from,
+                parent,
                 team_access,
             } => {
                 self.choice = ModelChoice { model: model.clone(), effort: *effort };
@@ -427,6 +436,7 @@ impl SessionState {
                     image: *image,
                     forked_from: forked_from.clone(),
                     imported_from: imported_from.clone(),
+                    parent: parent.clone(),
                     created_at_ms: entry.at_ms,
                 });
                 vec![Effect::PublishSummary]
@@ -542,6 +552,14 @@ impl SessionState {
             Event::DeadLetterSettled { consumer } => {
                 self.dead_letters.retain(|letter| letter.consumer != *consumer);
                 vec![]
+            }
+            Event::ChildSpawned { .. }
+            | Event::ChildMessaged { .. }
+            | Event::ChildEnded { .. }
+            | Event::ChildrenStopRequested { .. }
+            | Event::ChildrenReleased { .. } => {
+                self.step_children(&entry.event, entry.seq);
+                vec![Effect::PublishSummary]
             }
             event => {
                 self.step_work(event);

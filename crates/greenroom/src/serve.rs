@@ -96,6 +96,7 @@ fn options(settings: Settings) -> Result<Options, Problem> {
             failed_days: settings.failed_builds_kept_days,
         },
         retention: settings.retention,
+        spawn: settings.spawn,
         image_registries: settings.image_registries,
         drain: Duration::from_secs(settings.drain_seconds.into()),
         ready_free_bytes: settings.ready_free_bytes,

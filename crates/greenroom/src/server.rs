@@ -63,6 +63,7 @@ pub(crate) struct Options {
     pub(crate) image_schedule: Option<Duration>,
     pub(crate) image_history: greenroom_app::ImageHistory,
     pub(crate) retention: RetentionSettings,
+    pub(crate) spawn: greenroom_domain::SpawnLimits,
     pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
     /// What a stop gives running turns to finish.
     pub(crate) drain: Duration,
@@ -102,6 +103,7 @@ impl Options {
             image_schedule: None,
             image_history: greenroom_app::ImageHistory::default(),
             retention: RetentionSettings::default(),
+            spawn: greenroom_domain::SpawnLimits::default(),
             image_registries: Vec::new(),
             drain: Duration::ZERO,
             ready_free_bytes: 0,
@@ -284,6 +286,7 @@ async fn open_app(
         image_schedule: options.image_schedule,
         image_history: options.image_history,
         retention: options.retention,
+        spawn: options.spawn,
         image_registries: options.image_registries.clone(),
         ready_free_bytes: options.ready_free_bytes,
         provider: options.provider.clone(),

@@ -15,7 +15,7 @@ use clap::Args;
 use greenroom_api::{PreviewDomain, RateLimits, TrustedProxies};
 use greenroom_app::{AskSettings, AttachmentLimits, PoolLimits, RetryPolicy};
 use greenroom_domain::money::Budget;
-use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
+use greenroom_domain::{ErrorCode, Problem, RetentionSettings, SpawnLimits};
 use greenroom_sandboxd::MAX_BLANKS;
 use greenroom_session::Hibernation;
 use std::fs;
@@ -62,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) images_kept: u32,
     pub(crate) failed_builds_kept_days: u32,
     pub(crate) retention: RetentionSettings,
+    pub(crate) spawn: SpawnLimits,
     pub(crate) image_registries: Vec<greenroom_image::RegistryHost>,
     /// What a stop gives running turns to finish.
     pub(crate) drain_seconds: u32,
@@ -138,6 +139,7 @@ impl Settings {
             images_kept: layer.images_kept.expect(all).get(),
             failed_builds_kept_days: layer.failed_builds_kept_days.expect(all),
             retention: layer.retention.complete().expect(all),
+            spawn: layer.spawn.complete().expect(all),
             image_registries: layer.image_registries.unwrap_or_default(),
             drain_seconds: layer.drain_seconds.expect(all),
             backups,
@@ -231,7 +233,7 @@ mod tests {
     fn the_file_and_the_environment_set_the_same_things() {
         let text = "listen = '0.0.0.0:80'\npublic_origin = 'https://code.example'\nmax_sandboxes = 3\n\
             volume_gib = 40\nsandbox_disk_gib = 7\nlayers_gib = 30\nblanks = 8\nsession_idle_seconds = 9\nsessions_awake = 11\ndelivery_seconds = 13\nsnapshots_kept = 4\nfile_mib = 5\nsession_files_mib = 50\nsession_archive_mib = 60\nimage_schedule_minutes = 0\nimages_kept = 5\nfailed_builds_kept_days = 6\n\
-            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[models]\ncatalog = '/models.toml'\nfallback = ['backup', 'local']\nsmall = 'fast'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
+            image_registries = ['registry.example.com', '127.0.0.1:5000']\ndrain_seconds = 12\nready_free_mib = 64\ntrusted_proxies = ['10.0.0.0/8', '::1']\nmetrics_listen = '127.0.0.1:9464'\notlp_endpoint = 'http://127.0.0.1:4318'\n[backup]\nhours = 6\ndirectory = '/backups'\nkeep = 3\n[rate]\nperson_per_minute = 5\naddress_per_minute = 6\n[retention]\narchive_idle_days = 30\ndelete_archived_days = 90\nstatistics_days = 0\nshare_links_days = 7\n[spawn]\ndepth = 1\nat_once = 4\nin_all = 8\n[models]\ncatalog = '/models.toml'\nfallback = ['backup', 'local']\nsmall = 'fast'\n[log]\nformat = 'json'\nfilter = 'info,hyper=warn'\n[pool]\nfloor = 2\ncap = 3\nmost = 5\n\
             [budget]\ntokens = 9\ncost_usd = 1.5\nwall_minutes = 2\ntool_calls = 7\n[asks]\nwait_minutes = 3\nunattended = 'end_turn'\n[[permissions]]\npermission = 'bash'\npattern = 'git push *'\naction = 'ask'\n[[permissions]]\npermission = 'publish'\naction = 'deny'\n";
         let from_env = env(&[
             ("GREENROOM_LISTEN", "0.0.0.0:80"),
@@ -264,6 +266,9 @@ mod tests {
             ("GREENROOM_RETENTION_DELETE_ARCHIVED_DAYS", "90"),
             ("GREENROOM_RETENTION_STATISTICS_DAYS", "0"),
             ("GREENROOM_RETENTION_SHARE_LINKS_DAYS", "7"),
+            ("GREENROOM_SPAWN_DEPTH", "1"),
+            ("GREENROOM_SPAWN_AT_ONCE", "4"),
+            ("GREENROOM_SPAWN_IN_ALL", "8"),
             ("GREENROOM_METRICS_LISTEN", "127.0.0.1:9464"),
             ("GREENROOM_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("GREENROOM_MODELS_CATALOG", "/models.toml"),
@@ -290,6 +295,7 @@ mod tests {
         assert_eq!(by_file.budget.wall_ms, 120_000);
         assert_eq!((by_file.retention.archive_idle_days, by_file.retention.delete_archived_days), (30, 90));
         assert_eq!((by_file.volume_bytes, by_file.layers_bytes), (Some(40 << 30), Some(30 << 30)));
+        assert_eq!(by_file.spawn, SpawnLimits { depth: 1, at_once: 4, in_all: 8 });
         assert_eq!(by_file.models_fallback, ["backup", "local"]);
         assert_eq!(by_file.sandbox_disk_bytes, 7 << 30);
         assert_eq!(by_file.hibernation, Hibernation { idle: Duration::from_secs(9), most_awake: 11 });

@@ -6,6 +6,7 @@ mod archive;
 mod asks;
 mod blame;
 pub(crate) mod change;
+mod children;
 mod context;
 mod files;
 mod fork;

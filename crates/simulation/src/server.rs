@@ -148,6 +148,7 @@ async fn work(
         hands: Arc::clone(&hands) as _,
         changes: Arc::clone(&hands) as _,
         artifacts: hands,
+        children: Arc::new(greenroom_agent::NoChildren),
         clock: Arc::new(greenroom_agent::SystemClock::new()),
         files: Arc::default(),
         terminals: Arc::default(),

@@ -222,6 +222,7 @@ fn created() -> Event {
         image: None,
         forked_from: None,
         imported_from: None,
+        parent: None,
         team_access: Default::default(),
     }
 }

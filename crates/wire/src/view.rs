@@ -326,6 +326,17 @@ pub struct SessionView {
     pub my_rights: Vec<Right>,
     /// Hidden from lists that do not ask for it.
     pub is_archived: bool,
+    /// The session whose agent began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SessionId>,
+}
+
+/// Sessions that agents began, with the one that a person began: those that the reader may see.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionTree {
+    pub root: SessionId,
+    /// Parents before their children, each level oldest first; at most 500.
+    pub sessions: Vec<SessionView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

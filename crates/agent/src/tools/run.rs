@@ -3,7 +3,7 @@
 use super::files::Files;
 use super::terminal::Terminals;
 use crate::halt::{Halt, Halted};
-use crate::ports::{Artifacts, Changes, Clock, Hands, Log, Reading};
+use crate::ports::{Artifacts, Changes, Children, Clock, Hands, Log, Reading};
 use greenroom_domain::Problem;
 use greenroom_domain::TurnId;
 use greenroom_domain::event::{Event, ToolDisplay, ToolOutcome};
@@ -24,6 +24,7 @@ pub(crate) struct ToolContext {
     pub(crate) hands: Arc<dyn Hands>,
     pub(crate) changes: Arc<dyn Changes>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
+    pub(crate) children: Arc<dyn Children>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<Files>,
     pub(crate) terminals: Arc<Terminals>,

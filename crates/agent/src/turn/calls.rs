@@ -3,7 +3,7 @@
 use super::{Next, Turn, budget, failed};
 use crate::halt::Halted;
 use crate::ports::TurnEnded;
-use crate::tools::{Call, Failure, Ran, ToolContext};
+use crate::tools::{self, Call, Failure, Ran, ToolContext};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use greenroom_domain::Problem;
 use greenroom_domain::event::{Durability, Event, OUTCOME_UNKNOWN, ToolOutcome, TurnOutcome};
@@ -102,7 +102,7 @@ impl Turn {
 
     /// Calls past a limit of the budget are only answered; the limit then ends the turn.
     fn plan(&mut self, calls: Vec<ToolCall>, is_cut_off: bool) -> (Vec<Planned>, Option<TurnOutcome>) {
-        let spent = budget::spent(&self.context.budget, &self.used);
+        let spent = budget::spent(&self.own_budget(), &self.used);
         let mut end = None;
         let mut planned = Vec::with_capacity(calls.len());
         for call in calls {
@@ -123,7 +123,10 @@ impl Turn {
     }
 
     fn permitted(&mut self, call: &ToolCall) -> Result<Call, String> {
-        let parsed = Call::parse(&call.name, &call.input);
+        let parsed = match tools::is_of_sessions(&call.name) && !self.context.instructions.can_spawn {
+            true => Err(tools::unknown_tool(&call.name)),
+            false => Call::parse(&call.name, &call.input),
+        };
         let count = self.repeats.note(call);
         if count >= REPEATS_LIMIT {
             return Err(format!(
@@ -197,6 +200,7 @@ impl Turn {
             hands: self.context.hands.clone(),
             changes: self.context.changes.clone(),
             artifacts: self.context.artifacts.clone(),
+            children: self.context.children.clone(),
             clock: self.context.clock.clone(),
             files: self.context.files.clone(),
             terminals: self.context.terminals.clone(),
@@ -226,7 +230,7 @@ async fn run_planned(planned: Planned, mut context: ToolContext) -> Done {
 
 /// A call that came to no end of its own, as the model and people are told of it.
 fn settled(failure: Failure, name: &str) -> Result<(Ran, Effect), TurnEnded> {
-    let is_lookup = matches!(name, "read" | "glob" | "grep");
+    let is_lookup = matches!(name, "read" | "glob" | "grep" | "list_sessions" | "wait_session");
     Ok(match failure {
         Failure::Words(text) => (Ran::failed(text), Effect::None),
         Failure::Lost(reason) if is_lookup => (

@@ -2,8 +2,10 @@
 //! nothing else can happen.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
+mod children;
 mod sandbox;
 
+pub use children::FakeChildren;
 pub use sandbox::{Behaviour, FakeSandbox, OpenTerminal};
 
 use async_trait::async_trait;
@@ -382,6 +384,8 @@ pub struct Stand {
     pub hands: Arc<FakeHands>,
     pub changes: Arc<FakeChanges>,
     pub artifacts: Arc<FakeArtifacts>,
+    pub children: Arc<FakeChildren>,
+    pub can_spawn: bool,
     pub files: Arc<Files>,
     pub terminals: Arc<Terminals>,
     pub cancel: CancellationToken,
@@ -406,6 +410,8 @@ impl Stand {
             hands: Arc::new(hands),
             changes: Arc::default(),
             artifacts: Arc::default(),
+            children: Arc::default(),
+            can_spawn: false,
             files: Arc::default(),
             terminals: Arc::default(),
             cancel: CancellationToken::new(),
@@ -428,10 +434,11 @@ impl Stand {
             hands: self.hands.clone(),
             changes: self.changes.clone(),
             artifacts: self.artifacts.clone(),
+            children: self.children.clone(),
             clock: Arc::new(SystemClock::new()),
             files: self.files.clone(),
             terminals: self.terminals.clone(),
-            instructions: Instructions::default(),
+            instructions: Instructions { can_spawn: self.can_spawn, ..Instructions::default() },
             permissions: self.permissions.clone(),
             history: self.history.clone(),
             is_compaction: false,

@@ -11,7 +11,7 @@ use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
     Blame, ContextView, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt,
-    SessionEnvironment, SessionView, SubmitCommand,
+    SessionEnvironment, SessionTree, SessionView, SubmitCommand,
 };
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
@@ -88,6 +88,23 @@ pub(super) async fn show(
     Ok(Json(state.app.session(&caller.person, id).await?))
 }
 
+/// Show the tree that a session is in
+///
+/// The session that a person began, and all that agents began beneath it.
+#[utoipa::path(get, path = "/sessions/{id}/tree", operation_id = "session_tree", tag = "sessions",
+    params(("id" = SessionId, Path)),
+    responses(
+        (status = 200, body = SessionTree),
+        (status = 404, description = "`session_unknown`", body = ErrorBody),
+    ))]
+pub(super) async fn tree(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathOf(id): PathOf<SessionId>,
+) -> Answer<SessionTree> {
+    Ok(Json(state.app.session_tree(&caller.person, id).await?))
+}
+
 /// Fork a session
 ///
 /// A new session that begins after an earlier turn of this one, with its conversation and its files as they were then.
@@ -145,6 +162,7 @@ pub(super) async fn environment(
     responses(
         (status = 204),
         (status = 404, description = "`session_unknown`", body = ErrorBody),
+        (status = 409, description = "`session_busy`: sessions that it began are at work", body = ErrorBody),
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,

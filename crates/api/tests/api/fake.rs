@@ -159,6 +159,7 @@ fn session_view(id: SessionId) -> SessionView {
         usage: greenroom_domain::money::Usage::default(),
         change: None,
         forked_from: None,
+        parent: None,
         imported_from: None,
         head_seq: PAST,
         news_seq: PAST,

@@ -259,6 +259,7 @@ impl Inner {
             image: self.directory.newest_ready_image(repository.id).await?.map(|image| image.id),
             forked_from: None,
             imported_from: Some(point),
+            parent: None,
             team_access,
         };
         events.insert(0, created);

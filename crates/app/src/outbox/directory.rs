@@ -86,6 +86,7 @@ pub(super) fn row_of(summary: &Summary) -> Option<SessionRow> {
         participants: state.access.participants.iter().map(|of| (of.person, of.role())).collect(),
         is_archived: state.is_archived,
         open_asks: open_asks(state),
+        parent: state.parent_session(),
     })
 }
 

@@ -11,7 +11,12 @@ impl App {
         let state = self.open(caller, Right::View, id).await?.state().await?;
         let cursors = self.inner.directory.cursors(id).await?;
         let exports = self.inner.telemetry.exports();
-        let listed = Consumer::ALL.into_iter().filter(|one| *one != Consumer::Collector || exports);
+        let is_related = state.depth() > 0 || !state.children.is_empty();
+        let listed = Consumer::ALL.into_iter().filter(|one| match one {
+            Consumer::Collector => exports,
+            Consumer::Family => is_related,
+            Consumer::Directory | Consumer::Forge => true,
+        });
         let view = |consumer: Consumer| {
             let dead = state.dead_letters.iter().find(|letter| letter.consumer == consumer);
             let retry = self.inner.outbox.lane(consumer).retry(id, Instant::now());
@@ -42,7 +47,7 @@ impl crate::Inner {
     pub(crate) fn retry_delivery(&self, session: SessionId, consumer: Consumer) {
         match consumer {
             // The retry itself is news, which published them.
-            Consumer::Directory | Consumer::Collector => {}
+            Consumer::Directory | Consumer::Collector | Consumer::Family => {}
             Consumer::Forge => self.ask_forge(session),
         }
         self.outbox.lane(consumer).hurry(session);

@@ -56,6 +56,7 @@ fn created(team_access: TeamAccess, forked_from: Option<ForkPoint>) -> Event {
         image: None,
         forked_from,
         imported_from: None,
+        parent: None,
         team_access,
     }
 }

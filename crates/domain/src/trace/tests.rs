@@ -211,6 +211,7 @@ fn a_fork_counts_the_turns_that_it_took_over_and_shows_its_own() {
         budget: crate::money::Budget::default(),
         image: None,
         imported_from: None,
+        parent: None,
         forked_from: Some(crate::event::ForkPoint {
             session: crate::SessionId::from_parts(1, 1),
             turn: turn(2),

@@ -2,7 +2,7 @@
 
 use super::arguments::Effort;
 use super::sharing::{People, Share};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use greenroom_domain::{AskId, BranchName, CommandId, PromptId, RepositoryName, SessionId, TurnId};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -60,9 +60,16 @@ pub(crate) enum Session {
         repository: Option<RepositoryName>,
     },
     /// Hide a session from the list and let its sandbox go; the next prompt brings it back
-    Archive { session: SessionId },
+    Archive {
+        session: SessionId,
+        /// What becomes of sessions that it began and that are at work
+        #[arg(long, value_enum, value_name = "FATE")]
+        children: Option<Children>,
+    },
     /// Show an archived session in the list again
     Unarchive { session: SessionId },
+    /// Show a session among those that agents began: the one above it, and all beneath
+    Tree { session: SessionId },
     /// Show one session
     Show { session: SessionId },
     /// Watch a session until Ctrl-C
@@ -108,6 +115,12 @@ pub(crate) enum Session {
         /// Hold back the prompts that wait, until `session queue release`
         #[arg(long)]
         hold: bool,
+        /// Also the sessions that it began and that are at work, and theirs; otherwise they go on
+        #[arg(long)]
+        children: bool,
+        /// Only those, while this one goes on
+        #[arg(long, conflicts_with_all = ["hold", "children"])]
+        only_children: bool,
     },
     /// Show what the agent asks people and waits for
     Asks { session: SessionId },
@@ -209,7 +222,21 @@ pub(crate) enum Session {
     /// List the kept snapshots of a session's files, newest first
     Snapshots { session: SessionId },
     /// Delete a session with its log and files; its change stays
-    Delete { session: SessionId },
+    Delete {
+        session: SessionId,
+        /// What becomes of sessions that it began and that are at work
+        #[arg(long, value_enum, value_name = "FATE")]
+        children: Option<Children>,
+    },
+}
+
+/// What becomes of the sessions that one began when that is put away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Children {
+    /// Their turns are stopped, and those of theirs; what they did is kept
+    Stop,
+    /// They go on alone
+    Release,
 }
 
 #[derive(Debug, Subcommand)]

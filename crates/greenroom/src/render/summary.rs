@@ -113,6 +113,20 @@ pub(crate) fn note(event: &Event) -> Option<String> {
         Event::CommandsBegun { by } => {
             paint(DIM, format!("{} runs commands in the sandbox.", one_line(&by.name, 60)))
         }
+        Event::ChildSpawned { child, request, .. } => {
+            let (repository, title) = (&request.repository, one_line(&request.title, TITLE_CHARS));
+            paint(DIM, format!("It began session {child} in {repository}: {title}."))
+        }
+        Event::ChildEnded { child, end, .. } => {
+            let change = end.change.map_or(String::new(), |number| format!(", change #{number}"));
+            paint(DIM, format!("Session {child}, begun here, has ended: {}{change}.", end.outcome.as_str()))
+        }
+        Event::ChildrenStopRequested { name, .. } => {
+            paint(WARN, format!("{} has the sessions begun here stopped.", one_line(name, 60)))
+        }
+        Event::ChildrenReleased { name, .. } => {
+            paint(DIM, format!("{} lets the sessions begun here go on alone.", one_line(name, 60)))
+        }
         Event::ContextPruned { calls, tokens, .. } => {
             let outputs = if calls.len() == 1 { "output" } else { "outputs" };
             let count = grouped(calls.len() as u64);

@@ -5,7 +5,7 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 use greenroom_api::{PreviewDomain, RateLimits};
 use greenroom_app::{AskSettings, AttachmentLimits, PoolLimits, RetryPolicy, Unattended};
 use greenroom_domain::money::Budget;
-use greenroom_domain::{ErrorCode, Problem, RetentionSettings};
+use greenroom_domain::{ErrorCode, Problem, RetentionSettings, SpawnLimits};
 use greenroom_image::RegistryHost;
 use greenroom_sandboxd::DEFAULT_DISK;
 use greenroom_session::Hibernation;
@@ -102,6 +102,8 @@ pub(crate) struct Layer {
     pub(crate) retention: RetentionLayer,
     #[command(flatten)]
     pub(crate) models: ModelsLayer,
+    #[command(flatten)]
+    pub(crate) spawn: SpawnLayer,
     #[command(flatten)]
     pub(crate) budget: BudgetLayer,
     #[command(flatten)]
@@ -204,6 +206,21 @@ pub(crate) struct ModelsLayer {
     /// Name of a fast model for small jobs: it writes the titles of sessions; without it a title is the prompt's first line
     #[arg(id = "models_small", long = "models-small", value_name = "NAME")]
     pub(crate) small: Option<String>,
+}
+
+/// Sessions that agents begin by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SpawnLayer {
+    /// How deep sessions may begin others: 1 lets only those that people began, 2 also theirs; 0 lets none
+    #[arg(id = "spawn_depth", long = "spawn-depth", value_name = "N", value_parser = clap::value_parser!(u32).range(..=6))]
+    depth: Option<u32>,
+    /// Sessions that one session began and that may be at work at the same time
+    #[arg(id = "spawn_at_once", long = "spawn-at-once", value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
+    at_once: Option<u32>,
+    /// Sessions that one session may ever begin
+    #[arg(id = "spawn_in_all", long = "spawn-in-all", value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
+    in_all: Option<u32>,
 }
 
 /// Hard limits of one turn where a session sets none.
@@ -324,6 +341,7 @@ impl Layer {
             },
             retention: RetentionLayer::of(RetentionSettings::default()),
             models: ModelsLayer::default(),
+            spawn: SpawnLayer::of(SpawnLimits::default()),
             budget: BudgetLayer {
                 tokens: Some(tokens),
                 cost_usd: Some(Dollars(cost_microusd as f64 / 1e6)),
@@ -396,6 +414,7 @@ impl Layer {
                 fallback: self.models.fallback.or(other.models.fallback),
                 small: self.models.small.or(other.models.small),
             },
+            spawn: self.spawn.or(&other.spawn),
             budget: BudgetLayer {
                 tokens: budget.tokens.or(others.tokens),
                 cost_usd: budget.cost_usd.or(others.cost_usd),
@@ -425,6 +444,27 @@ impl PoolLayer {
     pub(crate) fn complete(&self) -> Option<PoolLimits> {
         let (floor, cap, most) = (self.floor? as usize, self.cap? as usize, self.most? as usize);
         Some(PoolLimits { floor, cap, most })
+    }
+}
+
+impl SpawnLayer {
+    fn of(limits: SpawnLimits) -> Self {
+        let SpawnLimits { depth, at_once, in_all } = limits;
+        Self { depth: Some(depth), at_once: Some(at_once), in_all: Some(in_all) }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        Self {
+            depth: self.depth.or(other.depth),
+            at_once: self.at_once.or(other.at_once),
+            in_all: self.in_all.or(other.in_all),
+        }
+    }
+
+    /// The file, unlike a flag, may say more than the bounds.
+    pub(crate) fn complete(&self) -> Option<SpawnLimits> {
+        let (depth, at_once, in_all) = (self.depth?.min(6), self.at_once?.min(100), self.in_all?.min(100));
+        Some(SpawnLimits { depth, at_once, in_all })
     }
 }
 
@@ -485,7 +525,7 @@ fn command() -> Command {
 pub(crate) fn settings() -> Vec<Setting> {
     let names = |argument: &clap::Arg| {
         let id = argument.get_id().as_str();
-        let table = ["log", "pool", "rate", "backup", "retention", "models", "budget", "asks"]
+        let table = ["log", "pool", "rate", "backup", "retention", "models", "spawn", "budget", "asks"]
             .into_iter()
             .find(|table| id.starts_with(&format!("{table}_")));
         Setting {

@@ -1,8 +1,10 @@
 //! `session …`
 
 use super::watching::{self, Watched};
-use super::{Desk, archive, asks, blame, context, files, fork, now_ms, outbox, queue, run, search, sharing};
-use crate::cli::Session;
+use super::{
+    Desk, archive, asks, blame, children, context, files, fork, now_ms, outbox, queue, run, search, sharing,
+};
+use crate::cli::{Children, Session};
 use crate::exit::{Exit, Failure};
 use crate::render::diff;
 use crate::render::table::Table;
@@ -19,7 +21,8 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::List { repository, follow: true, .. } => follow_list(desk, repository).await,
         Session::List { repository, archived, follow: false } => list(desk, repository, archived).await,
         Session::Search { words, repository } => search::perform(desk, &words, repository.as_ref()).await,
-        Session::Archive { session } => {
+        Session::Archive { session, children: fate } => {
+            children::settle(desk, session, fate).await?;
             let said = "The session is archived; its next prompt brings it back.";
             queue::submit(desk, session, &Command::Archive {}, said).await
         }
@@ -37,7 +40,12 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         Session::People(verb) => sharing::people(desk, verb).await,
         Session::Share(verb) => sharing::share(desk, verb).await,
         Session::Join { link } => sharing::join(desk, &link).await,
-        Session::Stop { session, hold } => stop(desk, session, hold).await,
+        Session::Stop { session, only_children: true, .. } => children::stop(desk, session).await,
+        Session::Stop { session, hold, children, .. } => {
+            let fate = children.then_some(Children::Stop);
+            children::settle(desk, session, fate).await?;
+            stop(desk, session, hold).await
+        }
         Session::Asks { session } => asks::list(desk, session).await,
         Session::Answer { session, ask, words } => asks::answer(desk, session, ask, &words).await,
         Session::Context { session } => context::perform(desk, session).await,
@@ -76,7 +84,9 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
         }
         Session::Artifacts { session, download: None, .. } => files::list(desk, session).await,
         Session::Snapshots { session } => fork::snapshots(desk, session).await,
-        Session::Delete { session } => {
+        Session::Tree { session } => children::tree(desk, session).await,
+        Session::Delete { session, children: fate } => {
+            children::settle(desk, session, fate).await?;
             desk.client.delete_session(session).await?;
             desk.out.document(&json!({ "deleted": session }), |_| format!("{session} is deleted.\n"))?;
             Ok(Exit::Done)
@@ -103,10 +113,16 @@ fn table(sessions: &[SessionView]) -> String {
             status(session).to_owned(),
             one_line(&session.created_by_name, 24),
             ago(session.updated_at_ms, now),
-            one_line(&session.title, 60),
+            marked(session),
         ]
     });
     table.text()
+}
+
+/// The title, with a mark where another session began it.
+fn marked(session: &SessionView) -> String {
+    let mark = if session.parent.is_some() { "↳ " } else { "" };
+    format!("{mark}{}", one_line(&session.title, 60))
 }
 
 async fn follow_list(desk: &Desk, repository: Option<RepositoryName>) -> Result<Exit, Failure> {
@@ -142,7 +158,7 @@ fn list_text(frame: &SessionsFrame) -> String {
     }
 }
 
-fn status(session: &SessionView) -> &'static str {
+pub(super) fn status(session: &SessionView) -> &'static str {
     match session.status {
         _ if session.open_asks > 0 => "waiting",
         SessionStatus::Idle => "idle",
@@ -172,7 +188,7 @@ fn describe(desk: &Desk, session: &SessionView) -> String {
         ("Repository", session.repository.to_string()),
         ("Branch", session.branch.to_string()),
         ("Status", format!("{}{waiting}{asks}", status(session))),
-        ("Started by", one_line(&session.created_by_name, 60)),
+        ("Started by", started_by(session)),
         ("Model", model(session)),
         ("Used", used(&session.usage)),
         ("Change", change),
@@ -180,6 +196,11 @@ fn describe(desk: &Desk, session: &SessionView) -> String {
     let mut text = format!("{}\n", paint(BOLD, one_line(&session.title, 120)));
     lines.iter().for_each(|(name, value)| text.push_str(&format!("{name:<11} {value}\n")));
     text
+}
+
+fn started_by(session: &SessionView) -> String {
+    let name = one_line(&session.created_by_name, 60);
+    session.parent.map_or(name.clone(), |parent| format!("{name}, by session {parent}"))
 }
 
 fn model(session: &SessionView) -> String {

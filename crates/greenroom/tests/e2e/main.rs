@@ -33,6 +33,7 @@ mod restart;
 mod retention;
 mod self_approval;
 mod sharing;
+mod spawn;
 mod stop;
 mod support;
 mod work;

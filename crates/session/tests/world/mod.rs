@@ -123,6 +123,7 @@ pub(crate) fn created() -> Event {
         image: None,
         forked_from: None,
         imported_from: None,
+        parent: None,
         team_access: Default::default(),
     }
 }

@@ -243,6 +243,9 @@ impl UseCases for Fake {
     async fn session_outbox(&self, _: &Person, _: SessionId) -> Result<OutboxView> {
         Ok(OutboxView { head_seq: 0, consumers: vec![] })
     }
+    async fn session_tree(&self, _: &Person, id: SessionId) -> Result<SessionTree> {
+        Ok(SessionTree { root: id, sessions: vec![session_view(id)] })
+    }
     async fn session_environment(&self, _: &Person, _: SessionId) -> Result<SessionEnvironment> {
         let port = PortView { port: 3000, name: None, is_listening: true, url: String::new() };
         Ok(SessionEnvironment {

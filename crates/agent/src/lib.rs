@@ -16,8 +16,8 @@ pub mod turn;
 pub use attachments::{Material, Said};
 pub use permissions::{Permissions, Unattended};
 pub use ports::{
-    Artifacts, Changes, ChildReport, Children, Clock, Hands, Log, NoChildren, OpenedChange, Reading, Spawn, SystemClock,
-    TurnEnded, WaitFor,
+    Artifacts, Changes, ChildReport, Children, Clock, Hands, Log, NoChildren, OpenedChange, Reading, Spawn,
+    SystemClock, TurnEnded, WaitFor,
 };
 pub use prompt::{Instructions, Port, Service, Skill};
 pub use transcript::{Speakers, Transcript, transcript};

@@ -20,8 +20,9 @@ use greenroom_wire::{
     ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
     PersonAdded, Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt,
     RepositoryView, RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople,
-    SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn, StatisticsView,
-    SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView, WriteDraft,
+    SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn,
+    StatisticsView, SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView,
+    WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -15,8 +15,8 @@ use greenroom_domain::children::Child;
 use greenroom_domain::message::Content;
 use greenroom_domain::money::Usage;
 use greenroom_domain::{
-    Asking, Author, ChildEnd, ChildOutcome, Command, CommandId, Delivery, ErrorCode, Event, ParentPoint, Person,
-    PersonId, Problem, Role, SessionId, SessionState, Via,
+    Asking, Author, ChildEnd, ChildOutcome, Command, CommandId, Delivery, ErrorCode, Event, ParentPoint,
+    Person, PersonId, Problem, Role, SessionId, SessionState, Via,
 };
 use greenroom_session::{SessionHandle, Shelf};
 use greenroom_wire::CreateSession;
@@ -121,8 +121,7 @@ impl Inner {
                 Event::SessionCreated { author, parent: point, .. } => {
                     author.clone_from(&request.author);
                     let (turn, call) = (child.turn, child.call.clone());
-                    *point =
-                        Some(ParentPoint { session: parent.id(), turn, call, depth: state.depth() + 1 });
+                    *point = Some(ParentPoint { session: parent.id(), turn, call, depth: state.depth() + 1 });
                 }
                 Event::PromptAccepted { author, .. } => author.clone_from(&request.author),
                 _ => {}
@@ -158,15 +157,17 @@ impl Inner {
         child: &Child,
         (by, seq): (PersonId, u64),
     ) -> Result<()> {
-        let handle = match self.session_handle(child.session).await {
-            Ok(handle) => handle,
-            Err(problem) if problem.code == ErrorCode::SessionUnknown => {
-                // Under its lock, so that it is not made meanwhile.
-                let track = self.snapshots.track(child.session);
-                let _one = track.turn.lock().await;
-                return note_end(parent, child.session, ended(ChildOutcome::NotStarted, None)).await;
+        let handle = {
+            // Under its lock, so that it is not made meanwhile.
+            let track = self.snapshots.track(child.session);
+            let _one = track.turn.lock().await;
+            match self.session_handle(child.session).await {
+                Ok(handle) => handle,
+                Err(problem) if problem.code == ErrorCode::SessionUnknown => {
+                    return note_end(parent, child.session, ended(ChildOutcome::NotStarted, None)).await;
+                }
+                Err(problem) => return Err(problem),
             }
-            Err(problem) => return Err(problem),
         };
         let Some(person) = self.directory.person(by).await? else { return Ok(()) };
         stop_with_children(&handle, asking_of(&person), &format!("{}/{seq}", parent.id())).await
@@ -249,7 +250,10 @@ impl Inner {
     async fn member(&self, id: PersonId) -> Result<Person> {
         let person = self.directory.person(id).await?;
         let person = person.ok_or_else(|| {
-            Problem::new(ErrorCode::NotAllowed, "Whoever asked for it is not a person of this installation any more.")
+            Problem::new(
+                ErrorCode::NotAllowed,
+                "Whoever asked for it is not a person of this installation any more.",
+            )
         })?;
         require(&person, Role::Member)?;
         Ok(person)
@@ -264,11 +268,12 @@ fn co_workers(state: &SessionState, whose: PersonId) -> Vec<Event> {
 
 /// `key`: the same for a repetition.
 async fn stop_with_children(handle: &SessionHandle, asking: Asking, key: &str) -> Result<()> {
-    let commands = [("stop", Command::Stop { hold_queue: true }), ("stop-children", Command::StopChildren {})];
+    let commands =
+        [("stop", Command::Stop { hold_queue: true }), ("stop-children", Command::StopChildren {})];
     for (what, command) in commands {
-        let key: CommandId = format!("{what}/{key}").parse().map_err(|_| {
-            Problem::new(ErrorCode::Internal, "A key of ours is not one.")
-        })?;
+        let key: CommandId = format!("{what}/{key}")
+            .parse()
+            .map_err(|_| Problem::new(ErrorCode::Internal, "A key of ours is not one."))?;
         let receipt = handle.command(key, command, asking.clone()).await?;
         match receipt.problem {
             Some(problem) if problem.code != ErrorCode::NotRunning => return Err(problem),
@@ -295,7 +300,11 @@ async fn note_end(parent: &SessionHandle, child: SessionId, end: ChildEnd) -> Re
 fn is_passing(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::ShuttingDown | ErrorCode::Deadline | ErrorCode::DiskFull | ErrorCode::Internal | ErrorCode::Fenced
+        ErrorCode::ShuttingDown
+            | ErrorCode::Deadline
+            | ErrorCode::DiskFull
+            | ErrorCode::Internal
+            | ErrorCode::Fenced
     )
 }
 

@@ -3,8 +3,8 @@
 use crate::{PoolLimits, SandboxPolicies, Trust};
 use greenroom_broker::registry::RegistrySettings;
 use greenroom_directory::Directory;
-use greenroom_domain::{RetentionSettings, SpawnLimits};
 use greenroom_domain::money::Budget;
+use greenroom_domain::{RetentionSettings, SpawnLimits};
 use greenroom_forge::Forge;
 use greenroom_model::Provider;
 use greenroom_sandbox::{ReadOnlyBind, SandboxProvider, Storage};

@@ -392,7 +392,14 @@ impl Inner {
             path: skill.path,
         };
         let skills = found.skills.into_iter().map(skill).collect();
-        Ok(Instructions { agents_md: found.agents_md, skills, notes: found.notes, services, ports, can_spawn })
+        Ok(Instructions {
+            agents_md: found.agents_md,
+            skills,
+            notes: found.notes,
+            services,
+            ports,
+            can_spawn,
+        })
     }
 }
 

@@ -164,7 +164,8 @@ impl Directory {
             "SELECT * FROM sessions WHERE {SEEN} AND parent IN (SELECT value FROM json_each(?2))
             ORDER BY created_at_ms, id"
         );
-        self.read(move |db| all(db.prepare(&sql)?, params![onlooker.parameter(), parents], read_session)).await
+        self.read(move |db| all(db.prepare(&sql)?, params![onlooker.parameter(), parents], read_session))
+            .await
     }
 
     /// For the start of the server: sessions in the middle of a turn, or with prompts that wait for one.

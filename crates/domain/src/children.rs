@@ -250,12 +250,15 @@ impl SessionState {
             Err(Problem::new(ErrorCode::QuotaReached, message).hint(hint.to_owned()))
         };
         if self.depth() >= limits.depth {
-            let message = format!("Sessions may begin others down to depth {}, and this one is there.", limits.depth);
+            let message =
+                format!("Sessions may begin others down to depth {}, and this one is there.", limits.depth);
             return refused(message, "Do the work in this session.");
         }
-        let count = |is_it: &dyn Fn(&Child) -> bool| self.children.iter().filter(|child| is_it(child)).count();
+        let count =
+            |is_it: &dyn Fn(&Child) -> bool| self.children.iter().filter(|child| is_it(child)).count();
         if count(&|_| true) >= limits.in_all as usize {
-            let message = format!("This session has begun {} others, which is as many as it may.", limits.in_all);
+            let message =
+                format!("This session has begun {} others, which is as many as it may.", limits.in_all);
             return refused(message, "Send one of them a message, or do the rest in this session.");
         }
         if count(&Child::is_at_work) >= limits.at_once as usize {
@@ -281,16 +284,21 @@ impl SessionState {
             }
             let of_it = child.request.budget.less(end.usage.total_tokens(), end.usage.cost_microusd);
             if of_it.tokens == 0 || of_it.cost_microusd == 0 {
-                return Err(Problem::new(ErrorCode::BudgetReached, "That session has used all it was given.")
-                    .hint("Begin another one, or do the rest in this session."));
+                return Err(Problem::new(
+                    ErrorCode::BudgetReached,
+                    "That session has used all it was given.",
+                )
+                .hint("Begin another one, or do the rest in this session."));
             }
             let left = self.left(budget);
             // What it did not use went back to this turn.
-            if child.turn == turn && (left.tokens < of_it.tokens || left.cost_microusd < of_it.cost_microusd) {
+            if child.turn == turn && (left.tokens < of_it.tokens || left.cost_microusd < of_it.cost_microusd)
+            {
                 return Err(too_little_left(&left));
             }
             if self.children.iter().filter(|child| child.is_at_work()).count() >= limits.at_once as usize {
-                let message = format!("{} sessions of this one are at work, and no more may be.", limits.at_once);
+                let message =
+                    format!("{} sessions of this one are at work, and no more may be.", limits.at_once);
                 return Err(Problem::new(ErrorCode::QuotaReached, message)
                     .hint("Wait for one of them with wait_session."));
             }
@@ -393,8 +401,9 @@ fn too_little_left(left: &Budget) -> Problem {
         left.tokens,
         left.cost_microusd as f64 / 1e6
     );
-    Problem::new(ErrorCode::BudgetReached, message)
-        .hint("What sessions that are at work do not use comes back when they end; otherwise do the work here.")
+    Problem::new(ErrorCode::BudgetReached, message).hint(
+        "What sessions that are at work do not use comes back when they end; otherwise do the work here.",
+    )
 }
 
 #[cfg(test)]

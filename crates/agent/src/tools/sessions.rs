@@ -95,7 +95,8 @@ fn definition(name: &str, description: &str, properties: &Value, required: &[&st
 }
 
 fn spawn() -> ToolDefinition {
-    let repository = "Name of the repository it works in; left out: this session's. list_sessions names them.";
+    let repository =
+        "Name of the repository it works in; left out: this session's. list_sessions names them.";
     let share = format!(
         "Percent of what is left of your budget that it may use at most, 1 to {SHARE_MOST}; {SHARE} when not said. What it \
          does not use comes back."
@@ -228,7 +229,9 @@ impl SpawnInput {
         if let Some(title) = &self.title
             && (title.trim().is_empty() || title.contains('\n') || title.chars().count() > TITLE_LIMIT_CHARS)
         {
-            return Err(Failure::words(format!("The title is one line of 1 to {TITLE_LIMIT_CHARS} characters.")));
+            return Err(Failure::words(format!(
+                "The title is one line of 1 to {TITLE_LIMIT_CHARS} characters."
+            )));
         }
         if self.budget_percent.is_some_and(|share| !(1..=SHARE_MOST).contains(&share)) {
             return Err(Failure::words(format!("budget_percent is 1 to {SHARE_MOST}.")));
@@ -315,13 +318,17 @@ async fn in_time<T>(
 
 fn id_of(text: &str) -> Result<SessionId, Failure> {
     text.trim().parse().map_err(|_| {
-        Failure::words(format!("{:?} is no id of a session. list_sessions names those you began.", short(text)))
+        Failure::words(format!(
+            "{:?} is no id of a session. list_sessions names those you began.",
+            short(text)
+        ))
     })
 }
 
 fn words_of(problem: &Problem) -> String {
     let more = [&problem.hint, &problem.detail];
-    let parts = std::iter::once(problem.message.as_str()).chain(more.into_iter().flatten().map(String::as_str));
+    let parts =
+        std::iter::once(problem.message.as_str()).chain(more.into_iter().flatten().map(String::as_str));
     parts.collect::<Vec<_>>().join("\n")
 }
 

@@ -58,6 +58,7 @@ fn row(head_seq: u64) -> SessionRow {
         participants: vec![],
         is_archived: false,
         open_asks: 0,
+        parent: None,
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) async fn tree(desk: &Desk, session: SessionId) -> Result<Exit, Failur
 
 fn table(tree: &SessionTree, asked: SessionId) -> String {
     let now = now_ms();
-    let mut table = Table::new(&["SESSION", "REPOSITORY", "STATUS", "CHANGE", "UPDATED", "TITLE"], "No session.");
+    let mut table =
+        Table::new(&["SESSION", "REPOSITORY", "STATUS", "CHANGE", "UPDATED", "TITLE"], "No session.");
     for (depth, session) in ordered(tree) {
         let change = session.change.as_ref().map_or("-".to_owned(), |change| {
             format!("#{} {}", change.number, super::change::status(change.state))

@@ -1,7 +1,8 @@
 /**
  * A model's server of this machine, in the protocol of Chat Completions. It answers a prompt with its own words, one that
  * says "run: COMMAND" with that command first, and one that says "slowly" with a step every few milliseconds until
- * somebody stops it. A prompt that says "fail" it refuses, and one that says "ask" it answers with a question.
+ * somebody stops it. One that says "begin: A | B" begins a session for each. A prompt that says "fail" it refuses, and one that says "ask" it
+ * answers with a question.
  */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -63,11 +64,17 @@ function answer({ prompt, isDone }: Asked, response: ServerResponse): void {
     send(response, { delta: { tool_calls: [call] }, finish_reason: null });
     return end(response, "tool_calls");
   }
-  if (prompt.includes("ask") && !isDone) {
+  if (/\bask\b/.test(prompt) && !isDone) {
     send(response, { delta: { tool_calls: [{ index: 0, id: nextCall(), type: "function", function: { name: "question", arguments: JSON.stringify(QUESTION) } }] }, finish_reason: null });
     return end(response, "tool_calls");
   }
-  if (!prompt.includes("slowly")) {
+  const parts = /begin: (.*)/.exec(prompt)?.[1]?.split(" | ");
+  if (parts && !isDone) {
+    const calls = parts.map((part, index) => ({ index, id: nextCall(), type: "function", function: { name: "spawn_session", arguments: JSON.stringify({ prompt: part, budget_percent: 20 }) } }));
+    send(response, { delta: { tool_calls: calls }, finish_reason: null });
+    return end(response, "tool_calls");
+  }
+  if (parts || !prompt.includes("slowly")) {
     say(`Answer to: ${prompt}`);
     return end(response, "stop");
   }

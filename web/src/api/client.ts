@@ -41,6 +41,7 @@ import type {
   SecretView,
   SearchHit,
   SessionEnvironment,
+  SessionTree,
   SessionPeople,
   SessionView,
   ShareLinkCreated,
@@ -210,6 +211,7 @@ export const api = {
     post<SessionView>(`/sessions/${part(id)}/fork`, body, { headers: { "Idempotency-Key": key } }),
   sessionTrace: (id: string, signal?: AbortSignal) => get<TurnTrace[]>(`/sessions/${part(id)}/trace`, signal),
   sessionContext: (id: string, signal?: AbortSignal) => get<ContextView>(`/sessions/${part(id)}/context`, signal),
+  sessionTree: (id: string, signal?: AbortSignal) => get<SessionTree>(`/sessions/${part(id)}/tree`, signal),
   sessionEnvironment: (id: string, signal?: AbortSignal) => get<SessionEnvironment>(`/sessions/${part(id)}/environment`, signal),
   deleteSession: (id: string) => remove(`/sessions/${part(id)}`),
   submit: (id: string, key: string, command: Command) =>

@@ -15,6 +15,12 @@ export const searchQuery = (words: string) => queryOptions({ queryKey: ["search"
 export const statisticsQuery = (range: { from: string; to: string; by: StatisticsBy }) =>
   queryOptions({ queryKey: ["statistics", range], queryFn: ({ signal }) => api.statistics(range, signal), placeholderData: keepPreviousData });
 export const sessionQuery = (id: string) => queryOptions({ queryKey: ["sessions", id], queryFn: ({ signal }) => api.session(id, signal), staleTime: 60_000 });
+export const sessionTreeQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["sessions", id, "tree"],
+    queryFn: ({ signal }) => api.sessionTree(id, signal),
+    refetchInterval: (query) => (query.state.data?.sessions.some((session) => session.status === "running") ? 3000 : false),
+  });
 export const sessionEnvironmentQuery = (id: string) =>
   queryOptions({ queryKey: ["sessions", id, "environment"], queryFn: ({ signal }) => api.sessionEnvironment(id, signal), refetchInterval: 5000 });
 export const sessionContextQuery = (id: string, asOf: number | string) =>

@@ -18,6 +18,7 @@ import { effortChoices, modelChoices } from "../session/model-choice";
 import { useWarm } from "../session/warm";
 import { WarmHint } from "../session/warm-hint";
 import { Found, SearchBox } from "../ui/search";
+import { ChildMark } from "../ui/child-mark";
 import { NewsDot } from "../ui/news-dot";
 import { standingOf, StatusText } from "../ui/status";
 
@@ -213,6 +214,7 @@ function SessionRow({ session }: { session: SessionView }) {
         <span className="min-w-0 flex-1">
           <span className="flex items-center gap-2 font-medium">
             {useHasNews(session) && <NewsDot />}
+            {session.parent && <ChildMark />}
             <span className="truncate">{firstLine(session.title)}</span>
           </span>
           <span className="mt-0.5 flex flex-wrap items-center gap-x-2 text-[13px] text-ink-3">

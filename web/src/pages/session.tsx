@@ -14,6 +14,7 @@ import { Composer } from "../session/composer";
 import { Conversation } from "../session/conversation";
 import { DeadLetters } from "../session/dead-letters";
 import { Details } from "../session/details";
+import { ParentLink } from "../session/family";
 import { Faces, LiveLine } from "../session/live";
 import type { SessionState } from "../session/state";
 import { useFreshRights } from "../session/rights";
@@ -160,6 +161,7 @@ function Header({ state, connection, presence }: { state: SessionState; connecti
                 {state.repository}
               </Link>
             )}
+            {state.parent && <ParentLink id={state.parent} />}
             {state.branch && <span className="hidden truncate font-mono text-xs sm:inline">{state.branch}</span>}
           </p>
         </div>

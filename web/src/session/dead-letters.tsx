@@ -49,4 +49,5 @@ const CONSUMER_TITLES: Record<Consumer, string> = {
   directory: "The list of sessions is behind this session.",
   collector: "Traces of this session were not delivered.",
   forge: "The state of the change could not be brought here.",
+  family: "Sessions that this one began, or the one that began it, could not be told.",
 };

@@ -8,6 +8,7 @@ import { Button, CopyButton, ErrorBox } from "../ui/basics";
 import { Export } from "./archive";
 import { Context } from "./context";
 import { Environment } from "./environment";
+import { ChildrenFirst, Family } from "./family";
 import { ArtifactList } from "./files";
 import { Timeline } from "./items";
 import { Rename } from "./rename";
@@ -24,6 +25,7 @@ export function Details({ id, state }: { id: string; state: SessionState }) {
   return (
     <div className="space-y-6">
       <Facts id={id} state={state} />
+      <Family id={id} state={state} />
       <Sharing id={id} />
       <Environment id={id} state={state} />
       {state.todo.length > 0 && (
@@ -115,6 +117,7 @@ function Archiving({ id, state }: { id: string; state: SessionState }) {
       <p className="mb-2 text-ink-2">
         {isArchived ? "This session is hidden from the list. The next prompt brings it back, too." : "Hides the session from the list and lets its sandbox go. Everything stays readable, and the next prompt brings it back."}
       </p>
+      {!isArchived && <ChildrenFirst id={id} />}
       <Button icon="archive" isBusy={give.isPending} disabled={!isArchived && isBusy} title={!isArchived && isBusy ? "Stop the turn and withdraw what waits first" : undefined} onClick={() => give.mutate()}>
         {isArchived ? "Bring it back" : "Archive this session"}
       </Button>
@@ -144,6 +147,7 @@ function Removal({ id, isRunning }: { id: string; isRunning: boolean }) {
       {isAsking ? (
         <div className="flex flex-wrap items-center gap-2">
           <p className="w-full text-ink-2">The log and the sandbox's files go. Branches and changes that were opened stay.</p>
+          <ChildrenFirst id={id} />
           <Button look="danger" icon="trash" isBusy={remove.isPending} onClick={() => remove.mutate()}>
             Delete for good
           </Button>

@@ -43,7 +43,7 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
   }
 });
 
-const VIA_WORDS = { person: "", parent: "from the parent session", review: "from a review", webhook: "from a webhook" };
+const VIA_WORDS = { person: "", parent: "from the parent session", child: "from a session begun here", review: "from a review", webhook: "from a webhook" };
 
 function PromptView({ item, turn }: { item: PromptItem; turn: Turn | undefined }) {
   const { author, text, isEdited } = item.prompt;

@@ -5,7 +5,7 @@
 import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
 import { Draft } from "./reduce-draft";
 import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
-import { choiceText, CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
+import { childEndText, choiceText, CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
 import { type AskItem, type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
 import { addUsage, subtractUsage } from "./usage";
 
@@ -148,6 +148,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         author: event.author,
         forkedFrom: event.forked_from ?? null,
         importedFrom: event.imported_from ?? null,
+        parent: event.parent?.session ?? null,
       });
     case "title_changed":
       return draft.set({ title: event.title });
@@ -307,6 +308,18 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
       draft.set({ isArchived });
       return draft.put(notice(base, "info", isArchived ? `${event.name} archived this session.` : `${event.name} brought this session back.`));
     }
+    case "child_spawned":
+      draft.set({ familySeq: seq });
+      return draft.put(notice(base, "info", `A session was begun in ${event.request.repository}: ${event.request.title}`));
+    case "child_messaged":
+      return draft.set({ familySeq: seq });
+    case "child_ended":
+      draft.set({ familySeq: seq });
+      return draft.put(notice(base, event.end.outcome === "completed" ? "info" : "warn", childEndText(event.end)));
+    case "children_stop_requested":
+    case "children_released":
+      draft.set({ familySeq: seq });
+      return draft.put(notice(base, "info", event.type === "children_released" ? `${event.name} lets the sessions begun here go on alone.` : `${event.name} has the sessions begun here stopped.`));
     case "dead_letter_added":
       return draft.set({ deadLetters: new Map([...draft.now.deadLetters, [event.consumer, event.problem]]) });
     case "dead_letter_retried":

@@ -1,5 +1,5 @@
 /** What a session's state is called in words. Pure. */
-import type { CompactionReason, Consumer, DenyReason, Effort, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
+import type { ChildEnd, CompactionReason, Consumer, DenyReason, Effort, Event, SandboxPhase, SessionRole, TeamAccess, ToolDisplay, TurnOutcome, Usage } from "../api/types";
 import { count, counted, firstLine, plainTerminal, totalTokens } from "../lib/format";
 import { countDiff } from "../lib/patch";
 import type { SessionState, SyncedItem, ToolItem, Turn } from "./state";
@@ -185,7 +185,22 @@ export function announcement(state: SessionState): string {
 }
 
 /** Who is told of what happens in a session. */
-export const CONSUMER_NAMES: Record<Consumer, string> = { directory: "the list of sessions", collector: "the collector of traces", forge: "the forge" };
+export const CONSUMER_NAMES: Record<Consumer, string> = { directory: "the list of sessions", collector: "the collector of traces", forge: "the forge", family: "the sessions it belongs with" };
+
+const CHILD_OUTCOMES: Record<ChildEnd["outcome"], string> = {
+  completed: "has done its work",
+  stopped: "was stopped",
+  failed: "failed",
+  budget_reached: "reached a limit",
+  not_started: "could not be begun",
+  deleted: "was deleted",
+};
+
+export function childEndText(end: ChildEnd): string {
+  const change = end.change ? `, with change #${end.change}` : "";
+  const why = end.problem ? `: ${end.problem.message}` : ".";
+  return `A session that was begun here ${CHILD_OUTCOMES[end.outcome]}${change}${why}`;
+}
 
 export function compactionReasonText(reason: CompactionReason): string {
   switch (reason) {

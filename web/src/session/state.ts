@@ -233,6 +233,10 @@ export interface SessionState {
   denied: ReadonlyMap<string, Denied>;
   forkedFrom: ForkPoint | null;
   importedFrom: ImportPoint | null;
+  /** The session whose agent began this one. */
+  parent: string | null;
+  /** The last entry about sessions that this one began. */
+  familySeq: number;
   isArchived: boolean;
   /** Who could not be told of this session, and why. */
   deadLetters: ReadonlyMap<Consumer, Problem>;
@@ -284,6 +288,8 @@ export function initialState(id = ""): SessionState {
     denied: new Map(),
     forkedFrom: null,
     importedFrom: null,
+    parent: null,
+    familySeq: 0,
     isArchived: false,
     deadLetters: new Map(),
     change: null,

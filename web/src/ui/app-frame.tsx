@@ -9,6 +9,7 @@ import type { SessionView } from "../api/types";
 import { comes } from "../lib/person";
 import { AccountMenu } from "./account-menu";
 import { Ago } from "./basics";
+import { ChildMark } from "./child-mark";
 import { Icon, type IconName, Mark } from "./icon";
 import { NewsDot } from "./news-dot";
 import { standingOf, StatusMark } from "./status";
@@ -94,6 +95,7 @@ function SidebarSession({ session }: { session: SessionView }) {
         <span className="min-w-0 flex-1">
           <span className="flex items-center gap-1.5 leading-snug">
             {hasNews && <NewsDot className="bg-lamp" />}
+            {session.parent && <ChildMark />}
             <span className="truncate">{session.title}</span>
           </span>
           <span className="flex gap-1.5 truncate text-[12.5px] text-side-ink-2">

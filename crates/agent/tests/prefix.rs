@@ -4,7 +4,7 @@
 mod support;
 
 use greenroom_agent::prompt::system;
-use greenroom_agent::tools::{Editing, definitions};
+use greenroom_agent::tools::{Editing, definitions, offered};
 use greenroom_agent::{Instructions, Port, Service, Skill, transcript};
 use greenroom_domain::command::Delivery;
 use greenroom_domain::event::{Entry, Event, TurnOutcome};
@@ -113,11 +113,12 @@ fn the_system_prompt_and_the_tools_are_the_committed_ones() {
             log: "/var/log/greenroom/database.log".to_owned(),
         }],
         ports: vec![Port { port: 3000, name: "web".to_owned() }],
+        can_spawn: true,
     };
     let mut text = system(&instructions);
     assert_eq!(text, system(&instructions));
     let patch = definitions(Editing::Patch).into_iter().filter(|tool| tool.name == "apply_patch");
-    for tool in definitions(Editing::Replace).into_iter().chain(patch) {
+    for tool in offered(Editing::Replace, &instructions).into_iter().chain(patch) {
         let _ = write!(text, "\n===== {} =====\n{}\n", tool.name, tool.description);
         text.push_str(&serde_json::to_string_pretty(&sorted(&tool.input_schema)).unwrap());
         text.push('\n');

@@ -262,7 +262,10 @@ impl SessionState {
             return refused(message, "Send one of them a message, or do the rest in this session.");
         }
         if count(&Child::is_at_work) >= limits.at_once as usize {
-            let message = format!("{} sessions of this one are at work, and no more may be.", limits.at_once);
+            let message = format!(
+                "No more than {} of the sessions begun here may be at work at the same time.",
+                limits.at_once
+            );
             return refused(message, "Wait for one of them with wait_session.");
         }
         Ok(())
@@ -297,8 +300,10 @@ impl SessionState {
                 return Err(too_little_left(&left));
             }
             if self.children.iter().filter(|child| child.is_at_work()).count() >= limits.at_once as usize {
-                let message =
-                    format!("{} sessions of this one are at work, and no more may be.", limits.at_once);
+                let message = format!(
+                    "No more than {} of the sessions begun here may be at work at the same time.",
+                    limits.at_once
+                );
                 return Err(Problem::new(ErrorCode::QuotaReached, message)
                     .hint("Wait for one of them with wait_session."));
             }

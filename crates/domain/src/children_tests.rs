@@ -174,8 +174,8 @@ fn a_message_takes_back_what_the_child_left_and_is_refused_where_nothing_is() {
 
 #[test]
 fn a_childs_later_turns_have_what_its_earlier_ones_left() {
-    let mut state =
-        SessionState { usage: Usage { input_tokens: 300_000, ..Usage::default() }, ..Default::default() };
+    let mut state = SessionState::default();
+    state.usage.input_tokens = 300_000;
     assert_eq!(state.granted(BUDGET).tokens, 700_000);
     state.usage.input_tokens = 2_000_000;
     assert_eq!(state.granted(BUDGET).tokens, 0);

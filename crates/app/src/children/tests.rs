@@ -240,7 +240,10 @@ async fn no_more_are_at_work_at_once_than_is_set_and_one_that_ended_makes_place(
     let home = Home::start(SpawnLimits { at_once: 1, ..SpawnLimits::default() }).await;
     let parent = home.play(&home.world.admin, &[spawn("hold"), spawn("two")].join("\n")).await;
     let said = home.said(parent).await;
-    assert!(said.contains("1 sessions of this one are at work") && said.contains("wait_session"), "{said}");
+    assert!(
+        said.contains("No more than 1 of the sessions begun here") && said.contains("wait_session"),
+        "{said}"
+    );
     home.model.may_go.send_replace(true);
     until("it has ended", async || home.state(parent).await.children[0].end.is_some()).await;
     home.prompt(&home.world.admin, parent, &spawn("two")).await;
@@ -301,6 +304,8 @@ async fn a_crash_between_intent_and_effect_loses_and_doubles_nothing() {
     let intent = Event::ChildSpawned { turn, call: "cut-off".into(), child, request };
     home.world.inner().sessions().get(parent).await.unwrap().record(vec![intent]).await.unwrap();
     assert!(!home.world.inner().has_log(second));
+    // The model lets go of the process that ends.
+    home.model.may_go.send_replace(true);
     let world = home.world.crash().await;
     until("it is there", async || world.inner().has_log(second)).await;
     let log = world.log(second).await;

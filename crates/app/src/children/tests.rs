@@ -14,6 +14,7 @@ use greenroom_model::{Delta, Error, Provider, ProviderStream, Request, Response,
 use greenroom_wire::SubmitCommand;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
 
 /// Prompts are scripts: each line is a tool and its input, one call a step; the last answer repeats all results. A line
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug)]
 struct Scripts {
     may_go: watch::Sender<bool>,
+    calls: AtomicUsize,
 }
 
 #[async_trait]
@@ -63,7 +65,11 @@ impl Provider for Scripts {
         let call =
             script.lines().nth(step).and_then(|line| line.split_once(' ')).and_then(|(name, input)| {
                 let input: Value = serde_json::from_str(input).ok()?;
-                Some(Content::ToolCall(ToolCall { id: format!("call-{step}"), name: name.to_owned(), input }))
+                Some(Content::ToolCall(ToolCall {
+                    id: format!("call-{}", self.calls.fetch_add(1, Ordering::Relaxed)),
+                    name: name.to_owned(),
+                    input,
+                }))
             });
         let stop_reason = if call.is_some() { StopReason::ToolUse } else { StopReason::EndTurn };
         let content =
@@ -86,7 +92,7 @@ struct Home {
 
 impl Home {
     async fn start(spawn: SpawnLimits) -> Self {
-        let model = Arc::new(Scripts { may_go: watch::Sender::new(false) });
+        let model = Arc::new(Scripts { may_go: watch::Sender::new(false), calls: AtomicUsize::new(0) });
         let bounds = Bounds { spawn, ..Bounds::without_pool() };
         let world = World::start_with_model(bounds, Arc::clone(&model) as Arc<dyn Provider>).await;
         let row = world.add_repository("sample").await;
@@ -292,7 +298,7 @@ async fn an_end_that_was_asked_for_is_a_prompt_to_the_parent_once() {
 }
 
 #[tokio::test]
-async fn a_crash_between_intent_and_effect_loses_and_doubles_nothing() {
+async fn an_end_of_the_process_between_intent_and_effect_loses_and_doubles_nothing() {
     let home = Home::start(SpawnLimits::default()).await;
     let admin = home.world.admin.clone();
     let parent = home.play(&admin, &spawn("hold")).await;
@@ -306,7 +312,7 @@ async fn a_crash_between_intent_and_effect_loses_and_doubles_nothing() {
     assert!(!home.world.inner().has_log(second));
     // The model lets go of the process that ends.
     home.model.may_go.send_replace(true);
-    let world = home.world.crash().await;
+    let world = home.world.restart().await;
     until("it is there", async || world.inner().has_log(second)).await;
     let log = world.log(second).await;
     let made = |event: &Event| matches!(event, Event::SessionCreated { parent: Some(point), .. } if point.session == parent);

@@ -189,7 +189,8 @@ impl Access {
     /// An owner's word stands: who was removed does not come back by it, and who left as less than this is no more.
     pub(super) fn note(&mut self, author: &Author, role: SessionRole) {
         let person = author.on_behalf_of;
-        let is_here = author.via == Via::Person && self.inherits_until.is_none();
+        // Whose agent begins a session has it as if they had.
+        let is_here = matches!(author.via, Via::Person | Via::Parent) && self.inherits_until.is_none();
         let is_out = self.participant(person).is_some() || self.barred.contains(&person);
         if !is_here || is_out || self.participants.len() >= PARTICIPANTS_LIMIT {
             return;

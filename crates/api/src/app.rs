@@ -440,6 +440,19 @@ impl UseCases for App {
         App::session_diff(self, caller, id).await
     }
 
+    async fn session_steps(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        before: Option<u64>,
+    ) -> Result<SessionSteps> {
+        App::session_steps(self, caller, id, before).await
+    }
+
+    async fn tree_diff(&self, caller: &Person, id: SessionId, of: TreesOf) -> Result<Vec<FileDiffView>> {
+        App::tree_diff(self, caller, id, of).await
+    }
+
     async fn session_blame(&self, caller: &Person, id: SessionId, path: &str) -> Result<Blame> {
         App::session_blame(self, caller, id, path).await
     }

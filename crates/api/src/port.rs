@@ -20,9 +20,9 @@ use greenroom_wire::{
     ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
     PersonAdded, Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt,
     RepositoryView, RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople,
-    SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn,
-    StatisticsView, SubmitCommand, TokenCreated, UseShareLink, UseSignInLink, WarmRepository, WarmView,
-    WriteDraft,
+    SessionSteps, SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn,
+    StatisticsView, SubmitCommand, TokenCreated, TreesOf, UseShareLink, UseSignInLink, WarmRepository,
+    WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -240,6 +240,14 @@ pub trait UseCases: Send + Sync + 'static {
         body: WriteDraft,
     ) -> Result<DraftAnswer>;
     async fn session_diff(&self, caller: &Person, id: SessionId) -> Result<Vec<FileDiffView>>;
+    /// Newest first, those before the step that is named.
+    async fn session_steps(
+        &self,
+        caller: &Person,
+        id: SessionId,
+        before: Option<u64>,
+    ) -> Result<SessionSteps>;
+    async fn tree_diff(&self, caller: &Person, id: SessionId, of: TreesOf) -> Result<Vec<FileDiffView>>;
     async fn session_blame(&self, caller: &Person, id: SessionId, path: &str) -> Result<Blame>;
     async fn attach(
         &self,

@@ -27,6 +27,7 @@ mod socket;
 mod sse;
 mod stream;
 mod tokens;
+mod trees;
 
 use crate::ApiState;
 use crate::layers::{authenticate, compress, compress_stream, deadline, in_flight, not_from_elsewhere};
@@ -95,7 +96,8 @@ fn plain() -> Routes {
         .routes(routes!(search::search))
         .routes(routes!(search::statistics))
         .routes(routes!(sessions::entries))
-        .routes(routes!(sessions::diff))
+        .routes(routes!(trees::diff))
+        .routes(routes!(trees::steps))
         .routes(routes!(sessions::blame))
         .routes(routes!(live::presence))
         .routes(routes!(live::typing))

@@ -346,7 +346,8 @@ fn blame(
     let marks: HashMap<&CommitHash, &MarkedFor> = entries
         .iter()
         .filter_map(|entry| match &entry.event {
-            Event::FilesMarked { commit, of } => Some((commit, of)),
+            Event::FilesMarked { commit, of }
+            | Event::Reverted { mark: Some(commit), mark_of: Some(of), .. } => Some((commit, of)),
             _ => None,
         })
         .collect();

@@ -51,6 +51,7 @@ mod text;
 mod timeline;
 mod titles;
 mod traces;
+mod trees;
 mod turns;
 mod warm;
 mod workspaces;

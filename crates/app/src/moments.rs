@@ -48,6 +48,7 @@ impl Inner {
         sandbox: &Arc<dyn Sandbox>,
         files: &Files,
     ) {
+        self.trees_begin(session, sandbox).await;
         if !self.snapshots.track(session.id()).begin() || *files != Files::Kept {
             return;
         }
@@ -69,6 +70,7 @@ impl Inner {
     /// A turn is about to be told finished. Must return at once: what takes longer is spawned.
     pub(crate) fn turn_ends(self: &Arc<Self>, session: &SessionHandle, turn: TurnId, work: Work) {
         self.turn_is_over(session.id(), turn);
+        self.step_ends(session, turn);
         if !self.snapshots.is_changed(session.id()) {
             return;
         }
@@ -84,6 +86,7 @@ impl Inner {
                 async move { app.mark(&session, &sandbox, &work, begun).await }
             });
             let _goes_on = tokio::time::timeout(MARK_PATIENCE, marking).await;
+            app.stepped_for_copy(session.id()).await;
             app.snapshot_or_warn(&session, &sandbox, SnapshotReason::Turn, Some(turn)).await;
         });
     }
@@ -100,10 +103,12 @@ impl Inner {
     }
 
     /// A turn is about to commit these events, results of tool calls among them. Must return at once.
-    pub(crate) fn turn_commits(self: &Arc<Self>, session: &SessionHandle, _turn: TurnId, events: &[Event]) {
-        if self.snapshots.observe(session.id(), events) {
+    pub(crate) fn turn_commits(self: &Arc<Self>, session: &SessionHandle, turn: TurnId, events: &[Event]) {
+        let observed = self.snapshots.observe(session.id(), events);
+        if !observed.ended.is_empty() {
             self.write_journal(session, REQUEST_FIRST);
         }
+        self.step_goes_on(session, turn, events, observed);
     }
 
     /// A person's command, terminal or the like may change files from now on.

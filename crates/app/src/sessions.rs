@@ -184,6 +184,12 @@ impl App {
             self.inner.arrivals.note(id, arrived);
         }
         let is_archiving = body.command == Command::Archive {};
+        let is_reverting = matches!(body.command, Command::Revert { .. } | Command::Forward {});
+        if is_reverting {
+            // One that a restart cut off comes first.
+            self.inner.may_begin()?;
+            self.inner.carry_out_revert(&handle).await;
+        }
         let retried = match &body.command {
             Command::RetryDeadLetter { consumer } => Some(*consumer),
             _ => None,
@@ -192,6 +198,9 @@ impl App {
         if is_archiving && matches!(stored, Ok(StoredReceipt { problem: None, .. })) {
             self.inner.session_is_gone(id);
             self.inner.end_sandbox(&handle, Ending::Parked, "the session was archived").await;
+        }
+        if is_reverting && matches!(stored, Ok(StoredReceipt { problem: None, .. })) {
+            self.inner.begin_revert(&handle);
         }
         if let (Ok(StoredReceipt { problem: None, .. }), Some(consumer)) = (&stored, retried) {
             self.inner.retry_delivery(id, consumer);

@@ -11,7 +11,7 @@ mod writes;
 
 pub(crate) use shelf::{Description, Place, Shelf};
 pub(crate) use shelf::{check, read_description, write_description};
-pub(crate) use writes::{ended_turns, unsaved_turn};
+pub(crate) use writes::{Writes, ended_turns, unsaved_turn};
 
 use crate::blame::Unmarked;
 use crate::{Inner, Result};
@@ -27,7 +27,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
-use writes::Writes;
 
 /// Snapshots kept of one session where no setting says otherwise.
 pub const SNAPSHOTS_KEPT: usize = 50;
@@ -57,6 +56,7 @@ pub(crate) struct Track {
     /// No sandbox of this process has had the files yet.
     is_untouched: AtomicBool,
     pub(crate) journal: Mutex<crate::journal::Pace>,
+    pub(crate) steps: crate::trees::Steps,
 }
 
 #[derive(Debug)]
@@ -82,6 +82,7 @@ impl Track {
             noted: Mutex::new(noted),
             is_untouched: AtomicBool::new(true),
             journal: Mutex::default(),
+            steps: crate::trees::Steps::default(),
         }
     }
 
@@ -177,27 +178,39 @@ impl Snapshots {
 
     /// Something other than a tool call may change files from now on: a person's command, a terminal.
     pub(crate) fn touch(&self, session: SessionId) {
-        self.track(session).set_changed(true);
+        let track = self.track(session);
+        track.set_changed(true);
+        track.steps.touch();
     }
 
-    /// What a turn is about to commit; answers whether a tool call that may have changed files has ended.
-    pub(crate) fn observe(&self, session: SessionId, events: &[Event]) -> bool {
+    /// What a turn is about to commit; answers which tool calls that may change files begin and end.
+    pub(crate) fn observe(&self, session: SessionId, events: &[Event]) -> Observed {
         let track = self.track(session);
         let mut noted = track.noted();
-        let mut has_ended = false;
+        let mut observed = Observed::default();
         for event in events {
             let begins = noted.writes.begins_with(event);
             let ends = noted.writes.end_with(event);
             // At its end too: a copy may have been made in the middle of it.
             noted.is_changed |= begins || ends;
-            has_ended |= ends;
+            observed.has_begun |= begins;
+            if let (true, Event::ToolFinished { call, .. }) = (ends, event) {
+                observed.ended.push(call.clone());
+            }
         }
-        has_ended
+        observed
     }
 
     pub(crate) fn is_changed(&self, session: SessionId) -> bool {
         self.track(session).noted().is_changed
     }
+}
+
+/// Tool calls that may change files.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) has_begun: bool,
+    pub(crate) ended: Vec<String>,
 }
 
 /// Newest first.

@@ -261,6 +261,10 @@ impl TurnRunner {
             Some(entries) => entries.clone(),
             None => self.turn.session().conversation().await?,
         };
+        app.step_was_cut_off(self.turn.session(), &entries);
+        if let Some(untold) = &self.state.trees.untold {
+            app.tell_of_revert(self.turn.session(), untold);
+        }
         let attached = files_of(&entries);
         let mut material = Material::new(provider.sees_images());
         app.load(self.turn.session().id(), &attached, &mut material).await;
@@ -535,12 +539,14 @@ impl Hands for Ports {
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>> {
         let sandbox = self.app.ensure_sandbox(self.turn.session()).await?;
         self.app.marked(self.turn.session(), &sandbox).await;
+        self.app.stepped(self.turn.session()).await?;
         self.place(&sandbox).await;
         Ok(sandbox)
     }
 
     async fn reader(&self) -> Result<Reading> {
         let reading = self.app.reader_of(self.turn.session()).await?;
+        self.app.reverted(self.turn.session()).await?;
         self.place(&reading.sandbox).await;
         Ok(reading)
     }

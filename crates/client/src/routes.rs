@@ -406,6 +406,27 @@ impl Client {
         self.get(&["sessions", &id.to_string(), "diff"]).await
     }
 
+    /// What a step or a turn changed, or a revert would.
+    pub async fn tree_diff(&self, id: SessionId, of: TreesOf) -> Result<Vec<FileDiffView>, Error> {
+        let mut url = self.address().route(&["sessions", &id.to_string(), "diff"]);
+        let (name, value) = match of {
+            TreesOf::Step(step) => ("step", step.to_string()),
+            TreesOf::Turn(turn) => ("turn", turn.to_string()),
+            TreesOf::Revert(step) => ("revert_to", step.to_string()),
+        };
+        url.query_pairs_mut().append_pair(name, &value);
+        self.answer(self.request_url(Method::GET, url)).await
+    }
+
+    /// Newest first, at most 200 before the one that is named.
+    pub async fn session_steps(&self, id: SessionId, before: Option<u64>) -> Result<SessionSteps, Error> {
+        let mut url = self.address().route(&["sessions", &id.to_string(), "steps"]);
+        if let Some(before) = before {
+            url.query_pairs_mut().append_pair("before", &before.to_string());
+        }
+        self.answer(self.request_url(Method::GET, url)).await
+    }
+
     /// Keeps a file for a prompt of this session, or of the caller's next one.
     pub async fn attach(
         &self,

@@ -57,7 +57,7 @@ pub enum Delivery {
 /// - Its words are its author's alone: what comes of them is committed in the author's name.
 /// - Its author or an admin may withdraw it, choose its delivery, and move it.
 /// - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-/// - Whoever may prompt may answer what the agent asks, stop the turn, stop or release its children, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
+/// - Whoever may prompt may answer what the agent asks, stop the turn, stop or release its children, put files back and forward, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
 ///   tried again.
 /// - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
 ///   owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -126,4 +126,9 @@ pub enum Command {
     RemoveParticipant { person: PersonId },
     /// What everyone of the installation may do here without being a participant.
     SetTeamAccess { access: TeamAccess },
+    /// Put the files back to how a step left them. What is there is kept as a step first; ignored files, the branch and what
+    /// is staged stay as they are. Refused while a turn runs. `reverted` or `revert_failed` in the log ends it.
+    Revert { to: u64 },
+    /// Take the files to where they were before they were put back.
+    Forward {},
 }

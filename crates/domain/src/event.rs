@@ -296,6 +296,57 @@ pub enum Event {
         commit: CommitHash,
         of: MarkedFor,
     },
+    /// The working tree was committed aside, with its untracked files and without its ignored ones. Steps of a session are
+    /// counted from 0, the tree that the first one found.
+    StepTree {
+        step: u64,
+        /// The step that it is compared with: the files were as it left them. `None`: there is none, files begin here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+        commit: CommitHash,
+        of: StepOf,
+        /// Files that differ from `from`, and lines of text, as git in the sandbox counts them.
+        files: u64,
+        additions: u64,
+        deletions: u64,
+    },
+    /// A person wants the files as a step left them.
+    RevertRequested {
+        to: u64,
+        by: PersonId,
+        name: String,
+    },
+    /// What is there is kept as the step `from`; until `Reverted` the files may be anything between the two.
+    RevertBegun {
+        to: u64,
+        from: u64,
+    },
+    /// The files are as the step `to` left them. Ignored files, the branch and what is staged were left alone.
+    Reverted {
+        to: u64,
+        from: u64,
+        by: PersonId,
+        name: String,
+        /// Of the step `to`.
+        commit: CommitHash,
+        of: StepOf,
+        /// At most 200 paths; `changed_count` says how many there are.
+        changed: Vec<String>,
+        changed_count: u64,
+        /// The step that going forward leads to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forward: Option<u64>,
+        /// What later marks stand on, and whose it is where it is a new one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<CommitHash>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark_of: Option<MarkedFor>,
+    },
+    /// They could not be put back. What was there is kept where `RevertBegun` says so.
+    RevertFailed {
+        to: u64,
+        problem: Problem,
+    },
     /// Somebody who had not prompted here is about to run a command in the sandbox, or has brought commits by an import: from
     /// here on its files may hold their work. Once for each person, before their first command runs.
     CommandsBegun {
@@ -616,6 +667,17 @@ pub enum MarkedFor {
     Turn { turn: TurnId, prompts: Vec<PromptId> },
     /// A person's own command.
     Command { person: PersonId, name: String },
+}
+
+/// Whose step it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum StepOf {
+    /// Tool calls of one answer, at most 256 of them named.
+    Calls { turn: TurnId, calls: Vec<String> },
+    /// Nobody's in particular: how the files were before the first step, and what commands of people, terminals and
+    /// processes changed since the step before.
+    Outside,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -47,6 +47,7 @@ enum Place {
     Merge,
     DeadLetter(Consumer),
     Archived,
+    Revert,
 }
 
 impl Present {
@@ -96,6 +97,8 @@ impl Present {
                 self.put(Place::Change, entry);
             }
             Event::ChangeMerged { .. } => self.put(Place::Merge, entry),
+            Event::RevertRequested { .. } | Event::Reverted { .. } => self.put(Place::Revert, entry),
+            Event::RevertFailed { .. } | Event::StepTree { .. } => self.drop_place(&Place::Revert),
             Event::SessionArchived { .. } => self.put(Place::Archived, entry),
             Event::SessionUnarchived { .. } => self.drop_place(&Place::Archived),
             Event::DeadLetterAdded { consumer, .. } => self.put(Place::DeadLetter(*consumer), entry),

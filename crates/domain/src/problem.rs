@@ -39,6 +39,8 @@ error_codes! {
     AttachmentUnknown = "attachment_unknown", 404;
     ShareLinkUnknown = "share_link_unknown", 404;
     TurnUnknown = "turn_unknown", 404;
+    /// The session has no such step, or its files are not there any more.
+    StepUnknown = "step_unknown", 404;
     SecretUnknown = "secret_unknown", 404;
     PortClosed = "port_closed", 502;
     MethodNotAllowed = "method_not_allowed", 405;

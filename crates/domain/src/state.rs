@@ -4,6 +4,9 @@
 mod asks;
 mod participants;
 mod queue;
+mod trees;
+
+pub use trees::{Reverting, StepRef, Trees, Untold, step_unknown};
 
 pub use asks::{ASKS_LIMIT, AskEnd, GRANTS_LIMIT, StandingAsk};
 
@@ -151,6 +154,15 @@ pub struct Workspace {
     pub in_use_since_ms: Option<i64>,
 }
 
+impl Workspace {
+    fn note_mark(&mut self, commit: &CommitHash) {
+        if self.marks.len() >= MARKS_KEPT {
+            self.marks.remove(0);
+        }
+        self.marks.push(commit.clone());
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
     pub snapshot: SnapshotId,
@@ -196,6 +208,7 @@ pub struct SessionState {
     pub last_turn: Option<TurnId>,
     pub change: Option<OpenedChange>,
     pub workspace: Workspace,
+    pub trees: Trees,
     pub turns: u64,
     pub is_archived: bool,
     /// What people allowed for as long as the session is, oldest first.
@@ -239,6 +252,8 @@ impl SessionState {
             Command::SetParticipant { person, role } => self.decide_participant(*person, *role, asking),
             Command::RemoveParticipant { person } => self.decide_removal(*person, asking),
             Command::SetTeamAccess { access } => Ok(self.decide_team_access(*access, asking)),
+            Command::Revert { to } => self.decide_revert(*to, asking),
+            Command::Forward {} => self.decide_forward(asking),
         }
     }
 
@@ -516,11 +531,16 @@ impl SessionState {
                 vec![]
             }
             Event::FilesMarked { commit, .. } => {
-                let marks = &mut self.workspace.marks;
-                if marks.len() >= MARKS_KEPT {
-                    marks.remove(0);
-                }
-                marks.push(commit.clone());
+                self.workspace.note_mark(commit);
+                vec![]
+            }
+            Event::StepTree { .. }
+            | Event::RevertRequested { .. }
+            | Event::RevertBegun { .. }
+            | Event::Reverted { .. }
+            | Event::RevertFailed { .. }
+            | Event::NoticeGiven { .. } => {
+                self.step_trees(&entry.event);
                 vec![]
             }
             Event::CommandsBegun { by } => {

@@ -24,6 +24,7 @@ mod secret;
 mod session;
 mod sharing;
 mod statistics;
+mod trees;
 mod watching;
 
 use crate::cli::{Global, Verb};

@@ -14,6 +14,7 @@ pub mod quota;
 pub mod retention;
 pub mod search;
 pub mod share;
+pub mod trees;
 pub mod view;
 
 pub use asks::*;
@@ -31,4 +32,5 @@ pub use quota::*;
 pub use retention::*;
 pub use search::*;
 pub use share::*;
+pub use trees::*;
 pub use view::*;

@@ -225,6 +225,8 @@ export const api = {
   /** The last entries before this one, oldest first, without streamed text. */
   entriesBefore: (id: string, before: number, limit: number) =>
     get<EntryPage>(`/sessions/${part(id)}/entries?before=${before}&limit=${limit}`),
+  treeDiff: (id: string, of: { step: number } | { turn: string } | { revert_to: number }, signal?: AbortSignal) =>
+    get<FileDiffView[]>(`/sessions/${part(id)}/diff?${new URLSearchParams(Object.entries(of).map(([name, value]) => [name, String(value)]))}`, signal),
   sessionDiff: (id: string, signal?: AbortSignal) => get<FileDiffView[]>(`/sessions/${part(id)}/diff`, signal),
 
   reads: (signal?: AbortSignal) => get<ReadPosition[]>("/reads", signal),

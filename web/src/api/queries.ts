@@ -83,3 +83,6 @@ export const sessionDiffQuery = (id: string, isRunning: boolean) =>
     queryFn: ({ signal }) => api.sessionDiff(id, signal),
     refetchInterval: isRunning ? 5000 : false,
   });
+export const treeDiffQuery = (id: string, of: { step: number } | { turn: string } | { revert_to: number }) =>
+  // Trees of a step stay as they are; what a revert would change is looked at each time.
+  queryOptions({ queryKey: ["sessions", id, "diff", "trees", of], queryFn: ({ signal }) => api.treeDiff(id, of, signal), staleTime: "step" in of ? 60_000 : 0 });

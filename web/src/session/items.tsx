@@ -11,6 +11,7 @@ import { ForkButton } from "./fork";
 import { compactionReasonText, keptText, outcomeText, syncedText } from "./say";
 import type { BlockItem, ChangeItem, CompactionItem, Item, NoticeItem, PromptItem, RetryItem, SyncedItem, ToldItem, Turn, TurnEndItem } from "./state";
 import { ToolCard } from "./tool-card";
+import { OutsideStep, RevertView, StepLine, TurnFiles } from "./trees";
 
 export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: Item; turn?: Turn; noFork?: string | null }) {
   switch (item.kind) {
@@ -23,7 +24,12 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
     case "thinking":
       return <ThinkingView item={item} />;
     case "tool":
-      return <ToolCard tool={item} />;
+      return (
+        <>
+          <ToolCard tool={item} />
+          {item.step && <StepLine step={item.step} />}
+        </>
+      );
     case "retry":
       return <RetryView item={item} />;
     case "notice":
@@ -38,6 +44,10 @@ export const ItemView = memo(function ItemView({ item, turn, noFork }: { item: I
       return <ArtifactView item={item} />;
     case "compaction":
       return <CompactionView item={item} />;
+    case "step":
+      return <OutsideStep item={item} />;
+    case "revert":
+      return <RevertView item={item} />;
     case "turn_end":
       return <TurnEnd item={item} turn={turn} noFork={noFork ?? null} />;
   }
@@ -281,6 +291,7 @@ function TurnEnd({ item, turn, noFork }: { item: TurnEndItem; turn: Turn | undef
         {kept && (
           <span data-testid="snapshot">{kept}</span>
         )}
+        {turn && <TurnFiles turn={turn} />}
         {item.turn && <ForkButton turn={item.turn} refusal={noFork} />}
       </div>
     </div>

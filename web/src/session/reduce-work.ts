@@ -8,7 +8,7 @@ import { addPiece, EMPTY_TEXT, textOf } from "./stream-text";
 const OUTPUT_LIMIT = 256 * 1024;
 
 export const blockKey = (block: string) => `b:${block}`;
-const toolKey = (call: string) => `t:${call}`;
+export const toolKey = (call: string) => `t:${call}`;
 
 export function newBlock(block: string, kind: BlockItem["kind"], turn: string, atMs: number): BlockItem {
   return { kind, key: blockKey(block), atMs, turn, block, body: EMPTY_TEXT, isDone: false };
@@ -68,6 +68,7 @@ function newTool(call: string, name: string, turn: string, atMs: number, input: 
     text: "",
     display: null,
     durationMs: null,
+    step: null,
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { DenyReason, Entry, Event, Frame, Opening, Usage } from "../api/types";
 import { Draft } from "./reduce-draft";
+import { beginRevert, failRevert, finishRevert, keepStep } from "./reduce-trees";
 import { applyMessage, blockKey, finishTool, growBlock, growOutput, newBlock, startTool } from "./reduce-work";
 import { childEndText, choiceText, CONSUMER_NAMES, denyText, peopleText, prunedText } from "./say";
 import { type AskItem, type ChangeItem, type CompactionItem, initialState, NO_USAGE, type NoticeItem, type SessionState, type Snapshot } from "./state";
@@ -193,6 +194,17 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
     case "files_marked":
       // For `blame`, which asks the server.
       return;
+    case "step_tree":
+      return keepStep(draft, event, base);
+    case "revert_requested":
+      return beginRevert(draft, event, base);
+    case "revert_begun":
+      // Of interest to who goes on after a restart.
+      return;
+    case "reverted":
+      return finishRevert(draft, event, base);
+    case "revert_failed":
+      return failRevert(draft, event, base);
     case "participant_changed":
     case "team_access_changed":
     case "share_link_revoked":
@@ -210,6 +222,7 @@ function applyEvent(draft: Draft, event: Event, atMs: number, seq: number): void
         outcome: null,
         firstPrompt: event.prompts[0] ?? null,
         hasWritten: false,
+        steps: null,
         snapshot: null,
       });
       draft.set({ running: event.turn });

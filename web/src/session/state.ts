@@ -57,6 +57,27 @@ export interface BlockItem extends ItemBase {
   body: StreamText;
   isDone: boolean;
 }
+/** What a step changed, of whose trees the server tells the diff. */
+export interface StepMark {
+  step: number;
+  files: number;
+  additions: number;
+  deletions: number;
+}
+/** Files changed between the steps of turns. */
+export interface StepItem extends ItemBase {
+  kind: "step";
+  step: StepMark;
+}
+/** A person had the files put back to a step. */
+export interface RevertItem extends ItemBase {
+  kind: "revert";
+  to: number;
+  name: string;
+  /** `forward`: where going forward leads, as long as it does. `null`: not done. */
+  done: { from: number; changedCount: number; forward: number | null } | null;
+  isOver: boolean;
+}
 export interface ToolItem extends ItemBase {
   kind: "tool";
   call: string;
@@ -69,6 +90,8 @@ export interface ToolItem extends ItemBase {
   text: string;
   display: ToolDisplay | null;
   durationMs: number | null;
+  /** It was the last call of a step that changed files. */
+  step: StepMark | null;
 }
 export interface RetryItem extends ItemBase {
   kind: "retry";
@@ -141,7 +164,7 @@ export interface AskItem extends ItemBase {
   /** `null`: it is open. */
   end: { kind: "answered"; answer: Answer; name: string } | { kind: "expired" } | { kind: "ended" } | null;
 }
-export type Item = AskItem | PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | CompactionItem | TurnEndItem;
+export type Item = AskItem | PromptItem | BlockItem | ToolItem | RetryItem | NoticeItem | ChangeItem | SyncedItem | ToldItem | ArtifactItem | CompactionItem | StepItem | RevertItem | TurnEndItem;
 
 /** A copy of the session's files. */
 export interface Snapshot {
@@ -183,6 +206,8 @@ export interface Turn {
   firstPrompt: string | null;
   /** A tool of its could change files. */
   hasWritten: boolean;
+  /** What its first step found and what its last one left; `null`: it changed no file that a tree has. */
+  steps: { from: number | null; last: number } | null;
   /** The files as they were when it ended; `null`: they had not changed. A service may have changed them. */
   snapshot: Snapshot | null;
 }
@@ -237,6 +262,8 @@ export interface SessionState {
   parent: string | null;
   /** The last entry about sessions that this one began. */
   familySeq: number;
+  /** The newest item of files put back. */
+  revert: string | null;
   isArchived: boolean;
   /** Who could not be told of this session, and why. */
   deadLetters: ReadonlyMap<Consumer, Problem>;
@@ -290,6 +317,7 @@ export function initialState(id = ""): SessionState {
     importedFrom: null,
     parent: null,
     familySeq: 0,
+    revert: null,
     isArchived: false,
     deadLetters: new Map(),
     change: null,

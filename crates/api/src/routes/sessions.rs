@@ -10,8 +10,8 @@ use greenroom_app::Archived;
 use greenroom_domain::trace::TurnTrace;
 use greenroom_domain::{RepositoryName, SessionId};
 use greenroom_wire::{
-    Blame, ContextView, CreateSession, EntryPage, ErrorBody, FileDiffView, ForkSession, Receipt,
-    SessionEnvironment, SessionTree, SessionView, SubmitCommand,
+    Blame, ContextView, CreateSession, EntryPage, ErrorBody, ForkSession, Receipt, SessionEnvironment,
+    SessionTree, SessionView, SubmitCommand,
 };
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
@@ -303,20 +303,4 @@ pub(super) async fn blame(
     QueryOf(file): QueryOf<OneFile>,
 ) -> Answer<Blame> {
     Ok(Json(state.app.session_blame(&caller.person, id, &file.path).await?))
-}
-
-/// Compare a session's working tree with its base commit
-#[utoipa::path(get, path = "/sessions/{id}/diff", operation_id = "session_diff", tag = "sessions",
-    params(("id" = SessionId, Path)),
-    responses(
-        (status = 200, body = Vec<FileDiffView>),
-        (status = 404, description = "`session_unknown`", body = ErrorBody),
-        (status = 502, description = "`sandbox_lost`, `sandbox_failed`", body = ErrorBody),
-    ))]
-pub(super) async fn diff(
-    State(state): State<ApiState>,
-    caller: Caller,
-    PathOf(id): PathOf<SessionId>,
-) -> Answer<Vec<FileDiffView>> {
-    Ok(Json(state.app.session_diff(&caller.person, id).await?))
 }

@@ -97,7 +97,12 @@ fn here(event: Event, people: &mut impl People) -> Result<Option<Event>, Problem
             Event::AssistantMessage { turn, content, blocks, raw: None, stop_reason, usage, model }
         }
         // Of commits in a clone that stayed there.
-        Event::FilesMarked { .. } => return Ok(None),
+        Event::FilesMarked { .. }
+        | Event::StepTree { .. }
+        | Event::RevertRequested { .. }
+        | Event::RevertBegun { .. }
+        | Event::Reverted { .. }
+        | Event::RevertFailed { .. } => return Ok(None),
         other => other,
     }))
 }

@@ -1,7 +1,7 @@
 //! What a fork takes over of its parent's log, and an import of an exported one: the conversation up to and including one ended turn. Pure. Left out is
 //! what belongs to the parent alone: its title, change, sandbox, snapshots, refused connections, services and costs.
 
-use greenroom_domain::event::MarkedFor;
+use greenroom_domain::event::{MarkedFor, StepOf};
 use greenroom_domain::money::Usage;
 use greenroom_domain::{Entry, Event, PromptId, TurnId};
 use std::collections::HashSet;
@@ -10,8 +10,12 @@ use std::collections::HashSet;
 pub(super) fn inherited(entries: &[Entry], last: TurnId) -> Option<Vec<Event>> {
     let is_end = |entry: &Entry| matches!(&entry.event, Event::TurnFinished { turn, .. } if *turn == last);
     let (entries, later) = entries.split_at(entries.iter().position(is_end)? + 1);
-    // The turn's own mark is made beside its end, and is in its snapshot.
-    let is_its_mark = |entry: &&Entry| matches!(&entry.event, Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. } if *turn == last);
+    // The turn's own mark and its last step's tree are made beside its end, and are in its snapshot.
+    let is_its_mark = |entry: &&Entry| match &entry.event {
+        Event::FilesMarked { of: MarkedFor::Turn { turn, .. }, .. }
+        | Event::StepTree { of: StepOf::Calls { turn, .. }, .. } => *turn == last,
+        _ => false,
+    };
     // Whoever ran commands since may be in the snapshot too: it can be newer than the turn's end.
     let is_of_files =
         |entry: &&Entry| matches!(entry.event, Event::CommandsBegun { .. }) || is_its_mark(entry);
@@ -57,6 +61,8 @@ fn taken_over(event: &Event, answered: &HashSet<PromptId>) -> Option<Event> {
         | Event::TodoChanged { .. }
         | Event::ArtifactPublished { .. }
         | Event::FilesMarked { .. }
+        | Event::StepTree { .. }
+        | Event::Reverted { .. }
         | Event::CommandsBegun { .. }
         | Event::TurnInterrupted { .. } => Some(event.clone()),
         Event::AssistantMessage { turn, content, blocks, raw, stop_reason, model, .. } => {

@@ -154,8 +154,35 @@ pub(crate) enum Session {
         #[arg(long, conflicts_with = "model")]
         default: bool,
     },
-    /// Show what the session changed
-    Diff { session: SessionId },
+    /// Show what the session changed, or one of its turns or steps
+    Diff {
+        session: SessionId,
+        /// Only this turn; 1 is the first, or trn_…
+        #[arg(long, value_name = "N|ID", conflicts_with = "step")]
+        turn: Option<TurnName>,
+        /// Only this step, as `session steps` counts them
+        #[arg(long, value_name = "N")]
+        step: Option<u64>,
+    },
+    /// List what changed the session's files, step by step, newest first
+    Steps { session: SessionId },
+    /// Put the files back to how a step left them, and forward again
+    #[command(after_help = REVERT_HELP)]
+    Revert {
+        session: SessionId,
+        /// The step, as `session steps` counts them; 0 is how the files were before the first one
+        #[arg(long, value_name = "STEP", required_unless_present = "forward", conflicts_with = "forward")]
+        to: Option<u64>,
+        /// To where the files were before they were put back
+        #[arg(long)]
+        forward: bool,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Made up by you, so that a repetition does nothing more
+        #[arg(long, value_name = "KEY", conflicts_with = "dry_run")]
+        key: Option<CommandId>,
+    },
     /// Show which prompts, and whose, made each line of a file
     Blame {
         session: SessionId,
@@ -326,6 +353,15 @@ const FORK_HELP: &str = "\
 Examples:
   greenroom session fork ses_… \"try it with a queue instead\"
   greenroom session fork ses_… --turn 2 --detach";
+
+const REVERT_HELP: &str = "\
+What is there is kept as a step first, so nothing is lost. Ignored files, the branch and its commits, and what is staged \
+stay as they are. Refused while a turn runs. The agent is told in its next turn.
+
+Examples:
+  greenroom session revert ses_… --to 3 --dry-run
+  greenroom session revert ses_… --to 3
+  greenroom session revert ses_… --forward";
 
 const MODEL_HELP: &str = "\
 A model that is named goes back to the effort that was set for it, unless one is given.

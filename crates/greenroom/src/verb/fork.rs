@@ -28,7 +28,7 @@ pub(crate) async fn fork(desk: &Desk, arguments: Fork) -> Result<Exit, Failure> 
     run::begun(desk, &session, border.map_or(0, |entry| entry.seq), arguments.detach || !has_prompt).await
 }
 
-async fn turn_of(desk: &Desk, session: SessionId, number: usize) -> Result<TurnId, Failure> {
+pub(super) async fn turn_of(desk: &Desk, session: SessionId, number: usize) -> Result<TurnId, Failure> {
     let mut left = number;
     let is_it = |entry: &Entry| {
         left -= usize::from(matches!(entry.event, Event::TurnStarted { .. }));

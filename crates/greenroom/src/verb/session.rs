@@ -3,10 +3,10 @@
 use super::watching::{self, Watched};
 use super::{
     Desk, archive, asks, blame, children, context, files, fork, now_ms, outbox, queue, run, search, sharing,
+    trees,
 };
 use crate::cli::{Children, Session};
 use crate::exit::{Exit, Failure};
-use crate::render::diff;
 use crate::render::table::Table;
 use crate::render::text::{BOLD, ago, clean, one_line, paint};
 use crate::render::used;
@@ -61,11 +61,10 @@ pub(crate) async fn perform(desk: &Desk, verb: Session) -> Result<Exit, Failure>
             let effort = effort.map(Into::into);
             choose_model(desk, session, model, effort, default).await
         }
-        Session::Diff { session } => {
-            let files = desk.client.session_diff(session).await?;
-            desk.out.document(&files, |files| diff::files(files))?;
-            Ok(Exit::Done)
-        }
+        Session::Diff { session, turn, step } => trees::diff(desk, session, turn, step).await,
+        Session::Steps { session } => trees::steps(desk, session).await,
+        Session::Revert { session, to, dry_run: true, .. } => trees::dry_run(desk, session, to).await,
+        Session::Revert { session, to, key, .. } => trees::revert(desk, session, to, key).await,
         Session::Blame { session, file } => blame::blame(desk, session, &file).await,
         Session::Trace { session, turn } => {
             let turns = desk.client.session_trace(session, turn).await?;

@@ -36,4 +36,5 @@ mod sharing;
 mod spawn;
 mod stop;
 mod support;
+mod trees;
 mod work;

@@ -107,7 +107,7 @@ impl Inner {
         }
     }
 
-    /// Calls of a turn that was cut off before their tree was made.
+    /// A turn begins, or goes on after a restart: calls of it whose tree was not made by then.
     pub(crate) fn step_was_cut_off(self: &Arc<Self>, session: &SessionHandle, entries: &[Entry]) {
         if let Some((turn, calls)) = without_tree(entries) {
             self.snapshots.track(session.id()).steps.noted().add(calls);
@@ -184,7 +184,7 @@ impl Inner {
     }
 }
 
-/// Calls that may have written since the log's last tree, and the last one's turn.
+/// Calls of the log's last turn that may have written since the last tree, and the turn.
 fn without_tree(entries: &[Entry]) -> Option<(TurnId, Vec<String>)> {
     let mut writes = crate::snapshots::Writes::default();
     let (mut last, mut calls) = (None, vec![]);
@@ -197,7 +197,7 @@ fn without_tree(entries: &[Entry]) -> Option<(TurnId, Vec<String>)> {
                     calls.push(call.clone());
                 }
             }
-            Event::StepTree { .. } => calls.clear(),
+            Event::TurnStarted { .. } | Event::StepTree { .. } => calls.clear(),
             _ => {}
         }
     }

@@ -210,6 +210,7 @@ fn what_a_clone_configures_or_breaks_neither_runs_nor_stops_a_step() {
     std::fs::create_dir(clone.path("inner")).unwrap();
     clone.git(&["init", "-q", "inner"]);
     clone.write("inner/file", b"x");
+    let _ = std::fs::remove_file(clone.path(".git/ran"));
     let begin = clone.step(None);
     clone.write("run.sh", b"#!/bin/sh\n");
     std::fs::set_permissions(clone.path("run.sh"), PermissionsExt::from_mode(0o755)).unwrap();
@@ -219,7 +220,6 @@ fn what_a_clone_configures_or_breaks_neither_runs_nor_stops_a_step() {
     clone.write("more.txt", b"more\n");
     let more = clone.step(Some(&left));
     assert_eq!(clone.diff(Some(&left), &more), [("more.txt".to_owned(), None, 1, 0, false)]);
-    let _ = std::fs::remove_file(clone.path(".git/ran"));
     clone.revert(&begin, &more, &[]).unwrap();
     clone.revert(&left, &more, &[]).unwrap();
     let mode = clone.path("run.sh").metadata().unwrap().permissions().mode();
@@ -289,6 +289,8 @@ fn calls_that_may_have_written_and_have_no_tree_are_found_in_the_log() {
     let cut = [started("r", "read"), done("r"), started("w", "bash"), done("w")];
     assert_eq!(found(&cut), Some((turn, vec!["w".to_owned()])));
     assert_eq!(found(&[&cut[..], std::slice::from_ref(&tree)].concat()), None);
+    let begun = Event::TurnStarted { turn, prompts: vec![] };
+    assert_eq!(found(&[&cut[..], &[begun]].concat()), None, "another turn's are no calls of this one");
     // The look before its first call is no tree of its work.
     assert_eq!(found(&[&cut[..3], &[tree], &cut[3..]].concat()), Some((turn, vec!["w".to_owned()])));
 }

@@ -124,3 +124,7 @@ pub fn step_unknown(step: u64) -> Problem {
     Problem::new(ErrorCode::StepUnknown, format!("The session has no step {step}."))
         .hint("`greenroom session steps` lists those it has.")
 }
+
+#[cfg(test)]
+#[path = "trees_tests.rs"]
+mod tests;

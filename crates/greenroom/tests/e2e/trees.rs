@@ -107,23 +107,7 @@ fn what_people_did_is_kept_first_the_agent_is_told_and_lines_stay_whose_they_wer
     let name = session.to_string();
     server.settled(session);
     wait_for_step(&server, session, 3);
-    server.exec(session, "echo by hand > hand.txt");
-    let done = server.json(&["session", "revert", &name, "--to", "2"]);
-    assert_eq!(done["from"], 4, "{done:#}");
-    assert_eq!(paths(&server.json(&["session", "diff", &name, "--step", "4"])), ["hand.txt"]);
-    assert_eq!(server.exec(session, "ls hand.txt 2>&1").exit_code, Some(2));
-
-    // Only who may prompt; and not while a turn runs.
-    let onlooker = server.member("ben");
-    server.cli(&["session", "people", "open", &name, "view"]);
-    let refused = server.cli_as(&onlooker, &["session", "revert", &name, "--to", "1"]);
-    assert!(!refused.status.success() && both(&refused).contains("not_allowed"), "{}", both(&refused));
-    let blamed = server.json(&["session", "blame", &name, "a.txt"]);
-    assert!(
-        blamed["parts"].as_array().unwrap().iter().all(|part| part["by"]["kind"] == "prompts"),
-        "{blamed:#}"
-    );
-
+    // Not while a turn runs.
     server.json(&["session", "prompt", &name, "wait", "--detach"]);
     let busy = until("the turn runs", || {
         let output = server.problem(&["session", "revert", &name, "--to", "1"]);
@@ -131,6 +115,25 @@ fn what_people_did_is_kept_first_the_agent_is_told_and_lines_stay_whose_they_wer
     });
     assert!(busy["hint"].as_str().unwrap().contains("stop it"), "{busy}");
     server.exec(session, "touch /tmp/go");
+    server.settled(session);
+    server.exec(session, "echo by hand > hand.txt");
+    let done = server.json(&["session", "revert", &name, "--to", "2"]);
+    assert_eq!(done["from"], 4, "{done:#}");
+    assert_eq!(paths(&server.json(&["session", "diff", &name, "--step", "4"])), ["hand.txt"]);
+    assert_eq!(server.exec(session, "ls hand.txt 2>&1").exit_code, Some(2));
+
+    // Only who may prompt.
+    let onlooker = server.member("ben");
+    server.cli(&["session", "people", "open", &name, "view"]);
+    let refused = server.cli_as(&onlooker, &["--json", "session", "revert", &name, "--to", "1"]);
+    assert!(!refused.status.success() && both(&refused).contains("not_allowed"), "{}", both(&refused));
+    let blamed = server.json(&["session", "blame", &name, "a.txt"]);
+    assert!(
+        blamed["parts"].as_array().unwrap().iter().all(|part| part["by"]["kind"] == "prompts"),
+        "{blamed:#}"
+    );
+
+    server.json(&["session", "prompt", &name, "look", "--detach"]);
     let entries = server.settled(session);
     let told = entries.iter().rev().find_map(|entry| match &entry.event {
         Event::NoticeGiven { text, .. } => Some(text.clone()),
@@ -145,7 +148,7 @@ fn what_people_did_is_kept_first_the_agent_is_told_and_lines_stay_whose_they_wer
     server.settled(session);
     let found = wait_for_step(&server, session, 5);
     assert_eq!((&found["steps"][0]["from"], &found["forward"]), (&2.into(), &Value::Null), "{found:#}");
-    assert_eq!(paths(&server.json(&["session", "diff", &name, "--turn", "3"])), ["more.txt"]);
+    assert_eq!(paths(&server.json(&["session", "diff", &name, "--turn", "4"])), ["more.txt"]);
     server.json(&["session", "revert", &name, "--to", "4"]);
     assert_eq!(server.exec(session, "cat hand.txt; ls more.txt 2>&1").exit_code, Some(2));
 }
@@ -160,8 +163,9 @@ fn a_revert_goes_on_after_a_kill_and_its_steps_are_in_a_restored_copy() {
     let name = session.to_string();
     server.settled(session);
     wait_for_step(&server, session, 3);
-    // Git inside takes its time, so that the kill comes in the middle.
-    let slow = "cat > /usr/local/bin/git <<'EOF'\n#!/bin/sh\ncase \" $* \" in *' read-tree '*) [ -e /workspace/cache/begun ] || { touch /workspace/cache/begun; sleep 600; };; esac\nexec /usr/bin/git \"$@\"\nEOF\nchmod +x /usr/local/bin/git";
+    // A filter of the clone's takes its time over a file that is to be written, so that the kill comes in the middle of it.
+    let slow = "echo 'gone.txt filter=slow' > .git/info/attributes; git config filter.slow.clean cat; \
+        git config filter.slow.smudge '[ -e cache/begun ] || { touch cache/begun; sleep 600; }; cat'";
     assert_eq!(server.exec(session, slow).exit_code, Some(0));
     let client = server.client();
     let command = greenroom_domain::Command::Revert { to: 1 };

@@ -20,9 +20,9 @@ use greenroom_wire::{
     ImageContents, ImageView, ListedImage, Machine, MachineResources, ModelTested, ModelView, OutboxView,
     PersonAdded, Presence, QueuedPromptView, QuotaUsage, QuotasView, ReadPosition, Readiness, Receipt,
     RepositoryView, RetentionReport, RetentionView, SearchHit, SecretView, SessionEnvironment, SessionPeople,
-    SessionSteps, SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView, SignIn,
-    StatisticsView, SubmitCommand, TokenCreated, TreesOf, UseShareLink, UseSignInLink, WarmRepository,
-    WarmView, WriteDraft,
+    SessionSteps, SessionTree, SessionView, SessionsFrame, SetEgress, ShareLinkCreated, ShareLinkView,
+    SignIn, StatisticsView, SubmitCommand, TokenCreated, TreesOf, UseShareLink, UseSignInLink,
+    WarmRepository, WarmView, WriteDraft,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -987,7 +987,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Compare a session's working tree with its base commit */
+        /**
+         * Show what a session, a turn or a step changed
+         * @description Without a parameter the working tree is compared with the session's base commit. With one of them it is trees that are
+         *     compared, of which there is one for each step; ignored files are in none.
+         */
         get: operations["session_diff"];
         put?: never;
         post?: never;
@@ -1311,6 +1315,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/steps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a session's steps
+         * @description Newest first, at most 200. A step is what tool calls of one answer changed, or people in between; the command `revert`
+         *     puts the files back to how one left them.
+         */
+        get: operations["session_steps"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/stream": {
         parameters: {
             query?: never;
@@ -1345,6 +1370,26 @@ export interface paths {
          *     turns, or one.
          */
         get: operations["session_trace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/tree": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the tree that a session is in
+         * @description The session that a person began, and all that agents began beneath it.
+         */
+        get: operations["session_tree"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1764,6 +1809,41 @@ export interface components {
             is_optional: boolean;
             name: string;
         };
+        /** @description What a parent is told when a child has come to rest. */
+        ChildEnd: {
+            /**
+             * Format: int64
+             * @description The number of the change that it opened, in its repository.
+             */
+            change?: number | null;
+            outcome: components["schemas"]["ChildOutcome"];
+            problem?: components["schemas"]["Problem"] | null;
+            turn?: components["schemas"]["TurnId"] | null;
+            /** @description Of all its turns and its own children. */
+            usage: components["schemas"]["Usage"];
+            /** @description Its last answer, at most 4 KiB of it. */
+            words: string;
+        };
+        /**
+         * @description How a child came to rest.
+         * @enum {string}
+         */
+        ChildOutcome: "completed" | "stopped" | "failed" | "budget_reached" | "not_started" | "deleted";
+        /** @description All that a child is made of, so that a restart can make it. */
+        ChildRequest: {
+            /** @description In whose name it works. */
+            author: components["schemas"]["Author"];
+            base_branch?: components["schemas"]["BranchName"] | null;
+            /** @description For all its turns that its parent asks for, its own children included: a part of what the parent's turn had left. */
+            budget: components["schemas"]["Budget"];
+            effort?: components["schemas"]["Effort"] | null;
+            model?: string | null;
+            /** @description Its end is a prompt to its parent, once. */
+            notify?: boolean;
+            prompt: string;
+            repository: components["schemas"]["RepositoryName"];
+            title: string;
+        };
         /** @description From client to server. Unknown fields and types are refused with an `error` frame; the connection stays. */
         ClientFrame: {
             /** Format: int64 */
@@ -1809,7 +1889,7 @@ export interface components {
          *     - Its words are its author's alone: what comes of them is committed in the author's name.
          *     - Its author or an admin may withdraw it, choose its delivery, and move it.
          *     - A move by its author never brings it ahead of another person's prompt that it was behind; an admin's may.
-         *     - Whoever may prompt may answer what the agent asks, stop the turn, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
+         *     - Whoever may prompt may answer what the agent asks, stop the turn, stop or release its children, put files back and forward, hold back or release the queue, have the conversation summarised, choose the model, rename, archive and unarchive the session, and have dead letters
          *       tried again.
          *     - An owner of the session or an admin decides who takes part in it and what it is open for; anyone may leave; the only
          *       owner neither leaves nor becomes less. Who prompts takes part. A link never gives more than its kind, and nothing to
@@ -1873,6 +1953,12 @@ export interface components {
             /** @enum {string} */
             type: "unarchive";
         } | {
+            /** @enum {string} */
+            type: "stop_children";
+        } | {
+            /** @enum {string} */
+            type: "release_children";
+        } | {
             consumer: components["schemas"]["Consumer"];
             /** @enum {string} */
             type: "retry_dead_letter";
@@ -1889,6 +1975,14 @@ export interface components {
             access: components["schemas"]["TeamAccess"];
             /** @enum {string} */
             type: "set_team_access";
+        } | {
+            /** Format: int64 */
+            to: number;
+            /** @enum {string} */
+            type: "revert";
+        } | {
+            /** @enum {string} */
+            type: "forward";
         };
         /** @description A client's idempotency key: 1 to 128 visible ASCII characters. The same key with another body is refused. */
         CommandId: string;
@@ -1910,7 +2004,7 @@ export interface components {
          * @description Who is told of what happens in a session, by its outbox.
          * @enum {string}
          */
-        Consumer: "directory" | "collector" | "forge";
+        Consumer: "directory" | "collector" | "forge" | "family";
         /** @enum {string} */
         ConsumerStatus: "settled" | "waiting" | "retrying" | "dead";
         ConsumerView: {
@@ -2182,7 +2276,7 @@ export interface components {
          * @description Stable codes. Text and HTTP status of a code never change once released.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "ask_closed" | "unattended" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_effort_unknown" | "model_without_tools" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_out_of_credit" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
+        ErrorCode: "invalid_request" | "invalid_frame" | "not_signed_in" | "wrong_credentials" | "not_allowed" | "origin_refused" | "self_approval" | "not_found" | "repository_unknown" | "session_unknown" | "change_unknown" | "model_unknown" | "person_unknown" | "file_unknown" | "snapshot_unknown" | "attachment_unknown" | "share_link_unknown" | "turn_unknown" | "step_unknown" | "secret_unknown" | "port_closed" | "method_not_allowed" | "name_taken" | "key_reused" | "last_owner" | "prompt_not_queued" | "not_running" | "ask_closed" | "unattended" | "change_not_open" | "approval_missing" | "merge_conflict" | "nothing_to_propose" | "session_busy" | "change_moved" | "source_diverged" | "hook_refused" | "commit_missing" | "fenced" | "too_large" | "quota_reached" | "recipe_invalid" | "clone_failed" | "step_failed" | "check_failed" | "base_unavailable" | "service_failed" | "snapshot_damaged" | "session_too_new" | "image_missing" | "image_unfit" | "image_damaged" | "archive_damaged" | "archive_too_new" | "too_many_requests" | "person_quota_reached" | "queue_full" | "model_not_configured" | "model_effort_unknown" | "model_without_tools" | "model_key_refused" | "model_unreachable" | "model_overloaded" | "model_rate_limited" | "model_out_of_credit" | "model_refused" | "model_stream_broken" | "model_request_invalid" | "context_overflow" | "budget_reached" | "push_refused" | "egress_refused" | "sandbox_unsupported" | "sandbox_lost" | "sandbox_failed" | "data_on_overlay" | "data_in_use" | "port_in_use" | "settings_invalid" | "backup_unusable" | "disk_full" | "collector_unreachable" | "deadline" | "shutting_down" | "server_unreachable" | "server_unexpected" | "interrupted" | "internal";
         ErrorView: {
             code: components["schemas"]["ErrorCode"];
             detail?: string | null;
@@ -2208,6 +2302,7 @@ export interface components {
             imported_from?: components["schemas"]["ImportPoint"] | null;
             /** @description `None`: the installation's default at each turn. */
             model?: string | null;
+            parent?: components["schemas"]["ParentPoint"] | null;
             repository: components["schemas"]["RepositoryId"];
             repository_name: components["schemas"]["RepositoryName"];
             /** @description What everyone of the installation may do in it. */
@@ -2477,6 +2572,70 @@ export interface components {
             /** @enum {string} */
             type: "files_marked";
         } | {
+            /** Format: int64 */
+            additions: number;
+            commit: components["schemas"]["CommitHash"];
+            /** Format: int64 */
+            deletions: number;
+            /**
+             * Format: int64
+             * @description Files that differ from `from`, and lines of text, as git in the sandbox counts them.
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description The step that it is compared with: the files were as it left them. `None`: there is none, files begin here.
+             */
+            from?: number | null;
+            of: components["schemas"]["StepOf"];
+            /** Format: int64 */
+            step: number;
+            /** @enum {string} */
+            type: "step_tree";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** Format: int64 */
+            to: number;
+            /** @enum {string} */
+            type: "revert_requested";
+        } | {
+            /** Format: int64 */
+            from: number;
+            /** Format: int64 */
+            to: number;
+            /** @enum {string} */
+            type: "revert_begun";
+        } | {
+            by: components["schemas"]["PersonId"];
+            /** @description At most 200 paths; `changed_count` says how many there are. */
+            changed: string[];
+            /** Format: int64 */
+            changed_count: number;
+            /** @description Of the step `to`. */
+            commit: components["schemas"]["CommitHash"];
+            /**
+             * Format: int64
+             * @description The step that going forward leads to.
+             */
+            forward?: number | null;
+            /** Format: int64 */
+            from: number;
+            mark?: components["schemas"]["CommitHash"] | null;
+            mark_of?: components["schemas"]["MarkedFor"] | null;
+            name: string;
+            of: components["schemas"]["StepOf"];
+            /** Format: int64 */
+            to: number;
+            /** @enum {string} */
+            type: "reverted";
+        } | {
+            problem: components["schemas"]["Problem"];
+            /** Format: int64 */
+            to: number;
+            /** @enum {string} */
+            type: "revert_failed";
+        } | {
             by: components["schemas"]["Author"];
             /** @enum {string} */
             type: "commands_begun";
@@ -2582,6 +2741,37 @@ export interface components {
             turn: components["schemas"]["TurnId"];
             /** @enum {string} */
             type: "turn_interrupted";
+        } | {
+            call: string;
+            child: components["schemas"]["SessionId"];
+            request: components["schemas"]["ChildRequest"];
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "child_spawned";
+        } | {
+            after?: components["schemas"]["TurnId"] | null;
+            call: string;
+            child: components["schemas"]["SessionId"];
+            turn: components["schemas"]["TurnId"];
+            /** @enum {string} */
+            type: "child_messaged";
+        } | {
+            child: components["schemas"]["SessionId"];
+            end: components["schemas"]["ChildEnd"];
+            /** @description It is a prompt here, which comes with it. */
+            notifies?: boolean;
+            /** @enum {string} */
+            type: "child_ended";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "children_stop_requested";
+        } | {
+            by: components["schemas"]["PersonId"];
+            name: string;
+            /** @enum {string} */
+            type: "children_released";
         } | {
             by?: components["schemas"]["PersonId"] | null;
             name: string;
@@ -3048,6 +3238,17 @@ export interface components {
              * @description The last entry of the session's log.
              */
             head_seq: number;
+        };
+        /** @description The tool call that began a session. */
+        ParentPoint: {
+            call: string;
+            /**
+             * Format: int32
+             * @description 1: its parent was begun by a person.
+             */
+            depth: number;
+            session: components["schemas"]["SessionId"];
+            turn: components["schemas"]["TurnId"];
         };
         ParticipantView: {
             /** @description They are here by links only: when those are revoked they are not. */
@@ -3527,6 +3728,57 @@ export interface components {
         SessionRole: "viewer" | "contributor" | "owner";
         /** @enum {string} */
         SessionStatus: "idle" | "running" | "failed";
+        /** @description What changed the session's files, and how the files were after it. */
+        SessionStep: {
+            /**
+             * Format: int64
+             * @description Lines of text.
+             */
+            additions: number;
+            /** Format: int64 */
+            at_ms: number;
+            /** Format: int64 */
+            deletions: number;
+            /**
+             * Format: int64
+             * @description That differ from `from`, as git in the sandbox counts them.
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description What it is compared with; `None`: files begin here.
+             */
+            from?: number | null;
+            is_current: boolean;
+            of: components["schemas"]["StepOf"];
+            /** Format: int64 */
+            step: number;
+        };
+        SessionSteps: {
+            /**
+             * Format: int64
+             * @description The step that the files were at last; `None`: none was kept yet.
+             */
+            at?: number | null;
+            /**
+             * Format: int64
+             * @description The step that going forward leads to.
+             */
+            forward?: number | null;
+            /**
+             * Format: int64
+             * @description Files are being put back to this step just now.
+             */
+            reverting?: number | null;
+            /** @description Newest first, at most 200. */
+            steps: components["schemas"]["SessionStep"][];
+        };
+        /** @description Sessions that agents began, with the one that a person began: those that the reader may see. */
+        SessionTree: {
+            root: components["schemas"]["SessionId"];
+            /** @description Parents before their children, each level oldest first; at most 500. */
+            sessions: components["schemas"]["SessionView"][];
+        };
         SessionView: {
             branch: components["schemas"]["BranchName"];
             change?: components["schemas"]["ChangeRef"] | null;
@@ -3556,6 +3808,7 @@ export interface components {
              * @description What the agent asked people and waits for.
              */
             open_asks?: number;
+            parent?: components["schemas"]["SessionId"] | null;
             /** Format: int32 */
             queued_prompts: number;
             repository: components["schemas"]["RepositoryName"];
@@ -3686,6 +3939,16 @@ export interface components {
             /** @description The tools that were called most, at most 50. */
             tools: components["schemas"]["ToolFigures"][];
             totals: components["schemas"]["Figures"];
+        };
+        /** @description Whose step it is. */
+        StepOf: {
+            calls: string[];
+            /** @enum {string} */
+            kind: "calls";
+            turn: components["schemas"]["TurnId"];
+        } | {
+            /** @enum {string} */
+            kind: "outside";
         };
         StepView: {
             /** Format: int64 */
@@ -3880,7 +4143,7 @@ export interface components {
          * @description How a prompt reached the session.
          * @enum {string}
          */
-        Via: "person" | "parent" | "review" | "webhook";
+        Via: "person" | "parent" | "child" | "review" | "webhook";
         /**
          * @description Make a sandbox ready because a prompt is being written. Reserved for the caller, for one session, and given back when
          *     it is not used in time.
@@ -9096,6 +9359,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description `session_busy`: sessions that it began are at work */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description `too_many_requests` */
             429: {
                 headers: {
@@ -9864,7 +10136,14 @@ export interface operations {
     };
     session_diff: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only what this step changed. */
+                step?: number;
+                /** @description Only what this turn's steps changed. */
+                turn?: components["schemas"]["TurnId"];
+                /** @description What putting the files back to this step would change. */
+                revert_to?: number;
+            };
             header?: never;
             path: {
                 id: components["schemas"]["SessionId"];
@@ -9909,7 +10188,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description `session_unknown` */
+            /** @description `session_unknown`, `turn_unknown`, `step_unknown` */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -11676,6 +11955,103 @@ export interface operations {
             };
         };
     };
+    session_steps: {
+        parameters: {
+            query?: {
+                /** @description Only steps before this one. */
+                before?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionSteps"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     session_stream: {
         parameters: {
             query?: {
@@ -11831,6 +12207,100 @@ export interface operations {
                 };
             };
             /** @description `session_unknown`, `turn_unknown` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `too_many_requests` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `internal` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `shutting_down` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `deadline` */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    session_tree: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionTree"];
+                };
+            };
+            /** @description `invalid_request` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `not_signed_in` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `origin_refused`, `not_allowed` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `session_unknown` */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -7,7 +7,7 @@ import { type AskItem, initialState, NO_USAGE, type SessionState } from "./state
 const of: Asked = { kind: "questions", questions: [{ header: "Colour", text: "Which?", options: [{ label: "red" }, { label: "blue" }], is_multiple: false, takes_text: true }] };
 const leave: Asked = { kind: "permission", permission: "bash", title: "Run `make`", subjects: ["make"], grants: [] };
 const started: Event = { type: "turn_started", turn: "t1", prompts: [] };
-const openedAsk = (ask: string, call: string, what = of): Event => ({ type: "ask_opened", turn: "t1", ask, call, of: what, expires_at_ms: 600_000 });
+const openedAsk = (ask: string, call: string, what: Asked = of): Event => ({ type: "ask_opened", turn: "t1", ask, call, of: what, expires_at_ms: 600_000 });
 const answered = (ask: string, answer: Answer): Event => ({ type: "ask_answered", turn: "t1", ask, answer, by: "per_ada", name: "Ada" });
 const finished: Event = { type: "turn_finished", turn: "t1", outcome: { kind: "stopped" }, usage: NO_USAGE, duration_ms: 1 };
 const blue: Answer = { kind: "chosen", answers: [{ chosen: ["blue"], text: "it is calm" }] };

@@ -55,7 +55,7 @@ impl Inner {
         let _one = track.steps.turn.lock().await;
         let Ok(Some(reverting)) = session.look(|state| state.trees.reverting.clone()).await else { return };
         // What was done so far is marked first, and nobody marks whose work half of this is.
-        self.marked(session.id()).await;
+        self.marked(session, sandbox).await;
         let _unmarked = track.marking.lock().await;
         self.person_may_write(session);
         let done = self.put_back(session, sandbox, &reverting).await;

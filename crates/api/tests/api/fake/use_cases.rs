@@ -387,6 +387,12 @@ impl UseCases for Fake {
     async fn session_diff(&self, _: &Person, _: SessionId) -> Result<Vec<FileDiffView>> {
         Ok(vec![])
     }
+    async fn session_steps(&self, _: &Person, _: SessionId, _: Option<u64>) -> Result<SessionSteps> {
+        Ok(SessionSteps { steps: vec![], at: None, forward: None, reverting: None })
+    }
+    async fn tree_diff(&self, _: &Person, _: SessionId, _: TreesOf) -> Result<Vec<FileDiffView>> {
+        Ok(vec![])
+    }
     async fn session_blame(&self, _: &Person, _: SessionId, _: &str) -> Result<Blame> {
         Err(problem(ErrorCode::FileUnknown))
     }

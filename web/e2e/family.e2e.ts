@@ -16,6 +16,8 @@ beforeAll(async () => {
 afterAll(() => here.end());
 
 const family = () => ada.getByRole("region", { name: "Sessions of this work" });
+/** By the beginning of its title: the parent's title holds its children's prompts. */
+const line = (title: string) => family().getByRole("link", { name: new RegExp(`^${title}`) });
 
 it("the page of a session shows those that it began, as they come and end", async () => {
   await ada.getByLabel("Repository").selectOption("orchard");
@@ -26,7 +28,6 @@ it("the page of a session shows those that it began, as they come and end", asyn
   expect(await ada.getByText("A session was begun in orchard: ").count()).toBe(2);
   await ada.getByText("A session that was begun here has done its work.").waitFor();
   await ada.goto(`${ada.url()}?tab=details`);
-  const line = (text: string) => family().getByRole("link").filter({ hasText: text });
   await line("climb the pear tree slowly").locator("[data-status=running]").waitFor();
   await line("count the apples").locator("[data-status=idle]").waitFor();
   await family().scrollIntoViewIfNeeded();
@@ -35,7 +36,7 @@ it("the page of a session shows those that it began, as they come and end", asyn
 
 it("a child leads back to its parent, and is marked in lists", async () => {
   const parent = ada.url();
-  await family().getByRole("link").filter({ hasText: "count the apples" }).click();
+  await line("count the apples").click();
   await ada.getByTestId("parent-link").getByText("begin: climb").waitFor();
   await shoot(ada, "session-child");
   await ada.getByTestId("parent-link").click();
@@ -54,7 +55,7 @@ it("who archives a session is asked what becomes of its children, and has them s
   await shoot(ada, "session-archive-children");
   await asked.getByRole("button", { name: "Stop them" }).click();
   await asked.waitFor({ state: "detached" });
-  await family().getByRole("link").filter({ hasText: "climb" }).locator("[data-status=idle]").waitFor();
+  await line("climb the pear tree slowly").locator("[data-status=idle]").waitFor();
   await ada.getByRole("button", { name: "Archive this session" }).click();
   await ada.getByRole("button", { name: "Bring it back" }).waitFor();
 });

@@ -532,6 +532,6 @@ mod tests {
         let sizes =
             (run, size_of::<Connection>(), size_of::<greenroom_app::FrameStream>(), size_of::<Checks>());
         let (run, connection, frames, checks) = sizes;
-        assert!(run <= 1152 && connection <= 768 && frames <= 384 && checks <= 128, "{sizes:?}");
+        assert!(run <= 1184 && connection <= 768 && frames <= 384 && checks <= 128, "{sizes:?}");
     }
 }

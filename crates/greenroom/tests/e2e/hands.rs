@@ -43,7 +43,7 @@ fn a_program_on_a_terminal_outlives_the_turn_and_reads_what_is_typed() {
     assert_eq!(told[2], "over\n[Terminal 1 is closed: the program ended.]");
     assert_eq!(told[3], "[Terminal 2 is open.]");
     assert_eq!(told[4], "[Terminal 2 is closed: the program was ended.]");
-    let left = server.exec(session, "grep -lz '^sleep$' /proc/[0-9]*/cmdline || echo none sleeps").output;
+    let left = server.exec(session, "grep -lsz '^sleep$' /proc/[0-9]*/cmdline || echo none sleeps").output;
     assert_eq!(left, "none sleeps\n");
 }
 

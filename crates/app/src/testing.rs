@@ -242,8 +242,9 @@ impl World {
         self.crash_into(Brain::default()).await
     }
 
-    /// The same, and this model answers in it.
-    pub(crate) async fn crash_asking(self, model: Arc<dyn Provider>) -> Self {
+    /// The next process, in which this model answers, after this one has stopped in order.
+    pub(crate) async fn restart_asking(self, model: Arc<dyn Provider>) -> Self {
+        self.app.shutdown().await;
         let asks = self.inner().config.asks.clone();
         self.crash_into(Brain { fixed: Some(model), asks, ..Brain::default() }).await
     }

@@ -175,7 +175,7 @@ async fn an_open_question_outlives_the_server_and_the_answer_counts() {
     stage.give(&stage.world.admin.clone(), "p", prompt()).await.unwrap();
     let before = stage.asked().await;
     let Stage { world, session } = stage;
-    let world = world.crash_asking(question()).await;
+    let world = world.restart_asking(question()).await;
     let stage = Stage { world, session };
     let after = stage.asked().await;
     assert_eq!(after, before);
@@ -234,7 +234,7 @@ async fn always_lasts_for_the_session_over_a_restart_and_not_for_its_forks() {
     stage.answer(&admin, "a", ask.ask, Answer::Always {}).await.unwrap();
     stage.ended().await;
     let Stage { world, session } = stage;
-    let stage = Stage { world: world.crash_asking(runs("make x")).await, session };
+    let stage = Stage { world: world.restart_asking(runs("make x")).await, session };
     stage.give(&admin, "q", prompt()).await.unwrap();
     until("the second turn has ended", async || stage.results().await.len() == 2).await;
     let opened = stage.world.log(session).await;

@@ -103,7 +103,10 @@ impl Inner {
         let landing = Landing::none(manifest.commit.clone());
         let warm = Warm { sandbox, fence: fence.clone(), manifest: Arc::clone(manifest), landing, services };
         let preparing = Box::pin(async {
-            furnish(&warm.sandbox).await?;
+            if let Err(problem) = furnish(&warm.sandbox).await {
+                // Only its session's first milliseconds depend on it.
+                tracing::debug!(%problem, "a warm sandbox is not furnished");
+            }
             let warm = self.follow_branch(&warm, making.repository.id, &making.branch).await?;
             warm.services.start_all();
             warm.services.all_settled().await;

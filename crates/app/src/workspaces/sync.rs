@@ -113,6 +113,7 @@ pub(crate) async fn start_branch(
 
 /// Writes in advance what `start_branch` writes: the first time, each of these is copied from the image's layers.
 const FURNISH: &str = "set -e
+[ -f .git/HEAD ] || exit 0
 mkdir -p .git/refs/heads/greenroom
 cp .git/HEAD .git/HEAD.new
 mv .git/HEAD.new .git/HEAD

@@ -1,3 +1,5 @@
+//! Steps of a session and files put back, as its state knows them.
+
 use super::*;
 use crate::event::{Entry, TurnOutcome};
 use crate::state::Ids;

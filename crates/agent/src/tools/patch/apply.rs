@@ -58,7 +58,10 @@ pub(super) fn find(text: &str, chunks: &[Chunk]) -> Result<Found, NotFound> {
         let (place, is_exact) = file.block(chunk, at)?;
         found.is_exact &= is_exact;
         from = place + chunk.old.len();
-        found.edits.push(file.replace(place..from, &chunk.new));
+        let (mut range, new) = file.replace(place..from, &chunk.new);
+        // The break before it may have gone with the line before it.
+        range.start = range.start.max(found.edits.last().map_or(0, |(before, _)| before.end));
+        found.edits.push((range, new));
     }
     Ok(found)
 }
@@ -227,6 +230,9 @@ mod tests {
         assert_eq!(applied("a\nb", &gone).unwrap().0, "a");
         assert_eq!(applied("b\n", &gone).unwrap().0, "");
         assert_eq!(applied("b", &gone).unwrap().0, "");
+        let both = [gone[0].clone(), gone[0].clone()];
+        assert_eq!(applied("b\nb", &both).unwrap().0, "");
+        assert_eq!(applied("a\nb\nb", &both).unwrap().0, "a\n");
     }
 
     #[test]

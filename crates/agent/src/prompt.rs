@@ -67,10 +67,11 @@ pub fn system(instructions: &Instructions) -> String {
 /// The system prompt in its order, but for the line's end after it.
 pub(crate) fn parts(instructions: &Instructions) -> Vec<Piece> {
     let piece = |kind, text| Piece { kind, text };
-    let mut pieces = vec![piece(PartKind::System, SYSTEM.trim_end().to_owned())];
-    if instructions.can_spawn {
-        pieces.push(piece(PartKind::System, format!("\n\n{}", SESSIONS.trim_end())));
-    }
+    let system = match instructions.can_spawn {
+        true => format!("{}\n\n{}", SYSTEM.trim_end(), SESSIONS.trim_end()),
+        false => SYSTEM.trim_end().to_owned(),
+    };
+    let mut pieces = vec![piece(PartKind::System, system)];
     let agents_md = instructions.agents_md.as_deref().map(str::trim).filter(|text| !text.is_empty());
     if let Some(agents_md) = agents_md {
         let text = format!("\n\n# The repository's guidance (AGENTS.md)\n{}", bounded(agents_md));

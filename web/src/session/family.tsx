@@ -7,7 +7,7 @@ import { sessionQuery, sessionTreeQuery } from "../api/queries";
 import type { SessionTree, SessionView } from "../api/types";
 import { Button, ErrorBox } from "../ui/basics";
 import { Icon } from "../ui/icon";
-import { StatusText } from "../ui/status";
+import { standingOf, StatusText } from "../ui/status";
 import { Section } from "./details";
 import { useRights } from "./rights";
 import type { SessionState } from "./state";
@@ -62,7 +62,7 @@ function Level({ tree, of, here }: { tree: SessionTree; of: SessionView[]; here:
           >
             <span className="block truncate">{session.title}</span>
             <span className="flex flex-wrap items-center gap-x-2 text-[13px] text-ink-3">
-              <StatusText status={session.status} />
+              <StatusText status={standingOf(session)} />
               <span>{session.repository}</span>
               {session.change && <span>#{session.change.number}{session.change.state === "merged" ? " merged" : ""}</span>}
             </span>

@@ -72,6 +72,7 @@ mod tests {
     #[test]
     fn a_call_is_told_in_the_words_of_the_rules() {
         let patch = "*** Begin Patch\n*** Update File: a/x.rs\n*** Move to: b/y.rs\n@@\n-a\n+b\n*** Delete File: c\n*** End Patch\n";
+        let marked = format!("\u{feff}{}", patch.replace('\n', "\r\n"));
         let cases = [
             ("bash", json!({"command": "ls"}), "bash", vec!["$ ls"]),
             ("terminal", json!({"command": "ls"}), "bash", vec!["$ ls"]),
@@ -83,6 +84,7 @@ mod tests {
             ("glob", json!({"pattern": "*"}), "read", vec!["."]),
             ("write", json!({"path": "./a", "content": ""}), "edit", vec!["a"]),
             ("apply_patch", json!({"patch": patch}), "edit", vec!["a/x.rs", "b/y.rs", "c"]),
+            ("apply_patch", json!({"patch": marked}), "edit", vec!["a/x.rs", "b/y.rs", "c"]),
             ("open_change", json!({"title": "T", "body": "b"}), "open_change", vec!["T"]),
             ("todo", json!({"items": []}), "todo", vec!["todo"]),
         ];

@@ -46,16 +46,21 @@ pub(super) fn definition() -> ToolDefinition {
 }
 
 pub(super) fn title(input: &Input) -> String {
-    match parse::parse(&input.patch).as_deref() {
+    match read(input).as_deref() {
         Ok([change]) => format!("Patch {}", super::short_path(&change.path)),
         Ok(changes) => format!("Patch {} files", changes.len()),
         Err(_) => "Patch files".to_owned(),
     }
 }
 
+/// One way for all who ask: what the rules judge is what runs.
+fn read(input: &Input) -> Result<Vec<Change>, parse::BadPatch> {
+    parse::parse(&plain(&input.patch))
+}
+
 /// All that it would touch; none where it cannot be read.
 pub(super) fn named_paths(input: &Input) -> Vec<String> {
-    let changes = parse::parse(&input.patch).unwrap_or_default();
+    let changes = read(input).unwrap_or_default();
     let paths = changes.into_iter().flat_map(|change| {
         let to = match change.action {
             Action::Update { to, .. } => to,
@@ -82,7 +87,7 @@ pub(super) async fn run(input: &Input, context: &ToolContext) -> Result<Ran, Fai
     if input.patch.len() > PATCH_LIMIT_BYTES {
         return Err(Failure::words(format!("A patch has at most {PATCH_LIMIT_BYTES} bytes; send several.")));
     }
-    let changes = parse::parse(&plain(&input.patch)).map_err(|reason| nothing(&reason))?;
+    let changes = read(input).map_err(|reason| nothing(&reason))?;
     let sandbox = context.sandbox().await?;
     let paths = paths(&changes)?;
     let mut locks = Vec::new();
